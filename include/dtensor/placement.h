@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Placements: how a tensor lies on the ranks of a mesh, one placement per mesh axis.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "dtensor/export.h"
+
+namespace dtensor {
+
+/// How contributions are combined. Partial takes the first five; the bitwise ones are for functional collectives of integers.
+enum class ReduceOp : std::uint8_t { sum, avg, min, max, product, band, bor, bxor };
+DTENSOR_EXPORT std::string to_string(ReduceOp op);
+
+/// Dimension `dim` is cut into ceil chunks: of n over k ranks, rank r holds [min(n, r*c), min(n, (r+1)*c)), c = ceil(n/k).
+/// dim < 0 counts from the end.
+struct Shard {
+  int dim;
+  explicit constexpr Shard(int d) : dim(d) {}
+  friend constexpr bool operator==(const Shard&, const Shard&) = default;
+};
+/// The dimension is cut into `split_factor` ceil chunks, each of those into ceil chunks over the axis; a rank holds its chunk of every piece.
+struct StridedShard {
+  int dim;
+  std::int64_t split_factor;
+  constexpr StridedShard(int d, std::int64_t f) : dim(d), split_factor(f) {}
+  friend constexpr bool operator==(const StridedShard&, const StridedShard&) = default;
+};
+/// Rank r holds sizes[r] consecutive indices; the sizes add up to the dimension. Only as the first split of a dimension.
+struct RaggedShard {
+  int dim;
+  std::vector<std::int64_t> sizes;
+  friend bool operator==(const RaggedShard&, const RaggedShard&) = default;
+};
+/// Every rank of the axis holds the same.
+struct Replicate {
+  friend constexpr bool operator==(const Replicate&, const Replicate&) = default;
+};
+/// The value is the reduction over the ranks of the axis. Kinds on one tensor must commute: all equal, or sum with avg.
+struct Partial {
+  ReduceOp op;
+  explicit constexpr Partial(ReduceOp o = ReduceOp::sum) : op(o) {}
+  friend constexpr bool operator==(const Partial&, const Partial&) = default;
+};
+
+/// Any of the five.
+class Placement {
+ public:
+  using Variant = std::variant<Replicate, Shard, StridedShard, RaggedShard, Partial>;
+  Placement() = default;
+  Placement(Shard p) : value_(p) {}                   // NOLINT(google-explicit-constructor)
+  Placement(StridedShard p) : value_(p) {}            // NOLINT(google-explicit-constructor)
+  Placement(RaggedShard p) : value_(std::move(p)) {}  // NOLINT(google-explicit-constructor)
+  Placement(Replicate p) : value_(p) {}               // NOLINT(google-explicit-constructor)
+  Placement(Partial p) : value_(p) {}                 // NOLINT(google-explicit-constructor)
+  const Variant& value() const noexcept { return value_; }
+  bool is_replicate() const noexcept { return std::holds_alternative<Replicate>(value_); }
+  bool is_shard() const noexcept { return std::holds_alternative<Shard>(value_); }
+  bool is_partial() const noexcept { return std::holds_alternative<Partial>(value_); }
+  template <class T>
+  const T* as() const noexcept { return std::get_if<T>(&value_); }
+  friend bool operator==(const Placement&, const Placement&) = default;
+
+ private:
+  Variant value_;
+};
+/// "S(0)", "SS(0, 2)", "Ragged(0, 4 2)", "R", "P(sum)".
+DTENSOR_EXPORT std::string to_string(const Placement& placement);
+
+/// A placement on one axis, by the axis' name or position ("dp", "0"); several names joined by '+' for a joint RaggedShard.
+struct AxisPlacement {
+  std::string axis;
+  Placement placement;
+  AxisPlacement(std::string_view a, Placement p) : axis(a), placement(std::move(p)) {}
+  friend bool operator==(const AxisPlacement&, const AxisPlacement&) = default;
+};
+
+/// A list of placements, in one of two forms.
+///  * positional: one per mesh axis; the splits of a dimension apply in mesh order. A wrong length is an error where a mesh meets it.
+///  * by axis name: axes not named are Replicate; the written order is the order in which the splits apply.
+/// An empty list is Replicate on every axis.
+class DTENSOR_EXPORT Placements {
+ public:
+  Placements() = default;
+  Placements(std::initializer_list<Placement> positional) : Placements(std::span<const Placement>(positional.begin(), positional.size())) {}
+  Placements(std::initializer_list<AxisPlacement> by_axis) : by_axis_(by_axis), named_(true) {}
+  explicit Placements(std::span<const Placement> positional);
+  explicit Placements(std::vector<AxisPlacement> by_axis) : by_axis_(std::move(by_axis)), named_(true) {}
+  /// Reads "{dp: S(0), tp: P(sum)}" (braces optional). @throws InvalidArgument with the column of the first error.
+  static Placements parse(std::string_view notation);
+  /// The placement on `axis` (name, or position as text for a positional list); Replicate when the list does not name it.
+  Placement operator[](std::string_view axis) const;
+  bool empty() const noexcept { return by_axis_.empty(); }
+  /// True for the by-name form.
+  bool named() const noexcept { return named_; }
+  /// Entries in written order; for the positional form axis names are "0", "1", ...
+  const std::vector<AxisPlacement>& entries() const noexcept { return by_axis_; }
+  friend bool operator==(const Placements&, const Placements&) = default;
+
+ private:
+  std::vector<AxisPlacement> by_axis_;
+  bool named_ = false;
+};
+/// "{dp: S(0), tp: R}".
+DTENSOR_EXPORT std::string to_string(const Placements& placements);
+
+}  // namespace dtensor
