@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# One folder = one object library with an explicit list of sources.
+
+# What all of dtensor's own code is compiled with.
+add_library(dtensor_private INTERFACE)
+target_compile_features(dtensor_private INTERFACE cxx_std_20)
+target_include_directories(dtensor_private INTERFACE
+  ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+target_include_directories(dtensor_private SYSTEM INTERFACE ${DTENSOR_RANDOM123_INCLUDE_DIR})
+target_link_libraries(dtensor_private INTERFACE
+  Threads::Threads Eigen3::Eigen fmt::fmt-header-only spdlog::spdlog_header_only nlohmann_json::nlohmann_json)
+if(DTENSOR_NATIVE)
+  target_compile_options(dtensor_private INTERFACE -march=native)
+endif()
+
+add_library(dtensor_warnings INTERFACE)
+if(DTENSOR_WARNINGS)
+  target_compile_options(dtensor_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow)
+endif()
+if(DTENSOR_WARNINGS_AS_ERRORS)
+  target_compile_options(dtensor_warnings INTERFACE -Werror)
+endif()
+
+set_property(GLOBAL PROPERTY DTENSOR_FOLDERS "")
+
+# dtensor_folder(<name> [BLAS] SOURCES a.cpp ...): the object library dtensor_<name>_objects.
+# BLAS: Eigen's matrix products in this folder go through the serial BLAS when there is one.
+function(dtensor_folder name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "BLAS" "" "SOURCES")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "dtensor_folder(${name}): unexpected ${arg_UNPARSED_ARGUMENTS}; write SOURCES before the list")
+  endif()
+  set_property(GLOBAL APPEND PROPERTY DTENSOR_FOLDERS ${name})
+  if(NOT arg_SOURCES)
+    return()
+  endif()
+  set(target dtensor_${name}_objects)
+  add_library(${target} OBJECT ${arg_SOURCES})
+  set_target_properties(${target} PROPERTIES
+    CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(${target} PRIVATE dtensor_private dtensor_warnings)
+  # A program may use another Eigen, or the same one compiled for another CPU; a name of our own keeps the linker from mixing them.
+  target_compile_definitions(${target} PRIVATE Eigen=dtensor_eigen)
+  if(arg_BLAS AND SerialBLAS_FOUND)
+    target_compile_definitions(${target} PRIVATE EIGEN_USE_BLAS)
+  endif()
+endfunction()
+
+# The object libraries up to and including folder `last` (ALL: every one), in order.
+function(dtensor_objects_until last result)
+  get_property(folders GLOBAL PROPERTY DTENSOR_FOLDERS)
+  if(NOT last STREQUAL "ALL" AND NOT last IN_LIST folders)
+    message(FATAL_ERROR "dtensor: there is no folder '${last}' (${folders})")
+  endif()
+  set(objects "")
+  foreach(folder IN LISTS folders)
+    if(TARGET dtensor_${folder}_objects)
+      list(APPEND objects dtensor_${folder}_objects)
+    endif()
+    if(folder STREQUAL last)
+      break()
+    endif()
+  endforeach()
+  set(${result} ${objects} PARENT_SCOPE)
+endfunction()

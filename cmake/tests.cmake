@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests are named <folder>.<unit>. Labels: quick (default), full, golden, gpu; further ones: pure, threads.
+
+add_library(dtensor_test_main OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/main.cpp)
+target_link_libraries(dtensor_test_main PRIVATE doctest::doctest dtensor_warnings)
+target_compile_features(dtensor_test_main PRIVATE cxx_std_20)
+
+# The properties that every test has: a time limit and labels, `quick` unless one of the others says when it runs.
+function(dtensor_test_properties test labels)
+  if(NOT "full" IN_LIST labels AND NOT "golden" IN_LIST labels AND NOT "gpu" IN_LIST labels)
+    list(APPEND labels quick)
+  endif()
+  set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "${labels}" SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+endfunction()
+
+function(dtensor_test_program test objects)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LABELS;SOURCES;LIBS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "test ${test}: unexpected ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  string(REGEX REPLACE "^[^.]*\\." "" unit ${test})
+  string(REPLACE "." "_" target ${test}_test)
+  add_executable(${target} ${unit}_test.cpp ${arg_SOURCES})
+  set_target_properties(${target} PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${target} PRIVATE DTENSOR_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(${target} PRIVATE dtensor_test_main ${objects} dtensor_private dtensor_warnings doctest::doctest ${arg_LIBS})
+  if(SerialBLAS_FOUND)
+    target_link_libraries(${target} PRIVATE SerialBLAS::SerialBLAS)
+  endif()
+  add_test(NAME ${test} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+  dtensor_test_properties(${test} "${arg_LABELS}")
+endfunction()
+
+# dtensor_test(<folder> <unit> [LABELS ...] [SOURCES more.cpp] [LIBS ...]): <unit>_test.cpp beside the calling CMakeLists.txt, linked
+# with the folder and those before it only, so that the linker proves the order. Target: <folder>_<unit>_test.
+function(dtensor_test folder unit)
+  dtensor_objects_until(${folder} objects)
+  dtensor_test_program(${folder}.${unit} "${objects}" ${ARGN})
+endfunction()
+
+# The same with the whole library; the folder is only a name.
+function(dtensor_test_full folder unit)
+  dtensor_objects_until(ALL objects)
+  dtensor_test_program(${folder}.${unit} "${objects}" ${ARGN})
+endfunction()
+
+# dtensor_script_test(<folder> <unit> [LABELS ...] COMMAND ...): a script; it skips itself by printing "SKIPPED: why".
+function(dtensor_script_test folder unit)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LABELS;COMMAND")
+  add_test(NAME ${folder}.${unit} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+  dtensor_test_properties(${folder}.${unit} "${arg_LABELS}")
+endfunction()
