@@ -22,6 +22,11 @@ struct RankContext {
   std::uint64_t world_id = 0;  ///< unique in this process; part of mesh equality
   Device device{};
   int threads = 1;             ///< this rank's own thread budget for kernels
+  /// Name (static text) of the last library call, read by other threads for the error that names a rank which does not come.
+  std::atomic<const char*> last_call{nullptr};
+  /// Set when the world is over; library calls then throw its error. Owned by the world; null: never over.
+  const std::atomic<bool>* over = nullptr;
+  void (*throw_over)(RankContext&) = nullptr;  ///< throws the world's error
   std::array<std::shared_ptr<void>, kMaxRankStates> states{};
   RankContext() = default;
   RankContext(const RankContext&) = delete;

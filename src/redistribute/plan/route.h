@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pure planner: a route from one layout to another as a list of moves, the cheapest under a stated cost. A function of
+// (layouts, shape, dtype, topology, memory limit) alone, so all ranks choose alike.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dtensor/placement.h"
+#include "placements/layout.h"
+#include "redistribute/plan/transfer.h"
+
+namespace dtensor::redistribute {
+
+using placements::Layout;
+using placements::LayoutRef;
+
+enum class MoveKind : std::uint8_t {
+  relabel,           ///< equivalent layouts: nothing moves
+  slice,             ///< R -> S: a local view
+  to_partial,        ///< R -> P: value on the first rank of the axis and neutral elements elsewhere (min, max, avg keep the value)
+  shard_to_partial,  ///< S -> P: own part kept, neutral elsewhere
+  all_gather,        ///< S -> R
+  reduce_scatter,    ///< P -> S
+  all_reduce,        ///< P -> R
+  all_to_all,        ///< S(i) -> S(j)
+  permute,           ///< the same pieces on other ranks
+  send_recv,         ///< direct, grouped: from anything to anything (from Partial: contributions added in rank order)
+};
+std::string_view to_string(MoveKind kind) noexcept;
+
+struct Move {
+  MoveKind kind = MoveKind::relabel;
+  std::vector<int> axes;  ///< mesh axes whose ranks take part, ascending
+  LayoutRef from, to;
+  // Figures, by the conventions of docs/redistribution.md.
+  std::int64_t bytes_received_max = 0, bytes_received_total = 0;  ///< worst rank; all ranks
+  int launches = 0;                                              ///< 1 for what communicates
+  std::int64_t nanoseconds = 0;
+};
+
+/// Links and copies of one mesh axis.
+struct AxisLink {
+  double latency_ns = 0;
+  double bytes_per_ns = 0;  ///< received per rank
+};
+/// What the planner knows about the machine. A topology chooses the route, never the placements an op gives.
+struct Topology {
+  std::vector<AxisLink> axes;       ///< one per mesh axis; an empty list means `fallback` for all
+  AxisLink fallback{2000, 10};
+  double copy_bytes_per_ns = 10;
+  double launch_ns = 500;
+};
+/// The fixed constants under which rules compare candidates, and the default of redistribute.
+const Topology& reference_topology();
+
+struct Route {
+  std::vector<Move> moves;
+  std::int64_t nanoseconds = 0;
+  int launches = 0;
+  std::int64_t bytes_received_max = 0, bytes_received_total = 0;
+  std::int64_t peak_bytes = 0;                                    ///< worst rank, source included
+  std::int64_t lower_bound_max = 0, lower_bound_total = 0;        ///< of the bytes received
+};
+using RouteRef = std::shared_ptr<const Route>;
+
+/// The cheapest route; ties by (cost, launches, peak, encoding). Cached process-wide under a bounded table.
+/// @throws InvalidArgument for layouts of different meshes or dimensions, a memory limit that cannot be met (naming the least that would do).
+RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
+                    std::int64_t memory_limit = 0);
+
+/// The boxes that the rank at `coordinates` (one per mesh axis) sends and receives in `move`. Peers are indices in the sub-grid along move.axes,
+/// row-major in the order of move.axes. Only for kinds that communicate, all_reduce excepted (it needs no boxes).
+Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates);
+/// For slice: the local view; start and length per dimension of the source's local tensor (a list of runs per dimension when not one interval).
+std::vector<std::vector<placements::Run>> local_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates);
+
+}  // namespace dtensor::redistribute
