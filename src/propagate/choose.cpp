@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "propagate/choose.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error_text.h"
+#include "propagate/project.h"
+#include "redistribute/plan/route.h"
+
+namespace dtensor::propagate {
+namespace {
+
+using placements::Layout;
+using placements::LayoutRef;
+
+// What one mesh axis does in a candidate.
+struct Option {
+  enum class Kind : std::uint8_t { replicate, partial, factor } kind = Kind::replicate;
+  ReduceOp op = ReduceOp::sum;  // of partial
+  int operand = -1;             // of partial in a bilinear rule: the Partial one
+  int factor = -1;
+  int source = -1;  // index into Search::sources_
+  friend bool operator==(const Option&, const Option&) = default;
+};
+
+// Splits that an operand brings to a factor, in order.
+struct SourceList {
+  int factor;
+  Splits splits;
+};
+
+bool has_axis(const Split& s, int axis) { return std::find(s.axes.begin(), s.axes.end(), axis) != s.axes.end(); }
+
+class Search {
+ public:
+  Search(const Strategy& strategy, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes)
+      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes) {
+    for (std::size_t i = 0; i < operands_.size(); ++i)
+      if (operands_[i].layout) collect_sources(static_cast<int>(i));
+    for (int axis = 0; axis < static_cast<int>(mesh_.size()); ++axis) options_.push_back(axis_options(axis));
+  }
+
+  template <class F>
+  void each(F&& f) {
+    std::vector<Option> chosen(mesh_.size());
+    recurse(0, chosen, f);
+  }
+
+ private:
+  template <class F>
+  void recurse(std::size_t axis, std::vector<Option>& chosen, F& f) {
+    if (axis == mesh_.size()) {
+      if (auto choice = build(chosen)) f(*std::move(choice));
+      return;
+    }
+    for (const Option& o : options_[axis]) {
+      chosen[axis] = o;
+      recurse(axis + 1, chosen, f);
+    }
+  }
+
+  std::vector<std::int64_t> factor_sizes(const DimFactors& dim) const {
+    std::vector<std::int64_t> sizes;
+    for (int f : dim) sizes.push_back(s_.factors[static_cast<std::size_t>(f)].size);
+    return sizes;
+  }
+
+  void add_source(int factor, Splits splits) {
+    if (splits.empty() || s_.factors[static_cast<std::size_t>(factor)].kind == FactorKind::whole) return;
+    for (const SourceList& l : sources_)
+      if (l.factor == factor && l.splits == splits) return;
+    sources_.push_back({factor, std::move(splits)});
+  }
+
+  void collect_sources(int i) {
+    const Operand& operand = operands_[static_cast<std::size_t>(i)];
+    const OperandDims& dims = s_.operands[static_cast<std::size_t>(i)];
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+      const Splits& splits = operand.layout->dims[d];
+      if (splits.empty() || dims[d].empty()) continue;
+      const auto sizes = factor_sizes(dims[d]);
+      if (auto factors = to_factors(splits, sizes, mesh_)) {
+        for (std::size_t f = 0; f < sizes.size(); ++f) add_source(dims[d][f], (*factors)[f]);
+      } else {
+        fallback_sources(splits, dims[d]);
+      }
+    }
+  }
+
+  // A bound falls inside an element of the major factor: offer ceil chunks of it over the same axes.
+  void fallback_sources(const Splits& splits, const DimFactors& dim) {
+    Splits chunks;
+    for (const Split& s : splits)
+      for (int axis : s.axes) chunks.push_back({.axes = {axis}, .pieces = 1, .sizes = {}});
+    for (int f : dim) {
+      if (s_.factors[static_cast<std::size_t>(f)].size == 1) continue;
+      add_source(f, chunks);
+      return;
+    }
+  }
+
+  std::vector<Option> axis_options(int axis) const {
+    std::vector<Option> list;
+    for (std::size_t k = 0; k < sources_.size(); ++k) {
+      const bool splits = std::any_of(sources_[k].splits.begin(), sources_[k].splits.end(), [&](const Split& s) { return has_axis(s, axis); });
+      if (splits) list.push_back({.kind = Option::Kind::factor, .factor = sources_[k].factor, .source = static_cast<int>(k)});
+    }
+    for (const Option& o : partial_options(axis)) list.push_back(o);
+    list.push_back({});
+    return list;
+  }
+
+  std::optional<ReduceOp> partial_of(int operand, int axis) const {
+    const Operand& o = operands_[static_cast<std::size_t>(operand)];
+    return o.layout ? o.layout->partial[static_cast<std::size_t>(axis)] : std::nullopt;
+  }
+  bool replicate_on(int operand, int axis) const {
+    const Operand& o = operands_[static_cast<std::size_t>(operand)];
+    return !o.layout || (o.layout->dim_of(axis) < 0 && !o.layout->partial[static_cast<std::size_t>(axis)]);
+  }
+  static bool additive(std::optional<ReduceOp> op) { return op == ReduceOp::sum || op == ReduceOp::avg; }
+  std::vector<int> linear_operands() const {
+    if (!s_.linear_operands.empty()) return s_.linear_operands;
+    std::vector<int> all;
+    for (int i = 0; i < static_cast<int>(operands_.size()); ++i)
+      if (operands_[static_cast<std::size_t>(i)].layout) all.push_back(i);
+    return all;
+  }
+
+  std::vector<Option> partial_options(int axis) const {
+    std::vector<Option> list;
+    if (s_.linear) {
+      // Free only when the listed operands are Partial of one kind or Replicate here.
+      std::optional<ReduceOp> op;
+      bool usable = true;
+      for (int i : linear_operands()) {
+        const auto p = partial_of(i, axis);
+        if (p ? !additive(p) || (op && *op != *p) : !replicate_on(i, axis)) usable = false;
+        if (p) op = p;
+      }
+      if (usable && op) list.push_back({.kind = Option::Kind::partial, .op = *op});
+    }
+    if (s_.bilinear) {
+      for (int i : {s_.bilinear_a, s_.bilinear_b})
+        if (additive(partial_of(i, axis))) list.push_back({.kind = Option::Kind::partial, .op = *partial_of(i, axis), .operand = i});
+    }
+    if (s_.monotone) {
+      for (int i = 0; i < static_cast<int>(operands_.size()); ++i) {
+        const auto p = partial_of(i, axis);
+        if (p == ReduceOp::max || p == ReduceOp::min) list.push_back({.kind = Option::Kind::partial, .op = *p, .operand = i});
+      }
+    }
+    return list;
+  }
+
+  // The split list of a factor: the source with most of its axes gives the order, the others follow in mesh order.
+  std::optional<Splits> factor_splits(int factor, const std::vector<Option>& chosen) const {
+    std::vector<int> axes;
+    std::set<int> used;
+    for (std::size_t a = 0; a < chosen.size(); ++a) {
+      if (chosen[a].kind != Option::Kind::factor || chosen[a].factor != factor) continue;
+      axes.push_back(static_cast<int>(a));
+      used.insert(chosen[a].source);
+    }
+    Splits out;
+    if (axes.empty()) return out;
+    std::vector<int> sources(used.begin(), used.end());
+    const auto covered = [&](int k) {
+      return std::count_if(axes.begin(), axes.end(), [&](int a) { return chosen[static_cast<std::size_t>(a)].source == k; });
+    };
+    std::stable_sort(sources.begin(), sources.end(), [&](int a, int b) { return covered(a) > covered(b); });
+    for (int k : sources) {
+      for (const Split& s : sources_[static_cast<std::size_t>(k)].splits) {
+        const auto mine = std::count_if(s.axes.begin(), s.axes.end(), [&](int a) {
+          return chosen[static_cast<std::size_t>(a)].kind == Option::Kind::factor && chosen[static_cast<std::size_t>(a)].source == k;
+        });
+        if (mine == 0) continue;
+        if (mine != static_cast<std::ptrdiff_t>(s.axes.size())) return std::nullopt;  // a joint split goes whole or not at all
+        if (!s.sizes.empty() && !out.empty()) return std::nullopt;
+        out.push_back(s);
+      }
+    }
+    return out;
+  }
+
+  std::optional<LayoutRef> layout_of(const OperandDims& dims, int ndim, const std::vector<Splits>& factors, std::vector<std::optional<ReduceOp>> partial) const {
+    Layout layout;
+    layout.mesh_sizes.assign(mesh_.begin(), mesh_.end());
+    layout.partial = std::move(partial);
+    layout.dims.resize(static_cast<std::size_t>(ndim));
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+      std::vector<Splits> parts;
+      for (int f : dims[d]) parts.push_back(factors[static_cast<std::size_t>(f)]);
+      auto splits = to_dimension(parts, factor_sizes(dims[d]), mesh_);
+      if (!splits) return std::nullopt;
+      layout.dims[d] = *std::move(splits);
+    }
+    return placements::intern(std::move(layout));
+  }
+
+  static bool has_factor(const OperandDims& dims, int factor) {
+    return std::any_of(dims.begin(), dims.end(), [&](const DimFactors& d) { return std::find(d.begin(), d.end(), factor) != d.end(); });
+  }
+
+  // Partial states of operand i (i >= 0) or of result -1 - i.
+  std::vector<std::optional<ReduceOp>> partial_states(int i, const OperandDims& dims, const std::vector<Option>& chosen) const {
+    std::vector<std::optional<ReduceOp>> partial(mesh_.size());
+    for (std::size_t a = 0; a < chosen.size(); ++a) {
+      const Option& o = chosen[a];
+      if (o.kind == Option::Kind::partial) {
+        bool is = i < 0 || o.operand == i;
+        if (o.operand < 0 && i >= 0) {
+          const auto linear = linear_operands();
+          is = std::find(linear.begin(), linear.end(), i) != linear.end();
+        }
+        if (is) partial[a] = o.op;
+      } else if (o.kind == Option::Kind::factor) {
+        const Factor& f = s_.factors[static_cast<std::size_t>(o.factor)];
+        if (f.kind != FactorKind::reduce || has_factor(dims, o.factor)) continue;
+        if (i < 0 || std::find(f.addends.begin(), f.addends.end(), i) != f.addends.end()) partial[a] = f.op;
+      }
+    }
+    return partial;
+  }
+
+  std::optional<Choice> build(const std::vector<Option>& chosen) const {
+    std::vector<Splits> factors(s_.factors.size());
+    for (std::size_t f = 0; f < factors.size(); ++f) {
+      auto splits = factor_splits(static_cast<int>(f), chosen);
+      if (!splits) return std::nullopt;
+      factors[f] = *std::move(splits);
+    }
+    Choice choice;
+    for (std::size_t i = 0; i < operands_.size(); ++i) {
+      const Operand& operand = operands_[i];
+      if (!operand.layout) {
+        choice.operands.push_back(nullptr);
+        continue;
+      }
+      auto layout = layout_of(s_.operands[i], operand.shape.ndim(), factors, partial_states(static_cast<int>(i), s_.operands[i], chosen));
+      if (!layout) return std::nullopt;
+      if (operand.fixed) {
+        if (*layout != operand.layout && !placements::equivalent(**layout, *operand.layout, operand.shape)) return std::nullopt;
+        layout = operand.layout;
+      }
+      if (*layout != operand.layout)
+        choice.nanoseconds += redistribute::find_route(operand.layout, *layout, operand.shape, operand.dtype)->nanoseconds;
+      choice.operands.push_back(*std::move(layout));
+    }
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+      auto layout = layout_of(s_.results[i], results_[i].ndim(), factors, partial_states(-1 - static_cast<int>(i), s_.results[i], chosen));
+      if (!layout) return std::nullopt;
+      choice.results.push_back(*std::move(layout));
+    }
+    choice.text = describe(factors, chosen);
+    return choice;
+  }
+
+  std::string describe(const std::vector<Splits>& factors, const std::vector<Option>& chosen) const {
+    std::string text;
+    for (std::size_t f = 0; f < factors.size(); ++f) {
+      if (factors[f].empty()) continue;
+      text += fmt::format("{}{}: [", text.empty() ? "" : ", ", s_.factors[f].name);
+      for (std::size_t k = 0; k < factors[f].size(); ++k) text += fmt::format("{}{}", k == 0 ? "" : " ", fmt::join(factors[f][k].axes, "+"));
+      text += "]";
+    }
+    for (std::size_t a = 0; a < chosen.size(); ++a)
+      if (chosen[a].kind == Option::Kind::partial) text += fmt::format("{}partial({}): [{}]", text.empty() ? "" : ", ", to_string(chosen[a].op), a);
+    return text.empty() ? "replicate" : text;
+  }
+
+  const Strategy& s_;
+  std::span<const Operand> operands_;
+  std::span<const Shape> results_;
+  std::span<const int> mesh_;
+  std::vector<SourceList> sources_;
+  std::vector<std::vector<Option>> options_;
+};
+
+template <class F>
+void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes, F&& f) {
+  for (std::size_t k = 0; k < strategies.size(); ++k) {
+    Search(strategies[k], operands, results, mesh_sizes).each([&](Choice choice) {
+      choice.strategy = static_cast<int>(k);
+      f(std::move(choice));
+    });
+  }
+}
+
+}  // namespace
+
+Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
+              std::span<const int> mesh_sizes) {
+  std::optional<Choice> best;
+  each_candidate(strategies, operands, results, mesh_sizes, [&](Choice choice) {
+    if (!best || choice.nanoseconds < best->nanoseconds) best = std::move(choice);
+  });
+  if (!best)
+    base::fail<InvalidArgument>("{}: the tensor written in place cannot keep its placements under the rule \"{}\"; redistribute it first, or use the form that returns a result",
+                                op, strategies.empty() ? "" : strategies[0].text);
+  return *std::move(best);
+}
+
+std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
+                               std::span<const int> mesh_sizes) {
+  (void)op;
+  std::vector<Choice> all;
+  each_candidate(strategies, operands, results, mesh_sizes, [&](Choice choice) { all.push_back(std::move(choice)); });
+  std::stable_sort(all.begin(), all.end(), [](const Choice& a, const Choice& b) { return a.nanoseconds < b.nanoseconds; });
+  return all;
+}
+
+bool splits_whole(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const int> mesh_sizes) {
+  const auto in_strategy = [&](const Strategy& s) {
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      if (!operands[i].layout) continue;
+      for (std::size_t d = 0; d < s.operands[i].size(); ++d) {
+        const bool whole = std::any_of(s.operands[i][d].begin(), s.operands[i][d].end(),
+                                       [&](int f) { return s.factors[static_cast<std::size_t>(f)].kind == FactorKind::whole; });
+        if (!whole) continue;
+        for (const Split& split : operands[i].layout->dims[d])
+          for (int axis : split.axes)
+            if (mesh_sizes[static_cast<std::size_t>(axis)] > 1) return true;
+      }
+    }
+    return false;
+  };
+  return !strategies.empty() && std::all_of(strategies.begin(), strategies.end(), in_strategy);
+}
+
+}  // namespace dtensor::propagate

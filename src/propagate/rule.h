@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The notation of sharding rules: an op names the factors of its index space, every dimension of an operand or result is a product of factors.
+//
+//   rule     := strategy { " | " strategy }
+//   strategy := operands "->" results [two or more spaces, clauses separated by ';']
+//   operand  := dims separated by spaces, or "()"; operands are separated by ','
+//   dim      := name | "(" names, major to minor ")" | "1" (may not be split) | "..." (the other dimensions, aligned from the right with broadcasting)
+//   clause   := names ":" ("pass" | "whole" | "lookup" | "reduce(" op ["," "addend" numbers] ")")
+//             | "linear" [numbers] | "bilinear" [number number] | "monotone"
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dtensor/placement.h"
+#include "dtensor/values.h"
+
+namespace dtensor::propagate {
+
+enum class FactorKind : std::uint8_t { pass, reduce, whole };
+
+struct Factor {
+  std::string name;
+  std::int64_t size = -1;
+  FactorKind kind = FactorKind::pass;
+  ReduceOp op = ReduceOp::sum;  ///< of reduce (lookup is reduce(sum))
+  std::vector<int> addends;     ///< operands (from 0) that lack the factor and must be Partial where it is split
+};
+/// Indices of factors, major to minor; empty: may not be split.
+using DimFactors = std::vector<int>;
+using OperandDims = std::vector<DimFactors>;
+
+struct Strategy {
+  std::vector<Factor> factors;
+  std::vector<OperandDims> operands, results;
+  bool linear = false, bilinear = false, monotone = false;
+  std::vector<int> linear_operands;  ///< from 0; empty: all
+  int bilinear_a = 0, bilinear_b = 1;
+  std::string text;
+};
+
+/// Rule text for operands and results of these shapes: "..." is expanded, sizes are found, broadcast dimensions (size one against more) lack their factor.
+/// `present[i]` false: operand i is absent and has no dims. @throws InvalidArgument "<op>: sharding rule: ... (column N of "...")".
+std::vector<Strategy> parse_rule(std::string_view op, std::string_view text, std::span<const Shape> operands, const std::vector<bool>& present,
+                                 std::span<const Shape> results);
+
+}  // namespace dtensor::propagate

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A move made ready for one rank, and its execution. One file per move in moves/.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "dtensor/mesh.h"
+#include "dtensor/tensor.h"
+#include "mesh/mesh_data.h"
+#include "redistribute/plan/route.h"
+
+namespace dtensor::redistribute {
+
+struct PreparedMove {
+  Move move;
+  Dtype dtype = Dtype::f32;
+  Shape in_shape, out_shape;                      ///< local, on this rank
+  Shape coordinates;                              ///< of this rank in the mesh
+  std::vector<int> group;                         ///< world ranks along move.axes
+  TransferRef transfer;                           ///< of exchange and reduce
+  comm::Reduction reduction;                      ///< of all_reduce and reduce
+  std::vector<std::vector<placements::Run>> runs; ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
+  std::uint64_t fingerprint = 0;
+  std::int64_t bytes_received = 0;                ///< by this rank, from others
+  std::string detail;                             ///< "f32[8]{dp: S(0)} -> {dp: R}"
+  bool communicates() const noexcept { return move.launches > 0; }
+};
+
+/// `shape` is global. The same on every rank but for what depends on coordinates.
+PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates);
+/// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
+Tensor run(const PreparedMove& move, const Tensor& in);
+
+namespace moves {
+Tensor relabel(const PreparedMove& move, const Tensor& in);
+Tensor slice(const PreparedMove& move, const Tensor& in);
+Tensor to_partial(const PreparedMove& move, const Tensor& in);
+Tensor shard_to_partial(const PreparedMove& move, const Tensor& in);
+Tensor all_gather(const PreparedMove& move, const Tensor& in);
+Tensor reduce_scatter(const PreparedMove& move, const Tensor& in);
+Tensor all_reduce(const PreparedMove& move, const Tensor& in);
+Tensor all_to_all(const PreparedMove& move, const Tensor& in);
+Tensor permute(const PreparedMove& move, const Tensor& in);
+Tensor send_recv(const PreparedMove& move, const Tensor& in);
+}  // namespace moves
+
+}  // namespace dtensor::redistribute
