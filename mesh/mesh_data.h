@@ -13,7 +13,7 @@
 
 namespace dtensor::mesh {
 
-struct MeshData {
+struct MeshData : std::enable_shared_from_this<MeshData> {
   std::uint64_t world_id = 0;
   std::vector<std::string> names;  ///< one per axis, "0" "1" ... where unnamed
   std::vector<int> sizes;          ///< one per axis

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// The miss path of a call: shape rule -> sharding rule -> choice -> moves and kernel as a plan.
+#include <algorithm>
+
+#include "base/error_text.h"
+#include "propagate/choose.h"
+#include "tensor/impl.h"
+#include "tensor/state.h"
+
+namespace dtensor {
+
+int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
+  if (from.layout == to || !from.inside) return slot;
+  const auto route = redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::reference_topology(), memory_limit);
+  for (const redistribute::Move& move : route->moves) {
+    if (move.kind == redistribute::MoveKind::relabel) continue;
+    plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates));
+    if (implicit && plan->moves.back().communicates()) plan->implicit = true;
+    const int out = new_slot();
+    plan->steps.push_back({tensor::StepKind::move, slot, out, static_cast<int>(plan->moves.size()) - 1});
+    slot = out;
+  }
+  return slot;
+}
+
+int PlanBuilder::share(int slot) {
+  const int out = new_slot();
+  plan->steps.push_back({tensor::StepKind::share, slot, out, 0});
+  return out;
+}
+
+int PlanBuilder::convert(int slot, Dtype dtype) {
+  const int out = new_slot();
+  plan->steps.push_back({tensor::StepKind::convert, slot, out, static_cast<int>(dtype)});
+  return out;
+}
+
+namespace tensor {
+namespace {
+
+bool dtype_allowed(std::string_view list, Dtype dtype) {
+  if (list.empty() || list == "any") return true;
+  if (list == "floating") return info(dtype).floating;
+  if (list == "number") return dtype != Dtype::boolean;
+  if (list == "integral") return info(dtype).integral;
+  std::size_t from = 0;
+  while (from < list.size()) {
+    std::size_t to = list.find(' ', from);
+    if (to == std::string_view::npos) to = list.size();
+    if (list.substr(from, to - from) == info(dtype).name) return true;
+    from = to + 1;
+  }
+  return false;
+}
+
+void check_attributes(const OpInfo& info, std::span<const Attribute> attributes) {
+  for (std::size_t i = 0; i < info.signature.attributes.size(); ++i) {
+    const AttributeInfo& a = info.signature.attributes[i];
+    const Attribute::Kind kind = attributes[i].kind();
+    if (kind == Attribute::Kind::none) {
+      if (!a.optional && !(a.has_default && a.fallback.is_none())) base::fail<InvalidArgument>("{}: attribute '{}' is missing; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
+      continue;
+    }
+    Attribute::Kind wanted = Attribute::Kind::number;
+    if (a.type == AttributeType::list) wanted = Attribute::Kind::list;
+    if (a.type == AttributeType::dtype) wanted = Attribute::Kind::dtype;
+    if (a.type == AttributeType::text) wanted = Attribute::Kind::text;
+    if (a.type == AttributeType::object) wanted = Attribute::Kind::object;
+    if (kind != wanted) base::fail<InvalidArgument>("{}: attribute '{}' has the wrong kind; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
+  }
+}
+
+class Builder {
+ public:
+  Builder(const OpInfo& op_info, std::span<const Input> inputs, std::span<const Attribute> attributes) : info_(op_info), op_(*op_info.op), attributes_(attributes) {
+    plan_ = base::make_ref<Plan>();
+    plan_->op = &op_;
+    plan_->inputs = plan_->slots = static_cast<int>(inputs.size());
+    for (const Input& in : inputs) {
+      const bool here = in.tensor != nullptr && *in.tensor;
+      specs_.push_back(here ? in.tensor->impl()->spec : SpecRef());
+      present_.push_back(here);
+    }
+    plan_->input_specs = specs_;
+  }
+
+  PlanRef build(const Placements* placements, const DeviceMesh* mesh, Device device) {
+    check_inputs();
+    check_attributes(info_, attributes_);
+    if (op_.plan != nullptr) {
+      PlanBuilder builder(op_, specs_, attributes_, *plan_);
+      op_.plan(builder);
+      plan_->outside = !plan_->outputs.empty() && !plan_->outputs[0].spec->inside && std::none_of(specs_.begin(), specs_.end(), [](const SpecRef& s) { return s && s->inside; });
+      return plan_;
+    }
+    const SpecRef* first = first_spec();
+    mesh_ = first != nullptr ? (*first)->mesh : *mesh;
+    device_ = first != nullptr ? (*first)->device : device;
+    check_meshes();
+    run_shape_rule();
+    if (first == nullptr) {
+      factory(*placements);
+    } else {
+      propagate();
+    }
+    return plan_;
+  }
+
+ private:
+  const SpecRef* first_spec() const {
+    for (const SpecRef& s : specs_)
+      if (s) return &s;
+    return nullptr;
+  }
+
+  const InputInfo& input_info(std::size_t i) const { return info_.signature.inputs[std::min(i, info_.signature.inputs.size() - 1)]; }
+
+  void check_inputs() {
+    const auto& declared = info_.signature.inputs;
+    const bool variadic = !declared.empty() && declared.back().variadic;
+    if (specs_.size() > declared.size() && !variadic) base::fail<InvalidArgument>("{}: {} inputs given for {}; the signature is \"{}\"", op_.name, specs_.size(), declared.size(), op_.signature);
+    while (specs_.size() < declared.size() && declared[specs_.size()].optional) {
+      specs_.emplace_back();
+      present_.push_back(false);
+    }
+    if (specs_.size() < declared.size() && !(variadic && specs_.size() + 1 == declared.size()))
+      base::fail<InvalidArgument>("{}: {} inputs given for {}; the signature is \"{}\"", op_.name, specs_.size(), declared.size(), op_.signature);
+    for (std::size_t i = 0; i < specs_.size(); ++i)
+      if (!present_[i] && !input_info(i).optional) base::fail<InvalidArgument>("{}: input '{}' is an empty tensor; only inputs marked '?' may be absent", op_.name, input_info(i).name);
+  }
+
+  void check_meshes() const {
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      if (!specs_[i]) continue;
+      if (!(specs_[i]->mesh == mesh_)) {
+        base::fail<InvalidArgument>("{}: tensors of different meshes ({} on {} of ranks {}, {} on {} of ranks {}); bring them to one mesh with redistribute or to_local/from_local", op_.name,
+                                    to_string(**first_spec()), to_string(mesh_), fmt::join(mesh_.ranks(), " "), to_string(*specs_[i]), to_string(specs_[i]->mesh),
+                                    fmt::join(specs_[i]->mesh.ranks(), " "));
+      }
+      if (!(specs_[i]->device == device_))
+        base::fail<InvalidArgument>("{}: tensors on different devices ({} and {}); move one with to()", op_.name, to_string(device_), to_string(specs_[i]->device));
+      if (!dtype_allowed(op_.dtypes, specs_[i]->dtype))
+        base::fail<InvalidArgument>("{}: '{}' is {}; supported dtypes: {}", op_.name, input_info(i).name, to_string(*specs_[i]), op_.dtypes);
+    }
+  }
+
+  std::vector<TensorType> input_types() const {
+    std::vector<TensorType> types;
+    for (const SpecRef& s : specs_) types.push_back(s ? TensorType{s->shape, s->dtype} : TensorType{});
+    return types;
+  }
+
+  void run_shape_rule() {
+    ShapeCall call(op_, input_types(), present_, attributes_);
+    op_.shape(call);
+    outputs_ = call.outputs();
+    if (op_.rule_for != nullptr) rule_ = op_.rule_for(call);
+    else rule_ = std::string(op_.rule);
+  }
+
+  void factory(const Placements& placements) {
+    for (const TensorType& t : outputs_)
+      output_specs_.push_back(intern_spec(mesh_, placements::make_layout(mesh_, t.shape, t.dtype, placements, op_.name), t.shape, t.dtype, device_));
+    finish();
+  }
+
+  void propagate() {
+    std::vector<Shape> in_shapes, out_shapes;
+    std::vector<propagate::Operand> operands;
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      in_shapes.push_back(specs_[i] ? specs_[i]->shape : Shape());
+      const bool written = specs_[i] && input_info(i).written;
+      operands.push_back(specs_[i] ? propagate::Operand{specs_[i]->shape, specs_[i]->dtype, specs_[i]->layout, written} : propagate::Operand{});
+    }
+    for (const TensorType& t : outputs_) out_shapes.push_back(t.shape);
+    if (rule_.empty()) base::fail<InternalError>("{}: the op has no sharding rule", op_.name);
+    const auto strategies = propagate::parse_rule(op_.name, rule_, in_shapes, present_, out_shapes);
+    if (op_.decompose != nullptr && propagate::splits_whole(strategies, operands, mesh_.sizes())) {
+      plan_->decomposed = true;
+      return;
+    }
+    const auto choice = propagate::choose(op_.name, strategies, operands, out_shapes, mesh_.sizes());
+    plan_->choice = choice.text;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      check_partial(*choice.results[i], outputs_[i].dtype);
+      output_specs_.push_back(intern_spec(mesh_, choice.results[i], outputs_[i].shape, outputs_[i].dtype, device_));
+    }
+    PlanBuilder builder(op_, specs_, attributes_, *plan_);
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      if (!specs_[i]) {
+        kernel_specs_.emplace_back();
+        slots_.push_back(-1);
+        continue;
+      }
+      slots_.push_back(builder.route(static_cast<int>(i), *specs_[i], choice.operands[i], true));
+      kernel_specs_.push_back(intern_spec(mesh_, choice.operands[i], specs_[i]->shape, specs_[i]->dtype, device_));
+    }
+    finish();
+  }
+
+  // A reduction of a dtype for which the kind is not legal (sum of bool) cannot stay Partial; the op's rule must not say so.
+  void check_partial(const placements::Layout& layout, Dtype dtype) const {
+    for (const auto& p : layout.partial)
+      if (p && dtype == Dtype::boolean && (*p == ReduceOp::sum || *p == ReduceOp::product || *p == ReduceOp::avg))
+        base::fail<InternalError>("{}: the rule \"{}\" gives {} of bool", op_.name, rule_, to_string(*p));
+  }
+
+  void finish() {
+    KernelStep& k = plan_->kernel;
+    k.device = device_;
+    k.view = info_.signature.view_of >= 0;
+    k.inputs = slots_;
+    for (const SpecRef& s : kernel_specs_) k.places.push_back(s ? place_of(*s) : Place());
+    plan_->outside = !output_specs_.empty() && !output_specs_[0]->inside;
+    for (std::size_t i = 0; i < output_specs_.size(); ++i) {
+      const int alias = info_.signature.output_written(static_cast<int>(i));
+      if (alias >= 0) keep_self(*specs_[static_cast<std::size_t>(alias)], output_specs_[i], static_cast<std::size_t>(alias));
+      const SpecRef& s = output_specs_[i];
+      k.aliases.push_back(alias);
+      k.shapes.push_back(s->local_shape);
+      k.dtypes.push_back(s->dtype);
+      k.places.push_back(place_of(*s));
+      const int slot = plan_->slots++;
+      k.outputs.push_back(slot);
+      plan_->outputs.push_back({s, slot, alias});
+    }
+    plan_->steps.push_back({StepKind::kernel, -1, -1, 0});
+  }
+
+  // The result of an in-place op is self: its spec must say the same.
+  void keep_self(const Spec& self, SpecRef& result, std::size_t input) const {
+    if (self.shape == result->shape && self.dtype == result->dtype && placements::equivalent(*self.layout, *result->layout, self.shape)) {
+      result = specs_[input];
+      return;
+    }
+    base::fail<InvalidArgument>("{}: in-place result {} does not fit self {}; redistribute self first or use the form that returns a result", op_.name, to_string(*result), to_string(self));
+  }
+
+  const OpInfo& info_;
+  const OpDef& op_;
+  std::span<const Attribute> attributes_;
+  PlanRef plan_;
+  std::vector<SpecRef> specs_, kernel_specs_, output_specs_;
+  std::vector<bool> present_;
+  std::vector<int> slots_;
+  std::vector<TensorType> outputs_;
+  std::string rule_;
+  DeviceMesh mesh_;
+  Device device_{};
+};
+
+}  // namespace
+
+PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements, const DeviceMesh* mesh,
+                   Device device) {
+  return Builder(info, inputs, attributes).build(placements, mesh, device);
+}
+
+}  // namespace tensor
+}  // namespace dtensor

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one executor of plans.
+#include <array>
+
+#include "base/error_text.h"
+#include "local/storage.h"
+#include "tensor/impl.h"
+#include "tensor/state.h"
+
+namespace dtensor::tensor {
+namespace {
+
+constexpr int kInlineSlots = 12;
+
+// Local tensors by slot: inputs are borrowed, the rest is owned here.
+class Slots {
+ public:
+  Slots(const Plan& plan, std::span<const Input> inputs) {
+    const auto count = static_cast<std::size_t>(plan.slots);
+    if (plan.slots > kInlineSlots) {
+      many_pointers_.resize(count);
+      many_.resize(count);
+      pointers_ = many_pointers_.data();
+      owned_ = many_.data();
+    }
+    for (std::size_t i = 0; i < inputs.size() && i < count; ++i) {
+      const bool here = inputs[i].tensor != nullptr && *inputs[i].tensor;
+      pointers_[i] = here ? &inputs[i].tensor->impl()->local : nullptr;
+    }
+  }
+  const Tensor* operator[](int slot) const noexcept { return slot < 0 ? nullptr : pointers_[slot]; }
+  void set(int slot, Tensor tensor) noexcept {
+    owned_[slot] = std::move(tensor);
+    pointers_[slot] = &owned_[slot];
+  }
+
+ private:
+  std::array<const Tensor*, kInlineSlots> few_pointers_{};
+  std::array<Tensor, kInlineSlots> few_;
+  std::vector<const Tensor*> many_pointers_;
+  std::vector<Tensor> many_;
+  const Tensor** pointers_ = few_pointers_.data();
+  Tensor* owned_ = few_.data();
+};
+
+void notify(const Plan& plan, const Step& step, CallState& state) {
+  const redistribute::PreparedMove* move = step.kind == StepKind::move ? &plan.moves[static_cast<std::size_t>(step.index)] : nullptr;
+  for (StepObserver* o : state.observers) o->on_step({step.kind, *plan.op, move, plan, move != nullptr && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
+}
+
+void before_read(const Plan& plan, const Tensor& t, CallState& state) {
+  local::Storage* storage = t.storage();
+  if (!storage->buffer().writers.empty()) {
+    if (!state.observers.empty()) notify(plan, {StepKind::wait, -1, -1, 0}, state);
+    storage->before_read();
+  }
+  if (storage->buffer().bytes() == 0 && t.numel() > 0)
+    base::fail<InvalidArgument>("{}: an input's memory was released ({}); restore it before use", plan.op->name, to_string(t.shape()));
+}
+
+// Small per-call arrays without the heap.
+template <class T, std::size_t N>
+struct Small {
+  std::array<T, N> few{};
+  std::vector<T> many;
+  T* data;
+  explicit Small(std::size_t n) : data(few.data()) {
+    if (n > N) {
+      many.resize(n);
+      data = many.data();
+    }
+  }
+};
+
+void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call, CallState& state) {
+  const KernelStep& k = plan.kernel;
+  const std::size_t n_in = k.inputs.size(), n_out = k.outputs.size();
+  Small<const Tensor*, 8> inputs(n_in);
+  Small<Tensor, 4> outputs(n_out);
+  std::vector<Tensor> copies;
+  const bool meta = k.device.kind == DeviceKind::meta;
+  if (plan.op->contiguous) copies.reserve(n_in);
+  for (std::size_t i = 0; i < n_in; ++i) {
+    const Tensor* t = slots[k.inputs[i]];
+    if (t != nullptr && !meta) {
+      if (!k.view) before_read(plan, *t, state);
+      if (plan.op->contiguous && !t->is_contiguous()) t = &copies.emplace_back(t->contiguous());
+    }
+    inputs.data[i] = t;
+  }
+  for (std::size_t i = 0; i < n_out; ++i) {
+    if (k.aliases[i] >= 0) {
+      const Tensor& self = *slots[k.inputs[static_cast<std::size_t>(k.aliases[i])]];
+      if (!meta) self.storage()->before_write();
+      self.bump_version();
+      outputs.data[i] = self;
+    } else if (!k.view || meta) {
+      outputs.data[i] = Tensor::empty(k.shapes[i], k.dtypes[i], k.device);
+    }
+  }
+  if (!meta) {
+    auto* kernel = k.device.kind == DeviceKind::cuda ? plan.op->cuda : plan.op->cpu;
+    if (kernel == nullptr) base::fail<Unsupported>("{}: no kernel for {} in this build; use another device", plan.op->name, to_string(k.device));
+    KernelCall call;
+    call.op_name = plan.op->name;
+    call.inputs_ = inputs.data;
+    call.outputs_ = outputs.data;
+    call.output_shapes_ = k.shapes.data();
+    call.places_ = k.places.data();
+    call.attributes_ = attributes;
+    call.num_inputs_ = static_cast<int>(n_in);
+    call.num_outputs_ = static_cast<int>(n_out);
+    call.seed_ = seed;
+    call.random_call_ = random_call;
+    kernel(call);
+  }
+  for (std::size_t i = 0; i < n_out; ++i) slots.set(k.outputs[i], std::move(outputs.data[i]));
+}
+
+void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call, CallState& state) {
+  switch (step.kind) {
+    case StepKind::move: slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in])); break;
+    case StepKind::share: slots.set(step.out, slots[step.in]->shared_copy()); break;
+    case StepKind::convert: slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index))); break;
+    case StepKind::kernel: run_kernel(plan, slots, attributes, seed, random_call, state); break;
+    case StepKind::wait: slots[step.in]->wait(); break;
+  }
+}
+
+}  // namespace
+
+void execute(const Plan& plan, std::span<const Input> inputs, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
+             CallState& state, std::span<Tensor> results) {
+  Slots slots(plan, inputs);
+  for (const Step& step : plan.steps) {
+    if (!state.observers.empty()) notify(plan, step, state);
+    run_step(plan, step, slots, attributes, seed, random_call, state);
+  }
+  for (std::size_t i = 0; i < plan.outputs.size(); ++i)
+    if (plan.outputs[i].alias < 0) results[i] = *slots[plan.outputs[i].slot];
+}
+
+std::string_view to_string(StepKind kind) noexcept {
+  switch (kind) {
+    case StepKind::move: return "move";
+    case StepKind::wait: return "wait";
+    case StepKind::kernel: return "kernel";
+    case StepKind::share: return "share";
+    case StepKind::convert: return "convert";
+  }
+  return "";
+}
+
+std::string to_string(const Plan& plan) {
+  std::string text;
+  for (const Step& s : plan.steps) {
+    if (s.kind == StepKind::move) {
+      const auto& m = plan.moves[static_cast<std::size_t>(s.index)];
+      text += fmt::format("{} {} -> {}: {}, {} bytes received\n", redistribute::to_string(m.move.kind), s.in, s.out, m.detail, m.bytes_received);
+    } else if (s.kind == StepKind::kernel) {
+      text += fmt::format("kernel {} ({}) -> ({})\n", plan.op->name, fmt::join(plan.kernel.inputs, ", "), fmt::join(plan.kernel.outputs, ", "));
+    } else {
+      text += fmt::format("{} {} -> {}\n", to_string(s.kind), s.in, s.out);
+    }
+  }
+  return text;
+}
+
+}  // namespace dtensor::tensor

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/move_ops.h"
+
+#include <array>
+
+#include "base/error_text.h"
+#include "mesh/mesh_data.h"
+#include "tensor/impl.h"
+#include "tensor/plan.h"
+
+namespace dtensor::tensor {
+namespace {
+
+using placements::Layout;
+using placements::LayoutRef;
+
+LayoutRef layout_of(const Attribute& a) {
+  // Interned and held by the specs of the call, so an owning reference can be had from the value.
+  return placements::intern(*static_cast<const Layout*>(a.as_object()));
+}
+std::optional<Dtype> optional_dtype(const Attribute& a) { return a.is_none() ? std::nullopt : std::optional(a.as_dtype()); }
+
+// ---- redistribute: input, layout, transport?, result?, backward?, memory_limit
+void plan_redistribute(PlanBuilder& b) {
+  const Spec& from = *b.inputs[0];
+  const LayoutRef target = layout_of(b.attributes[0]);
+  b.plan->holds.push_back(target);
+  b.plan->holds.push_back(layout_of(b.attributes[5]));
+  const Dtype transport = optional_dtype(b.attributes[1]).value_or(from.dtype);
+  const Dtype result = optional_dtype(b.attributes[2]).value_or(transport);
+  int slot = 0;
+  const SpecRef moved = intern_spec(from.mesh, from.layout, from.shape, transport, from.device);
+  if (from.inside) {
+    if (transport != from.dtype) slot = b.convert(slot, transport);
+    slot = b.route(slot, *moved, target, false, b.attributes[4].as_int());
+    if (result != transport) slot = b.convert(slot, result);
+    // A value: neither side sees the other's writes.
+    bool own = slot != 0;
+    for (const auto& m : b.plan->moves)
+      if (!m.communicates()) own = false;
+    if (!own) slot = b.share(slot);
+  }
+  b.output(intern_spec(from.mesh, target, from.shape, result, from.device), slot);
+}
+
+std::vector<DTensor> redistribute_gradient(const GradientCall& g) {
+  const auto back = optional_dtype(g.attribute(3));
+  const LayoutRef source = layout_of(g.attribute(5));
+  return {redistribute_to(g.grad_output(0), source, back, g.input_type(0).dtype)};
+}
+
+constexpr OpDef kRedistribute{
+    .name = "redistribute",
+    .signature = "input, *, layout: object, transport: dtype? = none, result: dtype? = none, backward: dtype? = none, memory_limit: int = 0, source: object -> out",
+    .gradient = redistribute_gradient,
+    .plan = plan_redistribute,
+};
+
+// ---- to_local: input, mesh (self), layout of self, gradient layout
+void plan_to_local(PlanBuilder& b) {
+  const Spec& from = *b.inputs[0];
+  const DeviceMesh self = DeviceMesh::self();
+  b.plan->holds.push_back(layout_of(b.attributes[0]));
+  b.output(intern_spec(self, placements::replicated(self.sizes(), from.local_shape.ndim()), from.local_shape, from.dtype, from.device), 0);
+}
+
+DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const LayoutRef& layout, const Shape& shape, const LayoutRef& grad_layout);
+
+std::vector<DTensor> to_local_gradient(const GradientCall& g) {
+  const LayoutRef layout = layout_of(g.attribute(0));
+  const auto* mesh = static_cast<const mesh::MeshData*>(g.attribute(1).as_object());
+  const DeviceMesh whole(mesh->shared_from_this());
+  return {from_local_call(g.grad_output(0), whole, layout, g.input_type(0).shape, without_partial(layout))};
+}
+
+constexpr OpDef kToLocal{
+    .name = "to_local",
+    .signature = "input, *, grad_layout: object, mesh: object -> view(input)",
+    .gradient = to_local_gradient,
+    .plan = plan_to_local,
+};
+
+// ---- from_local: input on self, mesh, layout, global shape, gradient layout
+void plan_from_local(PlanBuilder& b) {
+  const Spec& from = *b.inputs[0];
+  const auto* data = static_cast<const mesh::MeshData*>(b.attributes[0].as_object());
+  const DeviceMesh mesh(data->shared_from_this());
+  const LayoutRef layout = layout_of(b.attributes[1]);
+  b.plan->holds.push_back(layout_of(b.attributes[3]));
+  const Shape shape = b.attributes[2].as_shape();
+  const SpecRef to = intern_spec(mesh, layout, shape, from.dtype, from.device);
+  if (to->inside && to->local_shape != from.shape)
+    base::fail<InvalidArgument>("from_local: the local part does not fit ({} given, {} of {} expected on this rank); give the global shape or another placement", to_string(from.shape),
+                                to_string(to->local_shape), to_string(*to));
+  b.output(to, 0);
+}
+
+std::vector<DTensor> from_local_gradient(const GradientCall& g) {
+  const LayoutRef back = layout_of(g.attribute(3));
+  const LayoutRef forward = layout_of(g.attribute(1));
+  DTensor grad = redistribute_to(g.grad_output(0), back);
+  std::int64_t divisor = 1;
+  for (std::size_t a = 0; a < forward->partial.size(); ++a)
+    if (forward->partial[a] == ReduceOp::avg) divisor *= forward->mesh_sizes[a];
+  if (divisor > 1)
+    base::fail<Unsupported>("from_local: the gradient of a Partial(avg) part is not offered; divide by {} and use Partial(sum)", divisor);
+  return {grad.to_local()};
+}
+
+constexpr OpDef kFromLocal{
+    .name = "from_local",
+    .signature = "input, *, mesh: object, layout: object, shape: int[], grad_layout: object -> view(input)",
+    .gradient = from_local_gradient,
+    .plan = plan_from_local,
+};
+
+DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const LayoutRef& layout, const Shape& shape, const LayoutRef& grad_layout) {
+  return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
+}
+
+constexpr std::array<const OpDef*, 3> kMoveOps{&kRedistribute, &kToLocal, &kFromLocal};
+
+}  // namespace
+
+placements::LayoutRef without_partial(const placements::LayoutRef& layout) {
+  if (!layout->has_partial()) return layout;
+  Layout l = *layout;
+  for (auto& p : l.partial) p.reset();
+  return placements::intern(std::move(l));
+}
+
+DTensor redistribute_to(const DTensor& tensor, const placements::LayoutRef& layout, std::optional<Dtype> transport, std::optional<Dtype> result,
+                        std::optional<Dtype> backward, std::int64_t memory_limit) {
+  const LayoutRef source = without_partial(checked(tensor, "redistribute").spec->layout);
+  return call(kRedistribute, {tensor}, {Attribute::object(layout.get()), transport, result, backward, memory_limit, Attribute::object(source.get())});
+}
+
+std::span<const OpDef* const> move_ops() { return kMoveOps; }
+
+}  // namespace dtensor::tensor
+
+namespace dtensor {
+
+using tensor::checked;
+
+DTensor DTensor::redistribute(const Placements& placements, const RedistributeOptions& options) const {
+  const tensor::Spec& spec = *checked(*this, "redistribute").spec;
+  if (options.mesh && !(*options.mesh == spec.mesh))
+    base::fail<Unsupported>("redistribute: from {} to {}; moves between meshes go through full_tensor and distribute", dtensor::to_string(spec.mesh), dtensor::to_string(*options.mesh));
+  const Dtype dtype = options.forward_dtype.value_or(spec.dtype);
+  const auto layout = placements::make_layout(spec.mesh, spec.shape, dtype, placements, "redistribute");
+  return tensor::redistribute_to(*this, layout, options.forward_dtype, {}, options.backward_dtype, options.memory_limit);
+}
+
+DTensor DTensor::to_local(const LocalOptions& options) const {
+  const tensor::Spec& spec = *checked(*this, "to_local").spec;
+  const auto layout = options.grad_placements ? placements::make_layout(spec.mesh, spec.shape, spec.dtype, *options.grad_placements, "to_local")
+                                              : tensor::without_partial(spec.layout);
+  return call(tensor::kToLocal, {*this}, {Attribute::object(layout.get()), Attribute::object(&spec.mesh.data())});
+}
+
+DTensor DTensor::full_tensor(const LocalOptions& options) const { return redistribute({}).to_local(options); }
+
+DTensor from_local(const DTensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
+  const tensor::Spec& spec = *checked(local, "from_local").spec;
+  if (!(spec.mesh == DeviceMesh::self()))
+    base::fail<InvalidArgument>("from_local: the tensor lies on {}, not on this rank alone; use to_local() or redistribute", dtensor::to_string(spec.mesh));
+  // Ragged sizes and dims are checked against the shape, so a first layout on a shape that fits the local one gives the global shape.
+  Shape shape = options.shape;
+  if (shape.empty() && !spec.shape.empty()) {
+    const Placements parsed = placements;
+    shape = spec.shape;
+    for (const AxisPlacement& e : parsed.entries()) {
+      if (const auto* s = e.placement.as<Shard>()) {
+        const int d = normalize_dim(s->dim, shape.ndim(), "from_local");
+        shape[d] *= mesh.size(e.axis);
+      } else if (const auto* ss = e.placement.as<StridedShard>()) {
+        const int d = normalize_dim(ss->dim, shape.ndim(), "from_local");
+        shape[d] *= mesh.size(e.axis);
+      } else if (const auto* r = e.placement.as<RaggedShard>()) {
+        const int d = normalize_dim(r->dim, shape.ndim(), "from_local");
+        shape[d] = 0;
+        for (std::int64_t n : r->sizes) shape[d] += n;
+      }
+    }
+  }
+  const auto layout = placements::make_layout(mesh, shape, spec.dtype, placements, "from_local");
+  const auto grad = options.grad_placements ? placements::make_layout(mesh, shape, spec.dtype, *options.grad_placements, "from_local") : tensor::without_partial(layout);
+  return tensor::from_local_call(local, mesh, layout, shape, grad);
+}
+
+}  // namespace dtensor

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ops that are their own plan: redistribute, to_local, from_local. They go through call() like every other.
+#pragma once
+
+#include <optional>
+
+#include "dtensor/op.h"
+#include "placements/layout.h"
+
+namespace dtensor::tensor {
+
+/// Partial turned into Replicate: where a gradient goes back to.
+placements::LayoutRef without_partial(const placements::LayoutRef& layout);
+/// To a layout on the same mesh; `transport` is the dtype of the moves, `result` of the result.
+DTensor redistribute_to(const DTensor& tensor, const placements::LayoutRef& layout, std::optional<Dtype> transport = {}, std::optional<Dtype> result = {},
+                        std::optional<Dtype> backward = {}, std::int64_t memory_limit = 0);
+/// All of them, for find_op.
+std::span<const OpDef* const> move_ops();
+
+}  // namespace dtensor::tensor

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plan: what one call does on this rank, a straight-line program of steps over slots. Slots 0 .. inputs-1 are the local tensors of the inputs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dtensor/op.h"
+#include "redistribute/move.h"
+#include "tensor/signature.h"
+#include "tensor/spec.h"
+
+namespace dtensor::tensor {
+
+enum class StepKind : std::uint8_t {
+  move,     ///< starts a move (communicating or local)
+  wait,     ///< the executor waited for a slot's works
+  kernel,   ///< allocates results and runs the local kernel
+  share,    ///< copy-on-write copy of a slot
+  convert,  ///< dtype conversion of a slot
+};
+std::string_view to_string(StepKind kind) noexcept;
+
+struct Step {
+  StepKind kind = StepKind::kernel;
+  int in = -1, out = -1;  ///< slots
+  int index = 0;          ///< of the move; the dtype of convert
+};
+struct KernelStep {
+  std::vector<int> inputs;         ///< slots, -1 absent
+  std::vector<int> outputs;        ///< slots
+  std::vector<int> aliases;        ///< per output: input written in place, -1: fresh
+  std::vector<Shape> shapes;       ///< local, per output
+  std::vector<Dtype> dtypes;
+  std::vector<Place> places;       ///< inputs, then outputs
+  Device device{};
+  bool view = false;               ///< the kernel sets its output
+};
+struct PlanOutput {
+  SpecRef spec;
+  int slot = -1;
+  int alias = -1;  ///< the result is input `alias` itself
+};
+
+class Plan final : public base::RefCounted {
+ public:
+  const OpDef* op = nullptr;
+  int inputs = 0, slots = 0;
+  std::vector<Step> steps;
+  std::vector<redistribute::PreparedMove> moves;
+  KernelStep kernel;
+  std::vector<PlanOutput> outputs;
+  std::vector<SpecRef> input_specs;                ///< these and `holds` keep the key's pointers valid
+  std::vector<std::shared_ptr<const void>> holds;  ///< objects among the attributes
+  bool decomposed = false;           ///< run op->decompose instead
+  bool outside = false;              ///< this rank is not in the mesh
+  bool implicit = false;             ///< a move that the rule inserted communicates
+  std::string choice;                ///< which axes split which factor, for display
+  std::vector<std::uint64_t> key;
+};
+using PlanRef = base::Ref<Plan>;
+
+/// Text: one line per step.
+std::string to_string(const Plan& plan);
+
+}  // namespace dtensor::tensor
+
+namespace dtensor {
+
+/// Builds a plan; given to ops that are their own plan.
+class PlanBuilder {
+ public:
+  PlanBuilder(const OpDef& op_def, std::vector<tensor::SpecRef> input_specs, std::span<const Attribute> call_attributes, tensor::Plan& target)
+      : op(&op_def), inputs(std::move(input_specs)), attributes(call_attributes), plan(&target) {}
+  const OpDef* op;
+  std::vector<tensor::SpecRef> inputs;  ///< null: absent
+  std::span<const Attribute> attributes;
+  tensor::Plan* plan;
+
+  int new_slot() { return plan->slots++; }
+  /// Moves slot `slot`, laid out as `from`, to `to`; returns the slot of the result.
+  int route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit = 0);
+  int share(int slot);
+  int convert(int slot, Dtype dtype);
+  void output(tensor::SpecRef spec, int slot) { plan->outputs.push_back({std::move(spec), slot, -1}); }
+};
+
+}  // namespace dtensor

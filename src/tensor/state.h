@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank keeps for calls: plan cache, modes, observers of steps, and the hook through which autograd records.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "dtensor/generator.h"
+#include "tensor/plan.h"
+
+namespace dtensor::tensor {
+
+/// A step as observers see it: what ran, on behalf of which op.
+struct StepEvent {
+  StepKind kind;
+  const OpDef& op;
+  const redistribute::PreparedMove* move = nullptr;  ///< of a move
+  const Plan& plan;
+  bool implicit = false;                             ///< inserted by a rule
+};
+/// Sees the steps of this rank. A per-rank stack; costs one load when empty.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void on_step(const StepEvent& event) = 0;
+  /// Before the steps of a call; `inputs` are live handles.
+  virtual void on_call(const OpDef& /*op*/, std::span<const Input> /*inputs*/, std::span<const Attribute> /*attributes*/) {}
+};
+
+/// What autograd needs to record a call.
+struct CallRecord {
+  const OpDef& op;
+  const Signature& signature;
+  std::span<const Input> inputs;
+  std::span<const Attribute> attributes;
+  std::span<const DTensor> outputs;
+  std::uint64_t seed, random_call;
+  PlanRef plan;  ///< keeps specs and objects of the call alive
+};
+/// Set by autograd when the first gradient is asked for.
+using Recorder = void (*)(const CallRecord&);
+void set_recorder(Recorder recorder) noexcept;
+
+enum class ImplicitPolicy : std::uint8_t { allow, warn, refuse };
+
+struct OpInfo {
+  const OpDef* op = nullptr;
+  Signature signature;
+};
+
+/// Plans by key; bounded: when full, all are dropped (they are cheap to make again).
+class PlanCache {
+ public:
+  Plan* find(std::uint64_t hash, std::span<const std::uint64_t> key) noexcept;
+  void insert(std::uint64_t hash, PlanRef plan);
+  void clear();
+  std::size_t size() const noexcept { return count_; }
+  std::uint64_t hits = 0, misses = 0;
+
+ private:
+  static constexpr std::size_t kLimit = 8192;
+  struct Entry {
+    std::uint64_t hash = 0;
+    PlanRef plan;
+  };
+  std::vector<Entry> table_ = std::vector<Entry>(1024);
+  std::size_t count_ = 0;
+};
+
+struct CallState {
+  bool grad_enabled = true;
+  bool recording = true;  ///< off inside a decomposition
+  ImplicitPolicy implicit = ImplicitPolicy::allow;
+  Generator* generator = nullptr;  ///< overrides default_generator() in a scope
+  std::vector<StepObserver*> observers;
+  PlanCache plans;
+  std::array<std::shared_ptr<OpInfo>, 1024> ops{};  ///< direct-mapped by address
+  const OpInfo& info(const OpDef& op);
+};
+CallState& call_state();
+CallState& call_state(base::RankContext& rank);
+
+/// The plan for a call (cached). `factory` gives mesh, layout and device of ops without inputs.
+struct Factory {
+  DeviceMesh mesh;
+  placements::LayoutRef layout;
+  Device device;
+};
+PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements, const DeviceMesh* mesh,
+                   Device device);
+/// Runs a plan that is neither decomposed nor outside; fills `results` (one Tensor per output that is no alias).
+void execute(const Plan& plan, std::span<const Input> inputs, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
+             CallState& state, std::span<Tensor> results);
+
+}  // namespace dtensor::tensor
