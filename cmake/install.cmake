@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # The package: headers, library, CMake config, pkg-config file.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/dtensor)
 
@@ -8,7 +7,7 @@ install(TARGETS dtensor EXPORT dtensor-targets)
 install(DIRECTORY include/dtensor DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT dtensor-targets NAMESPACE dtensor:: DESTINATION ${package_dir})
 if(TARGET dtensor_cli)
-  install(TARGETS dtensor_cli)
+  install(TARGETS dtensor_cli COMPONENT programs)
 endif()
 
 # Only a static library asks its user for the BLAS.
@@ -25,5 +24,6 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/dtensor-config-vers
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/dtensor-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/dtensor-config-version.cmake
   cmake/FindSerialBLAS.cmake DESTINATION ${package_dir})
 
+file(RELATIVE_PATH pkgconfig_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/dtensor.pc.in ${CMAKE_CURRENT_BINARY_DIR}/dtensor.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/dtensor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

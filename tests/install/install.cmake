@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# Installs the build tree BUILD below PREFIX and looks at what lies there.
+execute_process(COMMAND ${CMAKE_COMMAND} --build ${BUILD} --target dtensor COMMAND_ERROR_IS_FATAL ANY)
+file(REMOVE_RECURSE ${PREFIX})
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX} --component Unspecified
+  OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+
+file(GLOB_RECURSE headers RELATIVE ${PREFIX}/include ${PREFIX}/include/*)
+foreach(header IN LISTS headers)
+  if(NOT header MATCHES "^dtensor/.*\\.h$")
+    message(FATAL_ERROR "installed beside the public headers: ${header}")
+  endif()
+endforeach()
+if(NOT "dtensor/version.h" IN_LIST headers)
+  message(FATAL_ERROR "no headers below ${PREFIX}/include")
+endif()
+file(GLOB_RECURSE texts ${PREFIX}/*.cmake ${PREFIX}/*.pc)
+foreach(text IN LISTS texts)
+  file(READ ${text} content)
+  string(FIND "${content}" "${BUILD}/" place)
+  string(FIND "${content}" "${PREFIX}" prefix_place)
+  if(NOT place EQUAL -1 OR NOT prefix_place EQUAL -1)
+    message(FATAL_ERROR "${text} names the build tree or the prefix: the package could not be moved")
+  endif()
+endforeach()
