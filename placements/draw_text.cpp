@@ -21,7 +21,7 @@ std::string ruled(const std::vector<std::vector<std::string>>& rows) {
   for (std::size_t r = 0; r < rows.size(); ++r) {
     text += fmt::format("{:>{}} {}", rows[r][0], widths[0], r == 0 ? " " : "|");
     for (std::size_t i = 1; i < widths.size(); ++i) text += fmt::format(" {:<{}} {}", rows[r][i], widths[i], r == 0 ? " " : "|");
-    while (text.back() == ' ') text.pop_back();
+    while (!text.empty() && text.back() == ' ') text.pop_back();
     text += "\n" + rule;
   }
   return text;
