@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/join.h"
+
+#include <array>
+
+#include "dtensor/op.h"
+#include "dtensor/ops/views.h"
+#include "ops/families.h"
+#include "ops/view_rules.h"
+
+namespace dtensor {
+namespace {
+
+int cat_dim(const ShapeCall& s) {
+  const int n = s.input(0).shape.ndim();
+  const auto dim = s.attribute(0).as_int();
+  if (dim < -n || dim >= n) s.fail("dim " + std::to_string(dim) + " is out of range (" + s.describe(0) + "); give -ndim .. ndim-1");
+  return static_cast<int>(dim < 0 ? dim + n : dim);
+}
+
+void cat_shape(ShapeCall& s) {
+  if (s.num_inputs() == 0) s.fail("the list of tensors is empty; give at least one");
+  const int dim = cat_dim(s);
+  TensorType out = s.input(0);
+  for (int i = 1; i < s.num_inputs(); ++i) {
+    const TensorType& in = s.input(i);
+    bool fits = in.shape.ndim() == out.shape.ndim();
+    for (int d = 0; fits && d < out.shape.ndim(); ++d) fits = d == dim || in.shape[d] == out.shape[d];
+    if (!fits) s.fail("shapes differ outside dim " + std::to_string(dim) + " (" + s.describe(0) + ", " + s.describe(i) + ")");
+    out.shape[dim] += in.shape[dim];
+    out.dtype = promote(out.dtype, in.dtype);
+  }
+  s.output(0) = out;
+}
+
+std::string cat_rule(const ShapeCall& s) {
+  const int n = s.input(0).shape.ndim(), dim = cat_dim(s);
+  std::string text, whole;
+  const auto operand = [&](const std::string& joined) {
+    std::string o;
+    for (int d = 0; d < n; ++d) o += (d == 0 ? "" : " ") + (d == dim ? joined : "d" + std::to_string(d));
+    return o;
+  };
+  for (int i = 0; i < s.num_inputs(); ++i) {
+    const std::string name = "c" + std::to_string(i);
+    text += (i == 0 ? "" : ", ") + operand(name);
+    whole += (i == 0 ? "" : ", ") + name;
+  }
+  return text + " -> " + operand("r") + "    " + whole + ": whole; linear";
+}
+
+void cat_cpu(const KernelCall& call) {
+  const Tensor& out = call.output(0);
+  const int n = out.ndim();
+  const auto a = call.attribute(0).as_int();
+  const int dim = static_cast<int>(a < 0 ? a + n : a);
+  std::int64_t at = 0;
+  for (int i = 0; i < call.num_inputs(); ++i) {
+    const Tensor& in = call.input(i);
+    if (in.numel() > 0) out.narrow(dim, at, in.shape()[dim]).copy_(in);
+    at += in.shape()[dim];
+  }
+}
+
+std::vector<DTensor> cat_gradient(const GradientCall& g) {
+  const int n = g.input_type(0).shape.ndim();
+  const auto a = g.attribute(0).as_int();
+  const int dim = static_cast<int>(a < 0 ? a + n : a);
+  std::vector<DTensor> grads;
+  std::int64_t at = 0;
+  for (int i = 0; i < g.num_inputs(); ++i) {
+    const std::int64_t size = g.input_type(i).shape[dim];
+    grads.push_back(g.needs(i) ? slice(g.grad_output(0), dim, at, at + size).to(g.input_type(i).dtype) : DTensor());
+    at += size;
+  }
+  return grads;
+}
+
+constexpr OpDef kCat{
+    .name = "cat",
+    .signature = "tensors[], dim: int = 0 -> out",
+    .shape = cat_shape,
+    .rule_for = cat_rule,
+    .cpu = cat_cpu,
+    .gradient = cat_gradient,
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{3, 5}, {2, 5}}, .attributes = {{"dim", "0"}}}, {.shapes = {{3, 5}, {3, 0}, {3, 1}}, .attributes = {{"dim", "1"}}}};
+    },
+};
+
+constexpr std::array<const OpDef*, 1> kOps{&kCat};
+
+}  // namespace
+
+namespace ops {
+OpList join_ops() { return kOps; }
+}  // namespace ops
+
+DTensor cat(std::span<const DTensor> tensors, int dim) {
+  std::vector<Input> inputs(tensors.begin(), tensors.end());
+  const Attribute attribute(dim);
+  return std::move(call_all(kCat, inputs, {&attribute, 1}).at(0));
+}
+
+DTensor stack(std::span<const DTensor> tensors, int dim) {
+  if (tensors.empty()) throw InvalidArgument("stack: the list of tensors is empty; give at least one");
+  std::vector<DTensor> parts;
+  for (const DTensor& t : tensors) {
+    if (t.shape() != tensors[0].shape()) throw InvalidArgument("stack: shapes differ (" + to_string(tensors[0]) + ", " + to_string(t) + ")");
+    parts.push_back(unsqueeze(t, dim));
+  }
+  return cat(parts, dim < 0 ? dim + tensors[0].ndim() + 1 : dim);
+}
+
+}  // namespace dtensor
