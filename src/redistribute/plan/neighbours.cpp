@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "redistribute/plan/neighbours.h"
+
+#include <utility>
+
+namespace dtensor::redistribute {
+namespace {
+
+bool commute(std::uint8_t a, std::uint8_t b) {
+  const auto linear = [](std::uint8_t kind) { return kind - 1 <= static_cast<int>(ReduceOp::avg); };
+  return a == b || (linear(a) && linear(b));
+}
+
+bool commutes_with(const State& state, std::uint8_t kind) {
+  for (std::uint8_t other : state.partial)
+    if (other != 0 && !commute(other, kind)) return false;
+  return true;
+}
+
+using Removed = std::array<int, kMaxDims>;  // first split taken off, by dimension; -1 for none
+
+struct Expansion {
+  Space& space;
+  const State& source;
+  const State& goal;
+  const std::function<void(const Step&)>& visit;
+
+  void emit(MoveKind kind, AxisMask axes, const State& target) const { visit({kind, axes, source, target, 0}); }
+
+  // Appends splits that use up `rest` to dimensions `dim` and following, in every way. A dimension must not get back the split it lost first:
+  // then the move would be one over fewer axes.
+  void arrange(MoveKind kind, AxisMask axes, AxisMask rest, int dim, bool fresh, const State& target, const Removed& removed) {
+    if (rest == 0) {
+      emit(kind, axes, target);
+      return;
+    }
+    if (dim == space.ndim()) return;
+    const auto d = static_cast<std::size_t>(dim);
+    for (int s = 0; s < space.split_count(); ++s) {
+      if ((space.split_axes(s) & rest) != space.split_axes(s) || (fresh && removed[d] == s)) continue;
+      const int list = space.child(target.lists[d], s);
+      if (list < 0) continue;
+      State next = target;
+      next.lists[d] = list;
+      arrange(kind, axes, rest & ~space.split_axes(s), dim, false, next, removed);
+    }
+    arrange(kind, axes, rest, dim + 1, true, target, removed);
+  }
+
+  void shard_to_partial(AxisMask axes, State target) const {
+    for (int a = 0; a < space.mesh_ndim(); ++a) {
+      if (!(axes & bit(a))) continue;
+      const std::uint8_t kind = goal.partial[static_cast<std::size_t>(a)];
+      if (kind == 0 || kind == 1 + static_cast<int>(ReduceOp::avg) || !commutes_with(target, kind)) return;
+      target.partial[static_cast<std::size_t>(a)] = kind;
+    }
+    emit(MoveKind::shard_to_partial, axes, target);
+  }
+
+  // Every choice of how many splits to take off each dimension.
+  void take_off(int dim, const State& target, Removed removed, AxisMask axes, int count) {
+    if (dim == space.ndim()) {
+      if (axes == 0) return;
+      emit(MoveKind::all_gather, axes, target);
+      if (count == 1) shard_to_partial(axes, target);
+      arrange(MoveKind::all_to_all, axes, axes, 0, true, target, removed);
+      return;
+    }
+    const auto d = static_cast<std::size_t>(dim);
+    State next = target;
+    for (int list = source.lists[d];; list = space.node(list).parent) {
+      next.lists[d] = list;
+      take_off(dim + 1, next, removed, axes | (space.node(source.lists[d]).axes & ~space.node(list).axes), count);
+      if (space.node(list).parent < 0) return;
+      removed[d] = space.node(list).split;
+      ++count;
+    }
+  }
+
+  void reduce() {
+    const AxisMask partial = space.partial_axes(source);
+    Removed none;
+    none.fill(-1);
+    for (AxisMask axes = partial; axes != 0; axes = (axes - 1) & partial) {
+      State target = source;
+      for (int a = 0; a < space.mesh_ndim(); ++a)
+        if (axes & bit(a)) target.partial[static_cast<std::size_t>(a)] = 0;
+      emit(MoveKind::all_reduce, axes, target);
+      arrange(MoveKind::reduce_scatter, axes, axes, 0, true, target, none);
+    }
+  }
+
+  void without_communication() {
+    const AxisMask replicated = space.active() & ~space.split_axes(source) & ~space.partial_axes(source);
+    for (int dim = 0; dim < space.ndim(); ++dim) {
+      const auto d = static_cast<std::size_t>(dim);
+      for (int s = 0; s < space.split_count(); ++s) {
+        if ((space.split_axes(s) & replicated) != space.split_axes(s)) continue;
+        State target = source;
+        target.lists[d] = space.child(source.lists[d], s);
+        if (target.lists[d] >= 0) emit(MoveKind::slice, space.split_axes(s), target);
+      }
+      const std::vector<int> twins = space.twins(source.lists[d]);
+      for (int twin : twins) {
+        State target = source;
+        target.lists[d] = twin;
+        emit(MoveKind::relabel, space.node(twin).axes, target);
+      }
+    }
+    for (int a = 0; a < space.mesh_ndim(); ++a) {
+      const std::uint8_t kind = goal.partial[static_cast<std::size_t>(a)];
+      if (!(replicated & bit(a)) || kind == 0 || !commutes_with(source, kind)) continue;
+      State target = source;
+      target.partial[static_cast<std::size_t>(a)] = kind;
+      emit(MoveKind::to_partial, bit(a), target);
+    }
+  }
+};
+
+}  // namespace
+
+Step direct_step(const Space& space, const State& from, const State& to) {
+  Step step{MoveKind::send_recv, reduced_axes(space, from, to), from, to, 0};
+  for (std::size_t a = 0; a < step.to.partial.size(); ++a)
+    if (to.partial[a] != from.partial[a]) step.to.partial[a] = 0;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+    int a = from.lists[d], b = to.lists[d];
+    const AxisMask all = space.node(a).axes | space.node(b).axes;
+    while (space.node(a).depth > space.node(b).depth) a = space.node(a).parent;
+    while (space.node(b).depth > space.node(a).depth) b = space.node(b).parent;
+    while (a != b) {
+      a = space.node(a).parent;
+      b = space.node(b).parent;
+    }
+    // Splits that both lists begin with leave every rank its share of the problem.
+    step.axes |= all & ~space.node(a).axes;
+  }
+  return step;
+}
+
+void for_each_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit) {
+  Expansion expansion{space, state, goal, visit};
+  Removed none;
+  none.fill(-1);
+  expansion.without_communication();
+  expansion.take_off(0, state, none, 0, 0);
+  expansion.reduce();
+}
+
+}  // namespace dtensor::redistribute

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The moves that leave a layout. Several axes may go in one move.
+#pragma once
+
+#include <functional>
+
+#include "redistribute/plan/search.h"
+
+namespace dtensor::redistribute {
+
+/// The source's splits and contributions replaced in one step; where `to` is Partial and `from` is not of that kind the result is Replicate on that axis.
+Step direct_step(const Space& space, const State& from, const State& to);
+
+/// Calls visit for every move from `state` that may serve on the way to `goal`, but the direct one. Figures are left 0.
+///  * slice: one split appended, over axes that are Replicate;
+///  * relabel: another list of splits under which every rank owns the same;
+///  * to_partial, shard_to_partial (the last split of a dimension; not avg): to the kind of the goal;
+///  * all_gather: the last splits of any dimensions, together;
+///  * all_to_all: the last splits of any dimensions taken off and their axes appended elsewhere or in another order;
+///  * all_reduce: any Partial axes together; reduce_scatter: the same with the axes appended to dimensions.
+void for_each_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit);
+
+}  // namespace dtensor::redistribute

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "redistribute/plan/route.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error_text.h"
+#include "base/hash.h"
+#include "redistribute/plan/overlap.h"
+#include "redistribute/plan/search.h"
+
+namespace dtensor::redistribute {
+namespace {
+
+// Relabels join a neighbour, slices each other: boxes depend on owned indices alone.
+std::vector<Step> joined(std::vector<Step> steps) {
+  std::vector<Step> result;
+  for (const Step& step : steps) {
+    if (!result.empty()) {
+      Step& last = result.back();
+      const bool slices = last.kind == MoveKind::slice && step.kind == MoveKind::slice;
+      if (slices || step.kind == MoveKind::relabel || last.kind == MoveKind::relabel) {
+        if (slices) last.axes |= step.axes;
+        else if (step.kind != MoveKind::relabel) last.kind = step.kind, last.axes = step.axes;
+        last.to = step.to;
+        last.nanoseconds += step.nanoseconds;
+        continue;
+      }
+    }
+    result.push_back(step);
+  }
+  return result;
+}
+
+bool advance(const Space& space, Shape& c) {
+  for (int a = space.mesh_ndim() - 1; a >= 0; --a) {
+    if (++c[a] < space.mesh_size(a)) return true;
+    c[a] = 0;
+  }
+  return false;
+}
+
+std::vector<Run> runs_at(const Space& space, int list, const Shape& c) {
+  const ListNode& node = space.node(list);
+  const std::size_t r = space.rank_index(node, c);
+  return {node.runs.begin() + node.first[r], node.runs.begin() + node.first[r + 1]};
+}
+
+constexpr std::int64_t kPermuteRanks = 256;
+
+// Every rank gets the whole of what one rank had. Beyond some ranks the name is not worth the comparison.
+bool is_permutation(const Space& space, const Step& step) {
+  if (space.ranks_of(space.active()) > kPermuteRanks) return false;
+  const auto dims = static_cast<std::size_t>(space.ndim());
+  for (std::size_t d = 0; d < dims; ++d)
+    if (space.node(step.from.lists[d]).worst != space.node(step.to.lists[d]).worst) return false;
+  Shape receiver = Shape::filled(space.mesh_ndim(), 0);
+  do {
+    bool found = false;
+    Shape sender = Shape::filled(space.mesh_ndim(), 0);
+    do {
+      found = true;
+      for (std::size_t d = 0; d < dims && found; ++d) found = runs_at(space, step.to.lists[d], receiver) == runs_at(space, step.from.lists[d], sender);
+    } while (!found && advance(space, sender));
+    if (!found) return false;
+  } while (advance(space, receiver));
+  return true;
+}
+
+Move move_of(const Space& space, const Step& step, std::int64_t element_bytes) {
+  Move move;
+  move.kind = step.kind == MoveKind::all_to_all && is_permutation(space, step) ? MoveKind::permute : step.kind;
+  for (int a = 0; a < space.mesh_ndim(); ++a)
+    if (step.axes & bit(a)) move.axes.push_back(a);
+  const Received bytes = received(space, step.kind, step.from, step.to);
+  move.bytes_received_max = bytes.max * element_bytes;
+  move.bytes_received_total = bytes.total * element_bytes;
+  move.launches = step.kind >= MoveKind::all_gather ? 1 : 0;
+  move.nanoseconds = step.nanoseconds;
+  return move;
+}
+
+// What the rank that receives most over the whole route receives.
+std::int64_t worst_received(const Space& space, const std::vector<Step>& steps) {
+  std::int64_t worst = 0;
+  Shape c = Shape::filled(space.mesh_ndim(), 0);
+  do {
+    std::int64_t elements = 0;
+    for (const Step& step : steps) elements += received_by(space, step.kind, step.from, step.to, c);
+    worst = std::max(worst, elements);
+  } while (advance(space, c));
+  return worst;
+}
+
+void add_relabel(Route& route, const LayoutRef& from, const LayoutRef& to) {
+  Move move;
+  move.from = from;
+  move.to = to;
+  route.moves.push_back(std::move(move));
+}
+
+RouteRef plan(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology, std::int64_t limit) {
+  Space space(*from, *to, shape);
+  const std::int64_t element_bytes = info(dtype).bytes;
+  const Costs costs(topology, space, element_bytes);
+  const State source = space.state_of(*from), goal = space.state_of(*to);
+  auto route = std::make_shared<Route>();
+  if (from == to || placements::equivalent(*from, *to, shape)) {
+    route->peak_bytes = space.worst(source) * element_bytes;
+    if (from != to) add_relabel(*route, from, to);
+    return route;
+  }
+  const Found found = search(space, costs, source, goal, limit);
+  const std::vector<Step> steps = joined(found.steps);
+  route->peak_bytes = found.peak_bytes;
+  for (const Step& step : steps) {
+    Move move = move_of(space, step, element_bytes);
+    move.from = route->moves.empty() ? from : route->moves.back().to;
+    move.to = &step == &steps.back() ? to : space.layout_of(step.to);
+    route->nanoseconds += move.nanoseconds;
+    route->launches += move.launches;
+    route->bytes_received_max += move.bytes_received_max;
+    route->bytes_received_total += move.bytes_received_total;
+    route->moves.push_back(std::move(move));
+  }
+  if (route->launches > 1) route->bytes_received_max = worst_received(space, steps) * element_bytes;
+  const Received least = least_received(space, source, goal);
+  route->lower_bound_max = least.max * element_bytes;
+  route->lower_bound_total = least.total * element_bytes;
+  return route;
+}
+
+struct Key {
+  LayoutRef from, to;
+  Shape shape;
+  Dtype dtype = Dtype::f32;
+  std::uint64_t topology = 0;
+  std::int64_t limit = 0;
+  friend bool operator==(const Key&, const Key&) = default;
+};
+struct KeyHash {
+  std::size_t operator()(const Key& key) const noexcept {
+    std::uint64_t h = base::mix(key.from->hash, key.to->hash);
+    for (std::int64_t n : key.shape) h = base::mix(h, static_cast<std::uint64_t>(n));
+    h = base::mix(h, (key.topology << 3) ^ static_cast<std::uint64_t>(key.dtype));
+    return static_cast<std::size_t>(base::mix(h, static_cast<std::uint64_t>(key.limit)));
+  }
+};
+
+// Two generations: a full young one becomes the old one and what it replaces goes, so that routes in use stay.
+class Shard {
+ public:
+  RouteRef find(const Key& key) {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = young_.find(key); it != young_.end()) return it->second;
+    const auto it = old_.find(key);
+    if (it == old_.end()) return nullptr;
+    RouteRef route = it->second;
+    put(key, route);
+    return route;
+  }
+  void insert(const Key& key, const RouteRef& route) {
+    const std::lock_guard lock(mutex_);
+    put(key, route);
+  }
+
+ private:
+  static constexpr std::size_t kGeneration = 256;
+  using Table = std::unordered_map<Key, RouteRef, KeyHash>;
+  void put(const Key& key, const RouteRef& route) {
+    if (young_.size() >= kGeneration) {
+      old_.swap(young_);
+      young_.clear();
+    }
+    young_.emplace(key, route);
+  }
+  std::mutex mutex_;
+  Table young_, old_;
+};
+
+constexpr std::size_t kShards = 16;
+
+Shard& shard_of(std::size_t hash) {
+  // Layouts refer to a table that is never destroyed, so the routes may stay as well.
+  static auto* const shards = new std::array<Shard, kShards>;
+  return (*shards)[(hash >> 20) % kShards];
+}
+
+std::uint64_t hash_of(const AxisLink& link, std::uint64_t seed) {
+  return base::mix(base::mix(seed, std::bit_cast<std::uint64_t>(link.latency_ns)), std::bit_cast<std::uint64_t>(link.bytes_per_ns));
+}
+
+std::uint64_t hash_of(const Topology& topology) {
+  std::uint64_t h = hash_of(topology.fallback, topology.axes.size());
+  for (const AxisLink& link : topology.axes) h = hash_of(link, h);
+  return base::mix(base::mix(h, std::bit_cast<std::uint64_t>(topology.copy_bytes_per_ns)), std::bit_cast<std::uint64_t>(topology.launch_ns));
+}
+
+void check(const Layout& from, const Layout& to, const Shape& shape, std::int64_t limit) {
+  if (from.mesh_sizes != to.mesh_sizes)
+    base::fail<InvalidArgument>("redistribute: the layouts are of different meshes ([{}], [{}]); give both for one mesh", fmt::join(from.mesh_sizes, ", "),
+                                fmt::join(to.mesh_sizes, ", "));
+  if (from.ndim() != to.ndim() || from.ndim() != shape.ndim())
+    base::fail<InvalidArgument>("redistribute: numbers of dimensions differ (source {}, target {}, shape {}); give layouts of the tensor", from.ndim(),
+                                to.ndim(), to_string(shape));
+  if (limit < 0) base::fail<InvalidArgument>("redistribute: the memory limit is negative ({}); give bytes, or 0 for none", limit);
+}
+
+}  // namespace
+
+std::string_view to_string(MoveKind kind) noexcept {
+  constexpr std::array<std::string_view, 10> names{"relabel",        "slice",      "to_partial", "shard_to_partial", "all_gather",
+                                                   "reduce_scatter", "all_reduce", "all_to_all", "permute",          "send_recv"};
+  return names[static_cast<std::size_t>(kind)];
+}
+
+const Topology& reference_topology() {
+  // Neutral between machines: what matters is that a launch costs as much as some 25 KiB, and that links and copies are of one order.
+  static const Topology topology{{}, {2000, 10}, 20, 500};
+  return topology;
+}
+
+RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology, std::int64_t memory_limit) {
+  check(*from, *to, shape, memory_limit);
+  const Key key{from, to, shape, dtype, hash_of(topology), memory_limit};
+  Shard& shard = shard_of(KeyHash{}(key));
+  if (RouteRef known = shard.find(key)) return known;
+  RouteRef route = plan(from, to, shape, dtype, topology, memory_limit);
+  shard.insert(key, route);
+  return route;
+}
+
+}  // namespace dtensor::redistribute

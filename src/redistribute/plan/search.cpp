@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "redistribute/plan/search.h"
+
+#include <algorithm>
+#include <limits>
+#include <queue>
+#include <tuple>
+#include <unordered_map>
+
+#include "base/error_text.h"
+#include "redistribute/plan/neighbours.h"
+
+namespace dtensor::redistribute {
+namespace {
+
+struct StateHash {
+  std::size_t operator()(const State& state) const noexcept { return static_cast<std::size_t>(hash_of(state)); }
+};
+
+// A way from the source to a state.
+struct Label {
+  int state = 0, parent = -1;
+  MoveKind kind = MoveKind::relabel;
+  AxisMask axes = 0;
+  int moves = 0, launches = 0;
+  std::int64_t cost = 0, nanoseconds = 0;  // of the way, of its last move
+  std::int64_t peak = 0;                   // bytes, source included
+  std::int64_t held = 0;                   // bytes of the storage beyond the source's that holds the state; 0 for a view of the source
+  bool dead = false;
+};
+
+struct Visited {
+  State state;
+  std::int64_t least = 0, bytes = 0;
+  std::vector<int> labels;
+};
+
+struct Entry {
+  std::int64_t estimate, peak;
+  int label;
+  friend bool operator<(const Entry& a, const Entry& b) { return std::tie(a.estimate, a.peak, a.label) > std::tie(b.estimate, b.peak, b.label); }
+};
+
+enum class Aim : std::uint8_t { cost, peak };
+constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+
+class Search {
+ public:
+  Search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim)
+      : space_(space), costs_(costs), goal_(to), limit_(limit), aim_(aim) {
+    source_bytes_ = bytes_of(from);
+    allowed_bytes_ = std::max(source_bytes_, bytes_of(to));
+    visit(from);
+    goal_index_ = visit(to);
+    Label start;
+    start.peak = source_bytes_;
+    add(start);
+  }
+
+  bool run() {
+    while (!queue_.empty()) {
+      const Entry entry = queue_.top();
+      queue_.pop();
+      if (entry.estimate > bound_) break;
+      const Label label = labels_[static_cast<std::size_t>(entry.label)];
+      if (label.dead || label.state == goal_index_) continue;
+      const State state = visited_[static_cast<std::size_t>(label.state)].state;
+      if (label.state == 0) consider_direct(entry.label, state);
+      for_each_move(space_, state, goal_, [&](const Step& step) { consider(entry.label, step); });
+    }
+    return best() >= 0;
+  }
+
+  Found found() const {
+    Found result;
+    const int last = best();
+    result.peak_bytes = labels_[static_cast<std::size_t>(last)].peak;
+    for (int i : path(last)) {
+      const Label& l = labels_[static_cast<std::size_t>(i)];
+      const Label& before = labels_[static_cast<std::size_t>(l.parent)];
+      result.steps.push_back({l.kind, l.axes, visited_[static_cast<std::size_t>(before.state)].state, visited_[static_cast<std::size_t>(l.state)].state,
+                              l.nanoseconds});
+    }
+    return result;
+  }
+
+ private:
+  std::int64_t bytes_of(const State& state) const { return space_.worst(state) * costs_.element_bytes(); }
+
+  int visit(const State& state) {
+    const auto [it, made] = index_.try_emplace(state, static_cast<int>(visited_.size()));
+    if (made) {
+      const std::int64_t bytes = bytes_of(state);
+      const bool estimate = aim_ == Aim::cost && bytes <= allowed_bytes_;
+      visited_.push_back({state, estimate ? costs_.least(space_, state, goal_) : 0, bytes, {}});
+    }
+    return it->second;
+  }
+
+  // Labels from the source on, without the empty one.
+  std::vector<int> path(int label) const {
+    std::vector<int> result;
+    for (int i = label; labels_[static_cast<std::size_t>(i)].parent >= 0; i = labels_[static_cast<std::size_t>(i)].parent) result.push_back(i);
+    std::reverse(result.begin(), result.end());
+    return result;
+  }
+
+  void append_splits(int list, std::vector<int>& code) const {
+    std::vector<int> splits;
+    for (; space_.node(list).parent >= 0; list = space_.node(list).parent) splits.push_back(space_.node(list).split);
+    code.insert(code.end(), splits.rbegin(), splits.rend());
+    code.push_back(-1);
+  }
+
+  // Number of moves first, then move by move: kind, axes, target. Longer prefixes never overtake, so that prefixes of the first way are first.
+  std::vector<int> encoding(int label) const {
+    std::vector<int> code{labels_[static_cast<std::size_t>(label)].moves};
+    for (int i : path(label)) {
+      const Label& l = labels_[static_cast<std::size_t>(i)];
+      code.push_back(static_cast<int>(l.kind));
+      code.push_back(static_cast<int>(l.axes));
+      const State& state = visited_[static_cast<std::size_t>(l.state)].state;
+      for (int d = 0; d < space_.ndim(); ++d) append_splits(state.lists[static_cast<std::size_t>(d)], code);
+      code.insert(code.end(), state.partial.begin(), state.partial.end());
+    }
+    return code;
+  }
+  bool encodes_before(int a, int b) const {
+    const int x = labels_[static_cast<std::size_t>(a)].moves, y = labels_[static_cast<std::size_t>(b)].moves;
+    return x != y ? x < y : encoding(a) < encoding(b);
+  }
+
+  // Whatever follows `b` is at least as good after `a`.
+  bool dominates(int i, int j) const {
+    const Label &a = labels_[static_cast<std::size_t>(i)], &b = labels_[static_cast<std::size_t>(j)];
+    const auto x = std::tie(a.cost, a.launches), y = std::tie(b.cost, b.launches);
+    if (x < y) return limit_ == 0 || a.held <= b.held;
+    return x == y && a.peak <= b.peak && a.held <= b.held && encodes_before(i, j);
+  }
+
+  void consider_direct(int label, const State& from) {
+    const Step step = direct_step(space_, from, goal_);
+    if (step.axes != 0) consider(label, step);
+  }
+
+  bool is_view(const Step& step) const {
+    switch (step.kind) {
+      case MoveKind::relabel: return true;
+      case MoveKind::slice:
+        for (std::size_t d = 0; d < static_cast<std::size_t>(space_.ndim()); ++d)
+          if (step.from.lists[d] != step.to.lists[d]) return space_.is_interval(space_.node(step.to.lists[d]).split);
+        return true;
+      case MoveKind::to_partial:
+        for (std::size_t a = 0; a < step.to.partial.size(); ++a) {
+          if (step.from.partial[a] == step.to.partial[a]) continue;
+          const auto op = static_cast<ReduceOp>(step.to.partial[a] - 1);
+          if (op == ReduceOp::sum || op == ReduceOp::product) return false;
+        }
+        return true;
+      default: return false;
+    }
+  }
+
+  void consider(int parent, const Step& step) {
+    const bool communicates = step.kind >= MoveKind::all_gather;
+    if (communicates && aim_ == Aim::cost && labels_[static_cast<std::size_t>(parent)].cost + costs_.least_start() > bound_) return;
+    const int state = visit(step.to);
+    const Visited& target = visited_[static_cast<std::size_t>(state)];
+    if (target.bytes > allowed_bytes_) return;
+    const Label& before = labels_[static_cast<std::size_t>(parent)];
+    const bool view = is_view(step);
+    Label label;
+    label.state = state;
+    label.parent = parent;
+    label.kind = step.kind;
+    label.axes = step.axes;
+    label.moves = before.moves + 1;
+    label.peak = std::max(before.peak, source_bytes_ + before.held + (view ? 0 : target.bytes));
+    label.held = view ? before.held : target.bytes;
+    if (limit_ > 0 && label.peak > limit_) return;
+    if (aim_ == Aim::cost) {
+      if (before.cost + target.least > bound_) return;
+      if (communicates)
+        label.nanoseconds = costs_.communication(space_, step.kind, step.axes, step.from, step.to, received(space_, step.kind, step.from, step.to));
+      else if (!view)
+        label.nanoseconds = costs_.writing(space_.worst(step.to));
+      label.cost = before.cost + label.nanoseconds;
+      label.launches = before.launches + (communicates ? 1 : 0);
+      if (label.cost + target.least > bound_) return;
+    }
+    add(label);
+  }
+
+  void add(const Label& label) {
+    const int i = static_cast<int>(labels_.size());
+    labels_.push_back(label);
+    Visited& at = visited_[static_cast<std::size_t>(label.state)];
+    const auto dominated = [&](int other) { return dominates(other, i); };
+    if (std::any_of(at.labels.begin(), at.labels.end(), dominated)) {
+      labels_.pop_back();
+      return;
+    }
+    std::erase_if(at.labels, [&](int other) {
+      if (!dominates(i, other)) return false;
+      labels_[static_cast<std::size_t>(other)].dead = true;
+      return true;
+    });
+    at.labels.push_back(i);
+    if (label.state == goal_index_ && aim_ == Aim::cost) bound_ = std::min(bound_, label.cost);
+    if (label.state == goal_index_ && aim_ == Aim::peak) bound_ = std::min(bound_, label.peak);
+    queue_.push({aim_ == Aim::cost ? label.cost + at.least : label.peak, label.peak, i});
+  }
+
+  int best() const {
+    int first = -1;
+    for (int i : visited_[static_cast<std::size_t>(goal_index_)].labels) {
+      if (first < 0) {
+        first = i;
+        continue;
+      }
+      const Label &a = labels_[static_cast<std::size_t>(i)], &b = labels_[static_cast<std::size_t>(first)];
+      const auto x = std::tie(a.cost, a.launches, a.peak), y = std::tie(b.cost, b.launches, b.peak);
+      if (x < y || (x == y && encodes_before(i, first))) first = i;
+    }
+    return first;
+  }
+
+  Space& space_;
+  const Costs& costs_;
+  const State goal_;
+  const std::int64_t limit_;
+  const Aim aim_;
+  std::int64_t source_bytes_ = 0, allowed_bytes_ = 0;
+  int goal_index_ = 0;
+  std::int64_t bound_ = kFar;  // cost (or peak) of the best way known
+  std::unordered_map<State, int, StateHash> index_;
+  std::vector<Visited> visited_;
+  std::vector<Label> labels_;
+  std::priority_queue<Entry> queue_;
+};
+
+}  // namespace
+
+Found search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit) {
+  if (from == to) return {{}, space.worst(from) * costs.element_bytes()};
+  Search cheapest(space, costs, from, to, limit, Aim::cost);
+  if (cheapest.run()) return cheapest.found();
+  Search smallest(space, costs, from, to, 0, Aim::peak);
+  if (!smallest.run()) base::fail<InternalError>("redistribute: no route was found; report this defect");
+  base::fail<InvalidArgument>("redistribute: the memory limit cannot be met ({} bytes, the least peak is {}); raise it to {}", limit,
+                              smallest.found().peak_bytes, smallest.found().peak_bytes);
+}
+
+}  // namespace dtensor::redistribute

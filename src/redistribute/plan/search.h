@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shortest path over layouts: A* with labels, exact for the total order (cost, launches, peak, encoding of the moves).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "redistribute/plan/figures.h"
+#include "redistribute/plan/route.h"
+#include "redistribute/plan/space.h"
+
+namespace dtensor::redistribute {
+
+struct Step {
+  MoveKind kind = MoveKind::relabel;
+  AxisMask axes = 0;
+  State from, to;
+  std::int64_t nanoseconds = 0;
+};
+struct Found {
+  std::vector<Step> steps;
+  std::int64_t peak_bytes = 0;
+};
+
+/// The steps from `from` to `to`; none when the states are the same. `limit` bounds the peak (0: none).
+/// @throws InvalidArgument naming the least limit that would do.
+Found search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit);
+
+}  // namespace dtensor::redistribute
