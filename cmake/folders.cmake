@@ -8,7 +8,11 @@ target_include_directories(dtensor_private INTERFACE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
 target_include_directories(dtensor_private SYSTEM INTERFACE ${DTENSOR_RANDOM123_INCLUDE_DIR})
 target_link_libraries(dtensor_private INTERFACE
-  Threads::Threads Eigen3::Eigen fmt::fmt-header-only spdlog::spdlog_header_only nlohmann_json::nlohmann_json)
+  Threads::Threads Eigen3::Eigen fmt::fmt-header-only nlohmann_json::nlohmann_json)
+# spdlog's own target would link the shared libfmt.
+target_include_directories(dtensor_private SYSTEM INTERFACE
+  $<TARGET_PROPERTY:spdlog::spdlog_header_only,INTERFACE_INCLUDE_DIRECTORIES>)
+target_compile_definitions(dtensor_private INTERFACE SPDLOG_FMT_EXTERNAL)
 if(DTENSOR_NATIVE)
   target_compile_options(dtensor_private INTERFACE -march=native)
 endif()

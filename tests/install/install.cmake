@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+cmake_minimum_required(VERSION 3.25)
 # Installs the build tree BUILD below PREFIX and looks at what lies there.
 execute_process(COMMAND ${CMAKE_COMMAND} --build ${BUILD} --target dtensor COMMAND_ERROR_IS_FATAL ANY)
 file(REMOVE_RECURSE ${PREFIX})

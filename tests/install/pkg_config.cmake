@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+cmake_minimum_required(VERSION 3.25)
 # Builds and runs the consumer with the flags that pkg-config gives.
 find_program(pkg_config NAMES pkg-config pkgconf)
 if(NOT pkg_config)

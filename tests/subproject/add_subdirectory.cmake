@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+cmake_minimum_required(VERSION 3.25)
 # Builds and runs the consumer, which adds dtensor's sources, and checks that dtensor left the parent's settings alone.
 find_program(ccache ccache)
 set(launcher "")
