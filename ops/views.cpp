@@ -296,7 +296,17 @@ constexpr OpDef kClone{
     .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}}, {.shapes = {{}}}, {.shapes = {{0, 2}}}}; },
 };
 
-constexpr std::array<const OpDef*, 8> kOps{&kReshape, &kPermute, &kUnsqueeze, &kSqueeze, &kExpand, &kSlice, &kSliceBackward, &kClone};
+constexpr OpDef kAlias{
+    .name = "alias",
+    .signature = "input -> view(input)",
+    .rule = "... -> ...    linear; monotone",
+    .shape = same_shape,
+    .cpu = [](const KernelCall& call) { call.set_output(0, call.input(0)); },
+    .gradient = pass_gradient,
+    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}}}; },
+};
+
+constexpr std::array<const OpDef*, 9> kOps{&kAlias, &kReshape, &kPermute, &kUnsqueeze, &kSqueeze, &kExpand, &kSlice, &kSliceBackward, &kClone};
 
 }  // namespace
 
@@ -398,6 +408,7 @@ std::vector<DTensor> chunk(const DTensor& input, int chunks, int dim) {
   return split(input, std::max<std::int64_t>(1, (input.shape()[d] + chunks - 1) / chunks), d);
 }
 
+DTensor alias(const DTensor& input) { return call(kAlias, {input}); }
 DTensor clone(const DTensor& input) { return call(kClone, {input}); }
 DTensor contiguous(const DTensor& input) { return call(kClone, {input}); }
 

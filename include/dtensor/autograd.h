@@ -52,6 +52,8 @@ DTENSOR_EXPORT DTensor checkpoint(const CheckpointFunction& function, std::span<
 
 /// Where the gradient of a leaf is brought when it leaves the tape. Default: the leaf's placements, Partial turned into Replicate.
 DTENSOR_EXPORT void set_grad_placements(const DTensor& leaf, const Placements& placements);
+/// The gradient of a leaf stays in the placements in which it arrives, Partial included: whoever reads grad() brings it further (FSDP reduce-scatters it).
+DTENSOR_EXPORT void keep_grad_placements(const DTensor& leaf);
 /// Called after a leaf's gradient of one backward has been added to grad(). On the thread that calls backward, same order on all ranks.
 DTENSOR_EXPORT void add_gradient_ready_hook(const DTensor& leaf, std::function<void(const DTensor& leaf)> hook);
 /// Called once at the end of the backward in progress (or at once outside one).

@@ -87,6 +87,11 @@ void set_grad_placements(const DTensor& leaf, const Placements& placements) {
   ensure_meta(leaf).grad_layout = placements::make_layout(spec.mesh, spec.shape, spec.dtype, placements, "set_grad_placements");
 }
 
+void keep_grad_placements(const DTensor& leaf) {
+  checked(leaf, "keep_grad_placements");
+  ensure_meta(leaf).keep_layout = true;
+}
+
 void add_gradient_ready_hook(const DTensor& leaf, std::function<void(const DTensor&)> hook) {
   checked(leaf, "add_gradient_ready_hook");
   ensure_meta(leaf).ready.push_back(std::move(hook));

@@ -121,7 +121,7 @@ class Engine {
   void finish_leaf(const DTensor& leaf, const DTensor& total) {
     Meta& meta = ensure_meta(leaf);
     const tensor::Spec& spec = *leaf.impl()->spec;
-    const auto layout = meta.grad_layout ? meta.grad_layout : tensor::without_partial(spec.layout);
+    const auto layout = meta.keep_layout ? total.impl()->spec->layout : meta.grad_layout ? meta.grad_layout : tensor::without_partial(spec.layout);
     DTensor grad = total;
     if (grad.impl()->spec->layout != layout || grad.dtype() != leaf.dtype())
       grad = tensor::redistribute_to(total, layout, std::nullopt, leaf.dtype() == total.dtype() ? std::nullopt : std::optional(leaf.dtype()));

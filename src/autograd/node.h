@@ -56,6 +56,7 @@ struct Meta final : base::RefCounted {
   std::vector<GradientHook> hooks;  ///< of a leaf
   std::vector<std::function<void(const DTensor&)>> ready;
   placements::LayoutRef grad_layout;
+  bool keep_layout = false;  ///< the gradient is not brought anywhere
 };
 
 /// Per-rank state of the tape.

@@ -37,6 +37,8 @@ DTENSOR_EXPORT std::vector<DTensor> split(const DTensor& input, std::int64_t spl
 DTENSOR_EXPORT std::vector<DTensor> split(const DTensor& input, const Shape& sizes, int dim);
 /// At most `chunks` parts of ceil size.
 DTENSOR_EXPORT std::vector<DTensor> chunk(const DTensor& input, int chunks, int dim = 0);
+/// The same tensor with its own place on the tape: hooks on it see the gradient of its uses only.
+DTENSOR_EXPORT DTensor alias(const DTensor& input);
 /// Row-major memory of its own.
 DTENSOR_EXPORT DTensor clone(const DTensor& input);
 DTENSOR_EXPORT DTensor contiguous(const DTensor& input);

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Optimisers. State is named by parameter, sharded as its parameter, zero from construction and allocated at the first step.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dtensor/nn.h"
+
+namespace dtensor::optim {
+
+/// What checkpoints see: tensors by name ("exp_avg.model.weight") that can be read and replaced, and the count of steps.
+struct StateTensor {
+  std::string name;
+  std::function<DTensor()> get;              ///< allocates zeros when there is none yet
+  std::function<void(const DTensor&)> set;
+};
+
+class DTENSOR_EXPORT Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+  /// Collective over each parameter's mesh only where the update needs it; parameters without a gradient are left alone.
+  void step();
+  void zero_grad();
+  void set_lr(double lr) { lr_ = lr; }
+  double lr() const noexcept { return lr_; }
+  std::int64_t steps() const noexcept { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
+  std::vector<StateTensor> state();
+
+ protected:
+  Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots);
+  virtual void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) = 0;
+  std::int64_t steps_ = 0;
+  double lr_;
+
+ private:
+  DTensor slot(std::size_t parameter, std::size_t slot);
+  std::vector<nn::NamedParameter> parameters_;
+  std::vector<std::string_view> slot_names_;
+  std::vector<std::vector<DTensor>> slots_;
+};
+
+struct SGDOptions {
+  double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;
+};
+class DTENSOR_EXPORT SGD final : public Optimizer {
+ public:
+  explicit SGD(std::vector<nn::NamedParameter> parameters, const SGDOptions& options = {});
+
+ private:
+  void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) override;
+  SGDOptions options_;
+};
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.9, 0.999};
+  double eps = 1e-8, weight_decay = 0.01;
+};
+/// Adam with decoupled weight decay (Loshchilov and Hutter 2019), bias correction.
+class DTENSOR_EXPORT AdamW final : public Optimizer {
+ public:
+  explicit AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options = {});
+
+ private:
+  void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) override;
+  AdamWOptions options_;
+};
+struct AdamOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.9, 0.999};
+  double eps = 1e-8, weight_decay = 0;  ///< an L2 term in the gradient
+};
+class DTENSOR_EXPORT Adam final : public Optimizer {
+ public:
+  explicit Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options = {});
+
+ private:
+  void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) override;
+  AdamOptions options_;
+};
+
+/// Collective. Scales gradients by min(1, max_norm / (norm + 1e-6)); returns the L2 norm over all of them, Replicate, without waiting for it on the host.
+DTENSOR_EXPORT DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm);
+
+/// Linear warm-up to `lr`, then a cosine down to `final_lr` at `total_steps`.
+struct WarmupCosine {
+  double lr = 1e-3, final_lr = 0;
+  std::int64_t warmup_steps = 0, total_steps = 1;
+  /// Rate of step `step` (from 0).
+  DTENSOR_EXPORT double operator()(std::int64_t step) const;
+};
+
+}  // namespace dtensor::optim

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/optim.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "dtensor/autograd.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/cast.h"
+#include "dtensor/ops/factories.h"
+#include "dtensor/ops/inplace.h"
+#include "dtensor/ops/optimizer.h"
+#include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/reductions.h"
+
+namespace dtensor::optim {
+
+Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots)
+    : lr_(lr), parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())) {
+  if (!(lr >= 0)) throw InvalidArgument("optimizer: lr is " + std::to_string(lr) + "; give a number that is not negative");
+}
+
+// Zeros like the parameter's leaf as it lies now.
+DTensor Optimizer::slot(std::size_t parameter, std::size_t slot) {
+  DTensor& t = slots_[parameter][slot];
+  if (!t) t = zeros_like(parameters_[parameter].parameter.value());
+  return t;
+}
+
+void Optimizer::step() {
+  const NoGrad off;
+  ++steps_;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const DTensor& value = parameters_[i].parameter.value();
+    const DTensor grad = value.grad();
+    if (!grad) continue;
+    for (std::size_t s = 0; s < slot_names_.size(); ++s) slot(i, s);
+    update(value, grad, slots_[i]);
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (const nn::NamedParameter& p : parameters_) p.parameter.value().set_grad({});
+}
+
+std::vector<StateTensor> Optimizer::state() {
+  std::vector<StateTensor> list;
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    for (std::size_t s = 0; s < slot_names_.size(); ++s)
+      list.push_back({std::string(slot_names_[s]) + "." + parameters_[i].name, [this, i, s] { return slot(i, s); }, [this, i, s](const DTensor& t) { slots_[i][s] = t; }});
+  return list;
+}
+
+SGD::SGD(std::vector<nn::NamedParameter> parameters, const SGDOptions& options)
+    : Optimizer(std::move(parameters), options.lr, options.momentum != 0 ? std::vector<std::string_view>{"momentum_buffer"} : std::vector<std::string_view>{}), options_(options) {
+  if (options.nesterov && (options.momentum <= 0 || options.dampening != 0)) throw InvalidArgument("sgd: nesterov needs a momentum and no dampening");
+}
+
+void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
+  sgd_step_(parameter, grad, slots.empty() ? DTensor() : slots[0],
+            {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening, .weight_decay = options_.weight_decay, .nesterov = options_.nesterov, .first_step = steps_ == 1});
+}
+
+AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
+    : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
+
+void AdamW::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
+  adamw_step_(parameter, grad, slots[0], slots[1],
+              {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps, .weight_decay = options_.weight_decay, .step = static_cast<double>(steps_)});
+}
+
+Adam::Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options) : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
+
+void Adam::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
+  adamw_step_(parameter, grad, slots[0], slots[1],
+              {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps, .weight_decay = options_.weight_decay,
+               .step = static_cast<double>(steps_), .decoupled = false});
+}
+
+DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm) {
+  const NoGrad off;
+  DTensor total;
+  for (const nn::Parameter& p : parameters) {
+    const DTensor grad = p.grad();
+    if (!grad) continue;
+    // Squares of a sharded gradient sum to a Partial number; all are added before the one reduction.
+    const DTensor squares = sum(square(grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32)));
+    total = total ? total + squares : squares;
+  }
+  if (!total) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
+  const DTensor norm = sqrt(total.redistribute({}));
+  const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
+  for (const nn::Parameter& p : parameters)
+    if (const DTensor grad = p.grad()) mul_(grad, scale.to(grad.dtype()));
+  return norm;
+}
+
+double WarmupCosine::operator()(std::int64_t step) const {
+  if (step < warmup_steps) return lr * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
+  if (step >= total_steps) return final_lr;
+  const double progress = static_cast<double>(step - warmup_steps) / static_cast<double>(std::max<std::int64_t>(1, total_steps - warmup_steps));
+  return final_lr + 0.5 * (lr - final_lr) * (1 + std::cos(std::numbers::pi * progress));
+}
+
+}  // namespace dtensor::optim

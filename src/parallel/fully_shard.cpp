@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fully sharded data parallelism (Zhao et al. 2023; Rajbhandari et al. 2020): parameters live split along dimension 0; a unit gathers them before use, frees the
+// copy, and reduce-scatters gradients as soon as they are complete.
+#include <algorithm>
+
+#include "dtensor/autograd.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/cast.h"
+#include "dtensor/parallel.h"
+#include "parallel/placing.h"
+
+namespace dtensor::parallel {
+
+namespace {
+// Units in the order of their first forward, shared by all below one root.
+struct Schedule {
+  std::vector<std::weak_ptr<FullyShard::Unit>> order;
+};
+}  // namespace
+
+struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
+  struct Entry {
+    nn::Parameter parameter;
+    Placements whole;     // of the gathered copy
+    DTensor full;         // the copy that forward reads: a leaf of its own
+    std::int64_t bytes = 0;
+    bool released = false;
+    DTensor unreduced;    // gradient kept while synchronisation is off
+  };
+  std::vector<Entry> entries;
+  std::vector<std::string> axes;
+  FullyShardOptions options;
+  bool sync = true;
+  bool in_backward = false;
+  std::shared_ptr<Schedule> schedule = std::make_shared<Schedule>();
+
+  // Starts the gather of one parameter; it is waited for at first use.
+  DTensor gather(const Entry& e) const {
+    const NoGrad off;
+    return e.parameter.value().detach().redistribute(e.whole, {.forward_dtype = options.param_dtype});
+  }
+
+  void unshard() {
+    for (Entry& e : entries) {
+      if (!e.full) {
+        e.full = gather(e).detach();
+        e.bytes = e.full.local().bytes();
+        if (is_grad_enabled() && e.parameter.value().requires_grad()) watch(e);
+      } else if (e.released) {
+        refill(e);
+      }
+      e.parameter.use(e.full);
+    }
+  }
+
+  // The same storage gets its contents back, so that what autograd saved is valid again.
+  void refill(Entry& e) const {
+    const Tensor local = e.full.local();
+    const std::uint64_t version = local.version();
+    local.resize_storage(e.bytes);
+    local.copy_(gather(e).local());
+    local.set_version(version);
+    e.released = false;
+  }
+
+  void watch(Entry& e) {
+    e.full.set_requires_grad();
+    keep_grad_placements(e.full);
+    const std::weak_ptr<Unit> self = weak_from_this();
+    const std::size_t index = static_cast<std::size_t>(&e - entries.data());
+    add_gradient_ready_hook(e.full, [self, index](const DTensor& full) {
+      if (const auto unit = self.lock()) unit->gradient_ready(unit->entries[index], full);
+    });
+  }
+
+  void gradient_ready(Entry& e, const DTensor& full) const {
+    const NoGrad off;
+    DTensor grad = full.grad();
+    full.set_grad({});
+    if (e.unreduced) grad = e.unreduced + grad;
+    if (!sync) {
+      e.unreduced = grad;
+      return;
+    }
+    e.unreduced = DTensor();
+    const DTensor& value = e.parameter.value();
+    const Dtype reduce = options.reduce_dtype.value_or(options.param_dtype.value_or(value.dtype()));
+    grad = grad.redistribute(value.placements(), {.forward_dtype = reduce}).to(value.dtype());
+    value.set_grad(value.grad() ? value.grad() + grad : grad);
+  }
+
+  // Frees the gathered copies; backward fills them again.
+  void reshard() {
+    for (Entry& e : entries) {
+      if (!e.full) continue;
+      if (!e.full.requires_grad()) {
+        e.parameter.use({});
+        e.full = DTensor();
+        e.released = false;
+      } else if (!e.released) {
+        const Tensor local = e.full.local();
+        const std::uint64_t version = local.version();
+        local.resize_storage(0);
+        local.set_version(version);
+        e.released = true;
+      }
+    }
+  }
+
+  // The step's copies are done with.
+  void drop() {
+    in_backward = false;
+    for (Entry& e : entries) {
+      e.parameter.use({});
+      e.full = DTensor();
+      e.released = false;
+    }
+  }
+
+  void before_forward() {
+    auto& order = schedule->order;
+    const auto self = shared_from_this();
+    auto at = std::find_if(order.begin(), order.end(), [&](const auto& u) { return u.lock() == self; });
+    if (at == order.end()) at = order.insert(order.end(), self);
+    unshard();
+    prefetch(at - order.begin(), 1);
+  }
+
+  void prefetch(std::ptrdiff_t from, int direction) const {
+    const auto& order = schedule->order;
+    for (int k = 1; k <= options.prefetch; ++k) {
+      const std::ptrdiff_t i = from + direction * k;
+      if (i < 0 || i >= static_cast<std::ptrdiff_t>(order.size())) return;
+      if (const auto next = order[static_cast<std::size_t>(i)].lock()) next->unshard();
+    }
+  }
+
+  void before_backward() {
+    if (!in_backward) {
+      in_backward = true;
+      const std::weak_ptr<Unit> self = weak_from_this();
+      at_backward_end([self] {
+        if (const auto unit = self.lock()) unit->drop();
+      });
+    }
+    unshard();
+    const auto& order = schedule->order;
+    const auto at = std::find_if(order.begin(), order.end(), [this](const auto& u) { return u.lock().get() == this; });
+    if (at != order.end()) prefetch(at - order.begin(), -1);
+  }
+
+  void after_forward() {
+    const bool recorded = std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
+    if (options.reshard_after_forward || !recorded) reshard();
+  }
+};
+
+void FullyShard::set_gradient_sync(bool on) { unit_->sync = on; }
+void FullyShard::unshard() { unit_->unshard(); }
+void FullyShard::reshard() { unit_->reshard(); }
+
+namespace {
+
+using Unit = FullyShard::Unit;
+
+void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<Unit>>& inner) {
+  if (p.parameter.attachment()) {
+    auto other = std::static_pointer_cast<Unit>(p.parameter.attachment());
+    if (std::find(inner.begin(), inner.end(), other) == inner.end()) inner.push_back(std::move(other));
+    return;
+  }
+  Unit::Entry e;
+  e.parameter = p.parameter;
+  e.whole = p.parameter.placements();
+  if (p.parameter.shape().ndim() > 0) {
+    Placements split = e.whole;
+    for (const std::string& axis : unit.axes) split = with_axis(p.parameter.mesh(), split, axis, Shard(0));
+    p.parameter.place(split);
+  }
+  p.parameter.attachment() = unit.shared_from_this();
+  unit.entries.push_back(std::move(e));
+}
+
+void add_hooks(nn::ModuleBase& module, const std::shared_ptr<Unit>& unit) {
+  nn::Hooks hooks;
+  hooks.before_forward = [unit](nn::ModuleBase&) { unit->before_forward(); };
+  if (unit->options.param_dtype && unit->options.cast_inputs) {
+    const Dtype dtype = *unit->options.param_dtype;
+    hooks.input = [dtype](nn::ModuleBase&, const DTensor& t) { return t && info(t.dtype()).floating && t.dtype() != dtype ? t.to(dtype) : t; };
+  }
+  hooks.after_forward = [unit](nn::ModuleBase&) { unit->after_forward(); };
+  hooks.before_backward = [unit](nn::ModuleBase&) { unit->before_backward(); };
+  hooks.after_backward = [unit](nn::ModuleBase&) {
+    if (unit->options.reshard_after_forward) unit->reshard();
+  };
+  module.add_hooks(std::move(hooks));
+}
+
+}  // namespace
+
+FullyShard fully_shard(nn::ModuleBase& module, const AxisNames& axes, const FullyShardOptions& options) {
+  const auto unit = std::make_shared<Unit>();
+  unit->axes = axes.list();
+  unit->options = options;
+  std::vector<std::shared_ptr<Unit>> inner;
+  for (const nn::NamedParameter& p : module.named_parameters()) {
+    for (const std::string& axis : unit->axes) p.parameter.mesh().axis(axis);
+    claim(*unit, p, inner);
+  }
+  for (const auto& other : inner) other->schedule = unit->schedule;
+  add_hooks(module, unit);
+  return FullyShard(unit);
+}
+
+}  // namespace dtensor::parallel
