@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/attention.h"
+
+#include <array>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "dtensor/error.h"
+#include "dtensor/op.h"
+#include "local/cpu/attention.h"
+#include "ops/families.h"
+
+namespace dtensor {
+namespace {
+
+// Inputs and attributes of both ops, by position.
+struct Positions {
+  int query, key, value, mask;
+};
+constexpr Positions kForward{0, 1, 2, 3}, kReverse{3, 4, 5, 6};  // kReverse: after grad, out, logsumexp
+enum AttributePosition { kIsCausal, kScale, kEnableGqa, kCausalOffset };
+
+// Shape rules.
+std::int64_t group_of(const Shape& query, const Shape& key) { return key[1] == 0 ? 1 : query[1] / key[1]; }
+
+void check_mask(const ShapeCall& s, const Positions& p) {
+  const TensorType &q = s.input(p.query), &k = s.input(p.key), &m = s.input(p.mask);
+  const Shape scores{q.shape[0], q.shape[1], q.shape[2], k.shape[2]};
+  bool fits = m.shape.ndim() <= 4;
+  for (int d = 0; fits && d < m.shape.ndim(); ++d) fits = m.shape[d] == 1 || m.shape[d] == scores[d + 4 - m.shape.ndim()];
+  if (!fits) s.fail(fmt::format("{} does not broadcast to the scores {}; reshape or expand it", s.describe(p.mask), to_string(scores)));
+  if (m.dtype != Dtype::boolean && !info(m.dtype).floating) s.fail(fmt::format("the mask must be bool or floating ({}); convert it with to()", s.describe(p.mask)));
+  if (s.attribute(kIsCausal).as_bool()) s.fail(fmt::format("attn_mask and is_causal exclude each other ({}, is_causal true); put the causal part into the mask", s.describe(p.mask)));
+}
+
+void check_operands(const ShapeCall& s, const Positions& p) {
+  for (int i : {p.query, p.key, p.value}) {
+    if (s.input(i).shape.ndim() != 4) s.fail(fmt::format("four dims are wanted, [batch, heads, length, width] ({}); unsqueeze or reshape it", s.describe(i)));
+    if (s.input(i).dtype != s.input(p.query).dtype) s.fail(fmt::format("dtypes differ ({}, {}); convert one with to()", s.describe(p.query), s.describe(i)));
+    if (!info(s.input(i).dtype).floating) s.fail(fmt::format("a floating dtype is wanted ({}); convert it with to()", s.describe(i)));
+  }
+  const Shape &q = s.input(p.query).shape, &k = s.input(p.key).shape, &v = s.input(p.value).shape;
+  const auto differ = [&](const char* what, int a, int b) { s.fail(fmt::format("{} differ ({}, {})", what, s.describe(a), s.describe(b))); };
+  if (q[0] != k[0]) differ("batch sizes", p.query, p.key);
+  if (q[0] != v[0]) differ("batch sizes", p.query, p.value);
+  if (q[3] != k[3]) differ("widths of query and key", p.query, p.key);
+  if (k[1] != v[1]) differ("heads of key and value", p.key, p.value);
+  if (k[2] != v[2]) differ("lengths of key and value", p.key, p.value);
+  if (q[1] != k[1] && (!s.attribute(kEnableGqa).as_bool() || k[1] == 0 || q[1] % k[1] != 0))
+    s.fail(fmt::format("heads of query and key do not fit ({}, {}, enable_gqa {}); with enable_gqa the first must be a multiple of the second", s.describe(p.query),
+                       s.describe(p.key), s.attribute(kEnableGqa).as_bool()));
+  if (s.has_input(p.mask)) check_mask(s, p);
+}
+
+Dtype sum_type(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+void attention_shape(ShapeCall& s) {
+  check_operands(s, kForward);
+  const TensorType q = s.input(0);
+  s.output(0) = {.shape = {q.shape[0], q.shape[1], q.shape[2], s.input(2).shape[3]}, .dtype = q.dtype};
+  s.output(1) = {.shape = {q.shape[0], q.shape[1], q.shape[2]}, .dtype = sum_type(q.dtype)};
+}
+
+void backward_shape(ShapeCall& s) {
+  check_operands(s, kReverse);
+  for (int i = 0; i < 3; ++i) s.output(i) = s.input(kReverse.query + i);
+}
+
+// Sharding rules. `q`, `kv`: how the head dims are written.
+std::string mask_operand(const ShapeCall& s, int mask, const char* head) {
+  if (!s.has_input(mask)) return "()";
+  const std::array<const char*, 4> names{"b", head, "t", "s"};
+  const Shape& m = s.input(mask).shape;
+  std::string text;
+  for (int d = 0; d < m.ndim(); ++d) text += fmt::format("{}{}", d == 0 ? "" : " ", m[d] == 1 ? "1" : names[static_cast<std::size_t>(d + 4 - m.ndim())]);
+  return text.empty() ? "()" : text;
+}
+
+std::string forward_strategy(const ShapeCall& s, const char* q, const char* kv) {
+  return fmt::format("b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t e, b {0} t    s, d, e: whole", q, kv, mask_operand(s, kForward.mask, q));
+}
+std::string attention_rule(const ShapeCall& s) {
+  if (group_of(s.input(0).shape, s.input(1).shape) == 1) return forward_strategy(s, "h", "h") + " | " + forward_strategy(s, "h", "1");
+  return forward_strategy(s, "(k g)", "k") + " | " + forward_strategy(s, "h", "1");
+}
+
+// Key and value gradients lack the factors in `sums`: they are Partial where those are split.
+std::string backward_strategy(const ShapeCall& s, const char* q, const char* kv, const char* sums) {
+  return fmt::format(
+      "b {0} t e, b {0} t e, b {0} t, b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t d, b {1} s d, b {1} s e    s, d, e: whole; {3}: reduce(sum); linear 1", q, kv,
+      mask_operand(s, kReverse.mask, q), sums);
+}
+std::string backward_rule(const ShapeCall& s) {
+  const std::string whole = backward_strategy(s, "h", "1", "t, h");
+  if (group_of(s.input(kReverse.query).shape, s.input(kReverse.key).shape) == 1) return backward_strategy(s, "h", "h", "t") + " | " + whole;
+  return backward_strategy(s, "(k g)", "k", "t, g") + " | " + whole;
+}
+
+// Kernels.
+struct LocalAttention {
+  local::cpu::AttentionCall call;
+  std::vector<std::int64_t> rows, heads;
+
+  LocalAttention(const KernelCall& k, const Positions& p) {
+    call.query = k.input(p.query);
+    call.key = k.input(p.key);
+    call.value = k.input(p.value);
+    if (k.has_input(p.mask)) call.mask = k.input(p.mask);
+    const Place &q = k.input_place(p.query), &kv = k.input_place(p.key);
+    const Attribute& scale = k.attribute(kScale);
+    call.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, q.global[3]))) : scale.as_double();
+    call.causal = k.attribute(kIsCausal).as_bool();
+    call.offset = k.attribute(kCausalOffset).as_int();
+    const std::int64_t group = group_of(q.global, kv.global);
+    for (std::int64_t i = 0; i < call.query.shape()[2]; ++i) rows.push_back(q.to_global(2, i));
+    for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) {
+      const std::int64_t global = q.to_global(1, h) / group, local = kv.to_local(1, global);
+      if (local < 0) throw InternalError(fmt::format("{}: key head {} is not on this rank (query head {} is); report this", k.op_name, global, q.to_global(1, h)));
+      heads.push_back(local);
+    }
+    call.rows = rows;
+    call.kv_heads = heads;
+  }
+  LocalAttention(const LocalAttention&) = delete;
+};
+
+void attention_cpu(const KernelCall& k) {
+  const LocalAttention local(k, kForward);
+  local::cpu::attention(local.call, k.output(0), k.output(1));
+}
+
+void backward_cpu(const KernelCall& k) {
+  const LocalAttention local(k, kReverse);
+  local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), k.output(1), k.output(2)});
+}
+
+// Gradient.
+std::vector<Sample> backward_samples() {
+  return {};
+}
+constexpr OpDef kBackward{
+    .name = "scaled_dot_product_attention_backward",
+    .signature = "grad, out, logsumexp, query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0"
+                 " -> grad_query, grad_key, grad_value",
+    .shape = backward_shape,
+    .rule_for = backward_rule,
+    .cpu = backward_cpu,
+    .samples = backward_samples,
+};
+
+std::vector<DTensor> attention_gradient(const GradientCall& g) {
+  if (g.needs(3)) throw Unsupported("scaled_dot_product_attention: attn_mask gets no gradient (requires_grad is set); detach it, or write the attention with matmul and softmax");
+  const DTensor mask = g.inputs_.size() > 3 ? g.inputs_[3] : DTensor();
+  const std::array<Input, 7> inputs{g.grad_output(0), g.output(0), g.output(1), g.input(0), g.input(1), g.input(2), mask};
+  const std::array<Attribute, 4> attributes{g.attribute(0), g.attribute(1), g.attribute(2), g.attribute(3)};
+  Results grads = call_all(kBackward, inputs, attributes);
+  grads.emplace_back();
+  for (int i = 0; i < 3; ++i)
+    if (!g.needs(i)) grads[static_cast<std::size_t>(i)] = DTensor();
+  return grads;
+}
+
+std::vector<Sample> attention_samples() {
+  return {{.shapes = {{2, 4, 5, 3}, {2, 4, 5, 3}, {2, 4, 5, 3}, {}}, .attributes = {{"is_causal", "true"}}},
+          {.shapes = {{1, 6, 5, 4}, {1, 2, 7, 4}, {1, 2, 7, 3}, {}}, .attributes = {{"enable_gqa", "true"}, {"scale", "0.7"}}},
+          {.shapes = {{2, 4, 3, 2}, {2, 2, 5, 2}, {2, 2, 5, 2}, {}}, .attributes = {{"enable_gqa", "true"}, {"is_causal", "true"}, {"causal_offset", "2"}}},
+          {.shapes = {{1, 2, 3, 2}, {1, 2, 5, 2}, {1, 2, 5, 2}, {3, 5}}, .dtypes = {Dtype::f32, Dtype::f32, Dtype::f32, Dtype::boolean}},
+          {.shapes = {{2, 3, 0, 2}, {2, 3, 4, 2}, {2, 3, 4, 2}, {}}},
+          {.shapes = {{2, 1, 3, 2}, {2, 1, 0, 2}, {2, 1, 0, 2}, {}}}};
+}
+constexpr OpDef kAttention{
+    .name = "scaled_dot_product_attention",
+    .signature = "query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0 -> out, logsumexp",
+    .saves = "query, key, value, attn_mask, out, logsumexp",
+    .shape = attention_shape,
+    .rule_for = attention_rule,
+    .cpu = attention_cpu,
+    .gradient = attention_gradient,
+    .samples = attention_samples,
+    .reasons = "key length and widths are whole: a split softmax would combine logsumexp of the parts; value may be Partial in exact arithmetic only",
+};
+
+}  // namespace
+
+DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
+  if (o.dropout_p != 0)
+    throw Unsupported(fmt::format("scaled_dot_product_attention: dropout inside attention is not built (dropout_p {}); use dropout_p 0 and dropout on the result", o.dropout_p));
+  const Attribute scale = o.scale ? Attribute(*o.scale) : Attribute();
+  return call(kAttention, {query, key, value, o.attn_mask}, {o.is_causal, scale, o.enable_gqa, o.causal_offset});
+}
+
+namespace ops {
+OpList attention_ops() {
+  static constexpr std::array<const OpDef*, 2> kOps{&kAttention, &kBackward};
+  return kOps;
+}
+}  // namespace ops
+
+}  // namespace dtensor

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local/cpu/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "base/error_text.h"
+#include "local/cpu/panel.h"
+#include "local/cpu/vector_math.h"
+#include "local/parallel.h"
+
+namespace dtensor::local::cpu {
+namespace {
+
+constexpr std::int64_t kQueries = 64;  // rows of a block
+constexpr std::int64_t kKeys = 128;    // columns of a block, and the fixed length of a row of scores: no element falls into a loop's tail
+constexpr std::int64_t kLanes = 16;
+
+template <class C>
+constexpr C kMinusInfinity = -std::numeric_limits<C>::infinity();
+
+template <class C>
+C row_max(const C* s) {
+  C lanes[kLanes];
+  std::copy_n(s, kLanes, lanes);
+  for (std::int64_t k = kLanes; k < kKeys; k += kLanes)
+    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = s[k + j] > lanes[j] ? s[k + j] : lanes[j];
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+// s = exp(s - shift); the sum.
+template <class C>
+C row_exp(C* s, C shift) {
+  C lanes[kLanes] = {};
+  for (std::int64_t k = 0; k < kKeys; k += kLanes) {
+    for (std::int64_t j = 0; j < kLanes; ++j) s[k + j] = vexp(s[k + j] - shift);
+    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += s[k + j];
+  }
+  C sum = 0;
+  for (const C lane : lanes) sum += lane;
+  return sum;
+}
+
+template <class C, class M>
+void add_mask_row(const M* mask, std::int64_t stride, std::int64_t n, C* s) {
+  for (std::int64_t j = 0; j < n; ++j) {
+    if constexpr (std::is_same_v<M, bool>) {
+      if (!mask[j * stride]) s[j] = kMinusInfinity<C>;
+    } else if constexpr (kIsHalf<M>) {
+      s[j] += static_cast<C>(static_cast<float>(mask[j * stride]));
+    } else {
+      s[j] += static_cast<C>(mask[j * stride]);
+    }
+  }
+}
+
+// A matrix of a [b, h, rows, columns] tensor.
+template <class T>
+Strided<const T> matrix(const Tensor& t, std::int64_t b, std::int64_t h) {
+  const Shape& s = t.strides();
+  const auto* data = static_cast<const T*>(t.raw());
+  return {data == nullptr ? nullptr : data + b * s[0] + h * s[1], s[2], s[3]};
+}
+
+template <class T>
+class Attention {
+ public:
+  using C = Sum<T>;
+  explicit Attention(const AttentionCall& call)
+      : c_(call), h_(call.query.shape()[1]), t_(call.query.shape()[2]), d_(call.query.shape()[3]), s_(call.key.shape()[2]), e_(call.value.shape()[3]) {}
+
+  void forward(const Tensor& out, const Tensor& logsumexp) const {
+    const std::int64_t blocks = (t_ + kQueries - 1) / kQueries;
+    parallel_for(c_.query.shape()[0] * h_ * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+      Scratch scratch(e_);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t head = i / blocks;
+        forward_block(head / h_, head % h_, i % blocks * kQueries, out, logsumexp, scratch);
+      }
+    });
+  }
+
+  void backward(const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& g) const {
+    const std::int64_t kv = c_.key.shape()[1];
+    parallel_for(c_.query.shape()[0] * kv, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) backward_head(i / kv, i % kv, grad, out, logsumexp, g);
+    });
+  }
+
+ private:
+  struct Scratch {
+    explicit Scratch(std::int64_t width) : scores(kQueries * kKeys), sums(static_cast<std::size_t>(kQueries * width)) {}
+    std::vector<C> scores, sums;
+    C top[kQueries], total[kQueries];
+  };
+
+  std::int64_t visible(std::int64_t row) const {
+    return c_.causal ? std::clamp<std::int64_t>(c_.rows[static_cast<std::size_t>(row)] + c_.offset + 1, 0, s_) : s_;
+  }
+  std::int64_t visible(std::int64_t row, std::int64_t rows) const {
+    std::int64_t most = 0;
+    for (std::int64_t i = 0; i < rows; ++i) most = std::max(most, visible(row + i));
+    return most;
+  }
+
+  static void product(bool ta, bool tb, std::int64_t m, std::int64_t n, std::int64_t k, C alpha, const Panel<C>& a, const Panel<C>& b, C beta, C* c,
+                      std::int64_t ldc) {
+    multiply(BackendCall<C>{a.transposed != ta, b.transposed != tb, m, n, k, alpha, a.data, a.ld, b.data, b.ld, beta, c, ldc});
+  }
+
+  // Scores of query rows i.. against keys j.., -inf where a key is not seen and beyond the last one.
+  void scores(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t n, const Panel<C>& q, const Panel<C>& k, C* s) const {
+    product(false, true, rows, n, d_, static_cast<C>(c_.scale), q, k, C(0), s, kKeys);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      C* row = s + r * kKeys;
+      const std::int64_t seen = std::clamp<std::int64_t>(visible(i + r) - j, 0, n);
+      if (c_.mask) add_mask(b, h, i + r, j, seen, row);
+      std::fill(row + seen, row + kKeys, kMinusInfinity<C>);
+    }
+  }
+
+  void add_mask(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j, std::int64_t n, C* row) const {
+    const std::int64_t at[4] = {b, h, i, j};
+    std::int64_t offset = 0, stride = 0;
+    for (int dim = 0; dim < c_.mask.ndim(); ++dim) {
+      if (c_.mask.shape()[dim] == 1) continue;
+      const std::int64_t step = c_.mask.strides()[dim];
+      offset += step * at[dim + 4 - c_.mask.ndim()];
+      if (dim == c_.mask.ndim() - 1) stride = step;
+    }
+    switch (c_.mask.dtype()) {
+      case Dtype::boolean: return add_mask_row(c_.mask.raw_as<bool>() + offset, stride, n, row);
+      case Dtype::f64: return add_mask_row(c_.mask.raw_as<double>() + offset, stride, n, row);
+      case Dtype::f32: return add_mask_row(c_.mask.raw_as<float>() + offset, stride, n, row);
+      case Dtype::bf16: return add_mask_row(c_.mask.raw_as<BFloat16>() + offset, stride, n, row);
+      case Dtype::f16: return add_mask_row(c_.mask.raw_as<Half>() + offset, stride, n, row);
+      default: base::fail<InternalError>("attention: a mask of {} reached the kernel (bool or floating); the op must refuse it", to_string(c_.mask.dtype()));
+    }
+  }
+
+  void forward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& out, const Tensor& logsumexp, Scratch& w) const {
+    const std::int64_t rows = std::min(kQueries, t_ - i), g = c_.kv_heads[static_cast<std::size_t>(h)];
+    const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
+    std::fill_n(w.top, kQueries, kMinusInfinity<C>);
+    std::fill_n(w.total, kQueries, C(0));
+    std::fill(w.sums.begin(), w.sums.end(), C(0));
+    const std::int64_t last = visible(i, rows);
+    for (std::int64_t j = 0; j < last; j += kKeys) {
+      const std::int64_t n = std::min(kKeys, last - j);
+      const Panel<C> k = panel<C>(block(matrix<T>(c_.key, b, g), j, 0), n, d_), v = panel<C>(block(matrix<T>(c_.value, b, g), j, 0), n, e_);
+      scores(b, h, i, rows, j, n, q, k, w.scores.data());
+      for (std::int64_t r = 0; r < rows; ++r) absorb_row(r, w);
+      product(false, false, rows, e_, n, C(1), {w.scores.data(), kKeys, false, nullptr}, v, C(1), w.sums.data(), e_);
+    }
+    T* to = out.raw_as<T>() + (b * h_ + h) * t_ * e_ + i * e_;
+    C* lse = logsumexp.raw_as<C>() + (b * h_ + h) * t_ + i;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const C total = w.total[r], factor = total == C(0) ? C(0) : C(1) / total;
+      for (std::int64_t x = 0; x < e_; ++x) to[r * e_ + x] = static_cast<T>(w.sums[static_cast<std::size_t>(r * e_ + x)] * factor);
+      lse[r] = total == C(0) ? kMinusInfinity<C> : w.top[r] + std::log(total);
+    }
+  }
+
+  // Turns a row of scores into weights relative to the greatest score so far and rescales what was summed before.
+  void absorb_row(std::int64_t r, Scratch& w) const {
+    C* row = w.scores.data() + r * kKeys;
+    const C top = std::max(w.top[r], row_max(row));
+    if (top == kMinusInfinity<C>) {
+      w.total[r] += row_exp(row, C(0));  // -inf becomes 0, NaN stays
+      return;
+    }
+    if (top != w.top[r]) {
+      const C factor = w.top[r] == kMinusInfinity<C> ? C(0) : vexp(w.top[r] - top);
+      w.total[r] *= factor;
+      for (std::int64_t x = 0; x < e_; ++x) w.sums[static_cast<std::size_t>(r * e_ + x)] *= factor;
+      w.top[r] = top;
+    }
+    w.total[r] += row_exp(row, top);
+  }
+
+  struct Head {
+    Panel<C> k, v;
+    std::vector<C> dk, dv;
+  };
+
+  void backward_head(std::int64_t b, std::int64_t g, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& result) const {
+    Head head{panel<C>(matrix<T>(c_.key, b, g), s_, d_), panel<C>(matrix<T>(c_.value, b, g), s_, e_), std::vector<C>(static_cast<std::size_t>(s_ * d_)),
+              std::vector<C>(static_cast<std::size_t>(s_ * e_))};
+    for (std::int64_t h = 0; h < h_; ++h) {
+      if (c_.kv_heads[static_cast<std::size_t>(h)] != g) continue;
+      for (std::int64_t i = 0; i < t_; i += kQueries) backward_block(b, h, i, grad, out, logsumexp, result.query, head);
+    }
+    const std::int64_t kv = c_.key.shape()[1];
+    store(head.dk.data(), s_ * d_, result.key.raw_as<T>() + (b * kv + g) * s_ * d_);
+    store(head.dv.data(), s_ * e_, result.value.raw_as<T>() + (b * kv + g) * s_ * e_);
+  }
+
+  static void store(const C* from, std::int64_t n, T* to) {
+    for (std::int64_t x = 0; x < n; ++x) to[x] = static_cast<T>(from[x]);
+  }
+  static Panel<C> rows_of(const Panel<C>& p, std::int64_t j) { return {p.data + (p.transposed ? j : j * p.ld), p.ld, p.transposed, nullptr}; }
+
+  void backward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const Tensor& query_grad,
+                      Head& head) const {
+    const std::int64_t rows = std::min(kQueries, t_ - i), last = visible(i, rows);
+    const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
+    const Strided<const T> go = block(matrix<T>(grad, b, h), i, 0), o = block(matrix<T>(out, b, h), i, 0);
+    const Panel<C> up = panel<C>(go, rows, e_);
+    C dot[kQueries], lse[kQueries];
+    for (std::int64_t r = 0; r < rows; ++r) {
+      dot[r] = 0;
+      for (std::int64_t x = 0; x < e_; ++x) dot[r] += static_cast<C>(go(r, x)) * static_cast<C>(o(r, x));
+      lse[r] = logsumexp.raw_as<C>()[b * logsumexp.strides()[0] + h * logsumexp.strides()[1] + (i + r) * logsumexp.strides()[2]];
+    }
+    std::vector<C> weights(kQueries * kKeys), slopes(kQueries * kKeys), dq(static_cast<std::size_t>(rows * d_));
+    const Panel<C> p{weights.data(), kKeys, false, nullptr}, ds{slopes.data(), kKeys, false, nullptr};
+    const C scale = static_cast<C>(c_.scale);
+    for (std::int64_t j = 0; j < last; j += kKeys) {
+      const std::int64_t n = std::min(kKeys, last - j);
+      const Panel<C> k = rows_of(head.k, j), v = rows_of(head.v, j);
+      scores(b, h, i, rows, j, n, q, k, weights.data());
+      for (std::int64_t r = 0; r < rows; ++r) weights_of_row(weights.data() + r * kKeys, lse[r]);
+      product(true, false, n, e_, rows, C(1), p, up, C(1), head.dv.data() + j * e_, e_);
+      product(false, true, rows, n, e_, C(1), up, v, C(0), slopes.data(), kKeys);
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t x = r * kKeys; x < r * kKeys + kKeys; ++x) slopes[static_cast<std::size_t>(x)] = weights[static_cast<std::size_t>(x)] * (slopes[static_cast<std::size_t>(x)] - dot[r]);
+      product(false, false, rows, d_, n, scale, ds, k, C(1), dq.data(), d_);
+      product(true, false, n, d_, rows, scale, ds, q, C(1), head.dk.data() + j * d_, d_);
+    }
+    store(dq.data(), rows * d_, query_grad.raw_as<T>() + ((b * h_ + h) * t_ + i) * d_);
+  }
+
+  static void weights_of_row(C* row, C logsumexp) {
+    if (logsumexp == kMinusInfinity<C>) std::fill_n(row, kKeys, C(0));
+    else row_exp(row, logsumexp);
+  }
+
+  const AttentionCall& c_;
+  std::int64_t h_, t_, d_, s_, e_;
+};
+
+template <class F>
+void visit_floating(Dtype dtype, F&& f) {
+  switch (dtype) {
+    case Dtype::f64: return f(double{});
+    case Dtype::f32: return f(float{});
+    case Dtype::bf16: return f(BFloat16{});
+    case Dtype::f16: return f(Half{});
+    default: base::fail<InternalError>("attention: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
+  }
+}
+
+}  // namespace
+
+void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {
+  if (call.query.shape()[0] * call.query.shape()[1] * call.query.shape()[2] == 0) return;
+  visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).forward(out, logsumexp); });
+}
+
+void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& gradients) {
+  visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).backward(grad, out, logsumexp, gradients); });
+}
+
+}  // namespace dtensor::local::cpu

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention by blocks of queries and keys (Dao et al., FlashAttention, arXiv:2205.14135): the score matrix is never whole in memory.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "dtensor/tensor.h"
+
+namespace dtensor::local::cpu {
+
+/// out[b, h, i] = sum_j softmax_j(scale q[b, h, i] . k[b, g, j] + mask[b, h, i, j]) v[b, g, j] with g = kv_heads[h].
+/// Floating dtypes, all alike (the mask: bool, true = seen, or floating); sums in f32, or f64 for f64. A row that sees no key gives 0 and logsumexp -inf.
+struct AttentionCall {
+  Tensor query;           ///< [b, h, t, d]
+  Tensor key, value;      ///< [b, hkv, s, d], [b, hkv, s, e]
+  Tensor mask;            ///< broadcast to [b, h, t, s]; empty: none
+  double scale = 1;
+  bool causal = false;
+  std::int64_t offset = 0;                 ///< causal: the query of number n sees keys 0 .. n + offset
+  std::span<const std::int64_t> rows;      ///< number of each query row, t
+  std::span<const std::int64_t> kv_heads;  ///< of each query head, h
+};
+/// out [b, h, t, e], logsumexp [b, h, t] in the type of the sums; both row-major.
+void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsumexp);
+
+struct AttentionGradients {
+  Tensor query, key, value;  ///< row-major, shapes of the operands
+};
+/// Gradients of sum(grad * out); key and value get the sum over the query heads that are here.
+void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& gradients);
+
+}  // namespace dtensor::local::cpu

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading rows and elements at computed indices, and the sums back into them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "dtensor/tensor.h"
+
+namespace dtensor::local::cpu {
+
+/// The places of index values are resolved by the caller: position in the dimension that is read, or kElsewhere where another rank holds it.
+inline constexpr std::int64_t kElsewhere = -1;
+
+/// out[o, i, :] = source[o, at[i], :], a neutral element of the sum where at[i] is kElsewhere (-0.0 for floating dtypes, 0 otherwise).
+/// Any dtype; source [outer, length, inner] and out [outer, at.size(), inner] row-major.
+struct RowsCall {
+  std::int64_t outer = 1, length = 0, inner = 1;
+  std::span<const std::int64_t> at;
+};
+void take_rows(const RowsCall& call, const Tensor& source, const Tensor& out);
+/// sums[o, at[i], :] = sum of grad[o, i, :] over i in rising order; what is kElsewhere is left out. In f32 for bf16 and f16, rounded once.
+void deposit_rows(const RowsCall& call, const Tensor& grad, const Tensor& sums);
+
+/// Elements: index, out and grad have `shape`; element x of dimension `dim` is read at at[x] (at in row-major order of `shape`), the other dimensions at
+/// others[dimension][coordinate]. source and sums have any shape; all row-major.
+struct ElementsCall {
+  Shape shape{};
+  int dim = 0;
+  std::span<const std::int64_t> at;
+  std::span<const std::span<const std::int64_t>> others;  ///< entry `dim` is unused
+};
+void take_elements(const ElementsCall& call, const Tensor& source, const Tensor& out);
+void deposit_elements(const ElementsCall& call, const Tensor& grad, const Tensor& sums);
+
+}  // namespace dtensor::local::cpu

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of (batches of) matrices of any strides and dtype.
+#pragma once
+
+#include <cstdint>
+
+#include "dtensor/tensor.h"
+#include "dtensor/values.h"
+
+namespace dtensor::local::cpu {
+
+/// Matrices in memory: element (i, j) of batch element x lies at data[x . batch + i * row + j * column]. A stride of 0 repeats.
+struct MatrixOperand {
+  const void* data = nullptr;
+  std::int64_t row = 0, column = 0;
+  Shape batch{};
+  MatrixOperand transposed() const {
+    MatrixOperand t = *this;
+    t.row = column;
+    t.column = row;
+    return t;
+  }
+};
+/// The last two dims of `t` are the matrix, the dims before it are aligned from the right with `batch`: one of size 1 against more gets stride 0.
+MatrixOperand matrix_operand(const Tensor& t, const Shape& batch);
+
+/// out[x, i, j] = alpha sum_k a[x, i, k] b[x, k, j] + beta addend[x, i, j].
+///  * all of one dtype but bool; the sum runs in f32 for bf16 and f16, in the dtype itself otherwise (integers wrap), and is rounded once, after the addend;
+///  * k = 0 gives beta addend, without an addend zeros; beta 0 does not read the addend;
+///  * an element's sum is never divided among threads: the result depends on sizes and strides only.
+struct GemmCall {
+  Dtype dtype = Dtype::f32;
+  Shape batch{};
+  std::int64_t m = 0, n = 0, k = 0;
+  MatrixOperand a, b, addend;  ///< addend.data null: none
+  void* out = nullptr;         ///< row-major [batch, m, n]
+  Scalar alpha = 1, beta = 1;
+};
+void gemm(GemmCall call);
+
+}  // namespace dtensor::local::cpu
