@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/rank.h"
+#include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/cast.h"
 #include "local/neutral.h"

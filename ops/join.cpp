@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/views.h"
 #include "ops/families.h"

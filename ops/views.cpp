@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "ops/families.h"
 #include "ops/view_rules.h"

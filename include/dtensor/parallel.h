@@ -45,6 +45,9 @@ inline void parallelize_module(nn::ModuleBase& module, const AxisNames& axis, st
   parallelize_module(module, axis, std::span<const PlanEntry>(plan.begin(), plan.size()));
 }
 
+/// Places one parameter on one axis of its mesh, over what other axes left; the other axes keep their placements.
+DTENSOR_EXPORT void place(const nn::Parameter& parameter, const AxisNames& axis, const Placement& placement);
+
 struct FullyShardOptions {
   std::optional<Dtype> param_dtype = {};   ///< of the gathered copy and of the unit's computation; default: the parameters' own
   std::optional<Dtype> reduce_dtype = {};  ///< in which gradients are reduced; default: param_dtype

@@ -14,7 +14,7 @@ Init fan_in(std::int64_t in_features) {
   const double bound = in_features > 0 ? 1.0 / std::sqrt(static_cast<double>(in_features)) : 0.0;
   return Init::uniform(-bound, bound);
 }
-std::optional<DTensor> optional(const Parameter& p) { return p ? std::optional<DTensor>(p.get()) : std::nullopt; }
+DTensor optional(const Parameter& p) { return p ? p.get() : DTensor(); }
 
 }  // namespace
 

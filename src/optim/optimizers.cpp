@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "dtensor/autograd.h"
+#include "dtensor/error.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/cast.h"
 #include "dtensor/ops/factories.h"

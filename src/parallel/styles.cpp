@@ -2,6 +2,8 @@
 #include <fnmatch.h>
 
 #include "dtensor/parallel.h"
+
+#include "dtensor/error.h"
 #include "parallel/placing.h"
 
 namespace dtensor::parallel {
@@ -22,10 +24,6 @@ DTensor bring(const DTensor& t, const std::string& axis, const std::optional<Pla
 void add_moves(nn::ModuleBase& module, const std::string& axis, const std::optional<Placement>& input, const std::optional<Placement>& output) {
   module.add_hooks({.input = [axis, input](nn::ModuleBase&, const DTensor& t) { return bring(t, axis, input); },
                     .output = [axis, output](nn::ModuleBase&, const DTensor& t) { return bring(t, axis, output); }});
-}
-
-void place(const nn::Parameter& p, const std::string& axis, const Placement& placement) {
-  if (p) p.place(with_axis(p.mesh(), p.placements(), axis, placement));
 }
 
 [[noreturn]] void wrong_module(const std::string& name, std::string_view style) {
@@ -87,6 +85,10 @@ Style sequence_parallel(const StyleOptions& options) {
 
 Style prepare(const StyleOptions& options) {
   return {[options](nn::ModuleBase& module, const std::string&, const std::string& axis) { add_moves(module, axis, options.input, options.output); }};
+}
+
+void place(const nn::Parameter& p, const AxisNames& axis, const Placement& placement) {
+  if (p) p.place(with_axis(p.mesh(), p.placements(), axis.list().at(0), placement));
 }
 
 void parallelize_module(nn::ModuleBase& module, const AxisNames& axis, std::span<const PlanEntry> plan) {

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Seeing what runs: counting and tracing steps, policing implicit communication, explaining and drawing. Scopes are locals of a rank's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dtensor/distributed_tensor.h"
+#include "dtensor/export.h"
+#include "dtensor/op.h"
+#include "dtensor/plan.h"
+
+namespace dtensor {
+
+namespace debug {
+class Observer;
+}
+
+/// What one kind of move did on this rank.
+struct CommCount {
+  std::string kind;               ///< "all_gather"
+  std::int64_t launches = 0;
+  std::int64_t bytes_received = 0;  ///< by this rank, from others
+  std::int64_t implicit = 0;      ///< launches that a sharding rule inserted
+};
+/// Counts the communicating steps of this rank while it lives.
+class DTENSOR_EXPORT CommCounter {
+ public:
+  [[nodiscard]] CommCounter();
+  ~CommCounter();
+  CommCounter(const CommCounter&) = delete;
+  /// In order of first use.
+  const std::vector<CommCount>& counts() const;
+  std::int64_t launches() const;
+  std::int64_t launches(std::string_view kind) const;
+  std::int64_t implicit_launches() const;
+  std::int64_t bytes_received() const;
+  void reset();
+
+ private:
+  std::unique_ptr<debug::Observer> observer_;
+};
+/// "all_gather 2 (1.5 KiB), reduce_scatter 1 (512 B)"; "no communication".
+DTENSOR_EXPORT std::string to_string(const CommCounter& counter);
+
+/// Records each step of this rank as one line: op, kind, layouts, bytes.
+class DTENSOR_EXPORT Trace {
+ public:
+  [[nodiscard]] Trace();
+  ~Trace();
+  Trace(const Trace&) = delete;
+  const std::vector<std::string>& lines() const;
+
+ private:
+  std::unique_ptr<debug::Observer> observer_;
+};
+DTENSOR_EXPORT std::string to_string(const Trace& trace);
+
+/// Moves that a sharding rule would insert are an InvalidArgument; explicit ones (redistribute, styles, FSDP, item) pass.
+class DTENSOR_EXPORT RefuseImplicit {
+ public:
+  [[nodiscard]] RefuseImplicit();
+  ~RefuseImplicit();
+  RefuseImplicit(const RefuseImplicit&) = delete;
+
+ private:
+  int was_;
+};
+/// Moves that a sharding rule inserts are reported on stderr.
+class DTENSOR_EXPORT WarnImplicit {
+ public:
+  [[nodiscard]] WarnImplicit();
+  ~WarnImplicit();
+  WarnImplicit(const WarnImplicit&) = delete;
+
+ private:
+  int was_;
+};
+
+/// How `tensor` would go to `target`: moves, bytes, time. Local; moves nothing.
+DTENSOR_EXPORT Plan explain(const DTensor& tensor, const Placements& target);
+/// Who owns what, as text and as SVG. Local.
+DTENSOR_EXPORT std::string visualize(const DTensor& tensor);
+DTENSOR_EXPORT std::string visualize_svg(const DTensor& tensor);
+
+/// Figures of this rank's plan cache.
+struct PlanCacheStats {
+  std::uint64_t hits = 0, misses = 0;
+  std::size_t plans = 0, specs = 0;
+};
+DTENSOR_EXPORT PlanCacheStats plan_cache_stats();
+
+}  // namespace dtensor
