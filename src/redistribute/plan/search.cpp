@@ -47,9 +47,12 @@ constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
 class Search {
  public:
   Search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim)
-      : space_(space), costs_(costs), goal_(to), limit_(limit), aim_(aim) {
+      : space_(space), costs_(costs), goal_(to), aim_(aim) {
     source_bytes_ = bytes_of(from);
     allowed_bytes_ = std::max(source_bytes_, bytes_of(to));
+    // Beyond the source: the larger end and the destination. The direct step keeps to it.
+    limit_ = source_bytes_ + allowed_bytes_ + bytes_of(to);
+    if (limit > 0) limit_ = std::min(limit, limit_);
     visit(from);
     goal_index_ = visit(to);
     Label start;
@@ -134,7 +137,7 @@ class Search {
   bool dominates(int i, int j) const {
     const Label &a = labels_[static_cast<std::size_t>(i)], &b = labels_[static_cast<std::size_t>(j)];
     const auto x = std::tie(a.cost, a.launches), y = std::tie(b.cost, b.launches);
-    if (x < y) return limit_ == 0 || a.held <= b.held;
+    if (x < y) return a.held <= b.held;
     return x == y && a.peak <= b.peak && a.held <= b.held && encodes_before(i, j);
   }
 
@@ -177,7 +180,7 @@ class Search {
     label.moves = before.moves + 1;
     label.peak = std::max(before.peak, source_bytes_ + before.held + (view ? 0 : target.bytes));
     label.held = view ? before.held : target.bytes;
-    if (limit_ > 0 && label.peak > limit_) return;
+    if (label.peak > limit_) return;
     if (aim_ == Aim::cost) {
       if (before.cost + target.least > bound_) return;
       if (communicates)
@@ -228,9 +231,8 @@ class Search {
   Space& space_;
   const Costs& costs_;
   const State goal_;
-  const std::int64_t limit_;
   const Aim aim_;
-  std::int64_t source_bytes_ = 0, allowed_bytes_ = 0;
+  std::int64_t source_bytes_ = 0, allowed_bytes_ = 0, limit_ = 0;
   int goal_index_ = 0;
   std::int64_t bound_ = kFar;  // cost (or peak) of the best way known
   std::unordered_map<State, int, StateHash> index_;
