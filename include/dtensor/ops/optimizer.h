@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// One optimiser step on one parameter, written in place, every rank on its own part. All tensors have the parameter's shape and floating dtypes (they may
+// differ); the other operands are brought to the parameter's placement. All numbers may change from step to step without a new plan.
+// Computed in f64 for an f64 parameter, in f32 otherwise. Collective over the parameter's mesh.
+// @throws InvalidArgument for shapes that differ, integers, a Partial parameter.
+#pragma once
+
+#include "dtensor/distributed_tensor.h"
+#include "dtensor/export.h"
+
+namespace dtensor {
+
+struct AdamWStepOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  double step = 1;         ///< 1 at the first step
+  bool decoupled = true;   ///< AdamW (Loshchilov and Hutter 2019); false: Adam, the decay is added to the gradient
+  bool maximize = false;
+};
+/// exp_avg and exp_avg_sq are the running means of the gradient and its square, zeros before the first step.
+DTENSOR_EXPORT DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq,
+                                   const AdamWStepOptions& options = {});
+
+struct SgdStepOptions {
+  double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false, maximize = false;
+  bool first_step = false;  ///< the buffer (zeros) becomes the gradient, without dampening
+};
+/// `momentum_buffer` may be empty when momentum is 0.
+DTENSOR_EXPORT DTensor sgd_step_(const DTensor& param, const DTensor& grad, const DTensor& momentum_buffer, const SgdStepOptions& options = {});
+
+}  // namespace dtensor

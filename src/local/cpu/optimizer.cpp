@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local/cpu/optimizer.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+
+#include "local/cpu/map.h"
+#include "local/cpu/rows.h"
+
+namespace dtensor::local::cpu {
+namespace {
+
+// numbers: gradient sign, L2 decay, 1 - lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^t), eps, lr / (1 - beta1^t)
+constexpr int kAdamNumbers = 10;
+struct Adam {
+  template <class T>
+  static void of(T& p, T g, T& m, T& v, const T* k) {
+    const T gradient = k[0] * g + k[1] * p;
+    const T decayed = p * k[2];
+    m = m + k[4] * (gradient - m);
+    v = v * k[5] + k[6] * gradient * gradient;
+    p = decayed - k[9] * (m / (std::sqrt(v) * k[7] + k[8]));
+  }
+};
+
+// numbers: gradient sign, decay, momentum, 1 - dampening, nesterov's share of the gradient, share of the buffer, lr
+constexpr int kSgdNumbers = 7;
+struct Sgd {
+  template <class T>
+  static void of(T& p, T g, T& buffer, const T* k) {
+    const T gradient = k[0] * g + k[1] * p;
+    buffer = k[2] * buffer + k[3] * gradient;
+    p = p - k[6] * (k[4] * gradient + k[5] * buffer);
+  }
+};
+
+template <class T, int count>
+struct Constants {
+  T k[count];
+  explicit Constants(const Scalar* numbers) {
+    for (int i = 0; i < count; ++i) k[i] = number_as<T>(numbers[i]);
+  }
+};
+
+template <class T>
+[[gnu::noinline]] void adam_block(const Constants<T, kAdamNumbers>& constants, T* p, const T* g, T* m, T* v) {
+  const auto local = constants;
+  T rp[kBlock], rm[kBlock], rv[kBlock];
+  for (std::int64_t j = 0; j < kBlock; ++j) {
+    T pj = p[j], mj = m[j], vj = v[j];
+    Adam::of(pj, g[j], mj, vj, local.k);
+    rp[j] = pj;
+    rm[j] = mj;
+    rv[j] = vj;
+  }
+  std::memcpy(p, rp, sizeof rp);
+  std::memcpy(m, rm, sizeof rm);
+  std::memcpy(v, rv, sizeof rv);
+}
+
+template <class T>
+[[gnu::noinline]] void sgd_block(const Constants<T, kSgdNumbers>& constants, T* p, const T* g, T* b) {
+  const auto local = constants;
+  T rp[kBlock], rb[kBlock];
+  for (std::int64_t j = 0; j < kBlock; ++j) {
+    T pj = p[j], bj = b[j];
+    Sgd::of(pj, g[j], bj, local.k);
+    rp[j] = pj;
+    rb[j] = bj;
+  }
+  std::memcpy(p, rp, sizeof rp);
+  std::memcpy(b, rb, sizeof rb);
+}
+
+template <class T>
+void take(T* out, const void* in, std::int64_t n) {
+  if (out != in) std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(T));
+}
+template <class T>
+void give(T* out, const T* padded, std::int64_t n) {
+  std::memcpy(out, padded, static_cast<std::size_t>(n) * sizeof(T));
+}
+
+// in: param, grad, exp_avg, exp_avg_sq; out: param, exp_avg, exp_avg_sq.
+template <class T>
+void adam_row(const void* const* in, void* const* out, std::int64_t n, const Scalar* numbers) {
+  const Constants<T, kAdamNumbers> k(numbers);
+  T *p = static_cast<T*>(out[0]), *m = static_cast<T*>(out[1]), *v = static_cast<T*>(out[2]);
+  const T* g = static_cast<const T*>(in[1]);
+  take(p, in[0], n);
+  take(m, in[2], n);
+  take(v, in[3], n);
+  std::int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) adam_block(k, p + i, g + i, m + i, v + i);
+  if (i == n) return;
+  Padded<T> tp(p + i, n - i), tg(g + i, n - i), tm(m + i, n - i), tv(v + i, n - i);
+  adam_block(k, tp.values, tg.values, tm.values, tv.values);
+  give(p + i, tp.values, n - i);
+  give(m + i, tm.values, n - i);
+  give(v + i, tv.values, n - i);
+}
+
+// in: param, grad, buffer; out: param, buffer.
+template <class T>
+void sgd_row(const void* const* in, void* const* out, std::int64_t n, const Scalar* numbers) {
+  const Constants<T, kSgdNumbers> k(numbers);
+  T *p = static_cast<T*>(out[0]), *b = static_cast<T*>(out[1]);
+  const T* g = static_cast<const T*>(in[1]);
+  take(p, in[0], n);
+  take(b, in[2], n);
+  std::int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) sgd_block(k, p + i, g + i, b + i);
+  if (i == n) return;
+  Padded<T> tp(p + i, n - i), tg(g + i, n - i), tb(b + i, n - i);
+  sgd_block(k, tp.values, tg.values, tb.values);
+  give(p + i, tp.values, n - i);
+  give(b + i, tb.values, n - i);
+}
+
+struct Descent {  // no buffer
+  static constexpr int numbers = 3;
+  template <class T>
+  static T of(T p, T g, const T* k) { return p - k[2] * (k[0] * g + k[1] * p); }
+};
+
+}  // namespace
+
+void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const AdamStep& o) {
+  const Dtype type = compute_type(param.dtype());
+  const double correction1 = 1 - std::pow(o.beta1, o.step), correction2 = 1 - std::pow(o.beta2, o.step);
+  const Scalar numbers[kAdamNumbers] = {o.maximize ? -1.0 : 1.0, o.decoupled ? 0.0 : o.weight_decay, o.decoupled ? 1 - o.lr * o.weight_decay : 1.0,
+                                        o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2, 1 / std::sqrt(correction2), o.eps, o.lr / correction1};
+  map(type == Dtype::f64 ? adam_row<double> : adam_row<float>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
+      {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers);
+}
+
+void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const SgdStep& o) {
+  const Dtype type = compute_type(param.dtype());
+  const double sign = o.maximize ? -1.0 : 1.0;
+  if (!momentum_buffer) {
+    const Scalar numbers[3] = {sign, o.weight_decay, o.lr};
+    map(floating_rows<Descent, 2>().of(type), {{param, type}, {grad, type}}, {{param, type}}, numbers);
+    return;
+  }
+  const Scalar numbers[kSgdNumbers] = {sign, o.weight_decay, o.first ? 0.0 : o.momentum, o.first ? 1.0 : 1 - o.dampening,
+                                       o.nesterov ? 1.0 : 0.0, o.nesterov ? o.momentum : 1.0, o.lr};
+  map(type == Dtype::f64 ? sgd_row<double> : sgd_row<float>, {{param, type}, {grad, type}, {momentum_buffer, type}},
+      {{param, type}, {momentum_buffer, type}}, numbers);
+}
+
+}  // namespace dtensor::local::cpu
