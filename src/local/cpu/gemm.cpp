@@ -35,8 +35,9 @@ class Product {
   void run() const {
     const std::int64_t count = c_.batch.numel() * down_ * across_;
     if (count == 1) return tile(0);
+    constexpr std::int64_t kTaskWork = 64 * 1024;  // multiplications worth a task of their own
     const std::int64_t work = std::max<std::int64_t>(1, tile_rows_ * tile_columns_ * std::max<std::int64_t>(1, c_.k));
-    parallel_for(count, std::max<std::int64_t>(1, kSmallWork / work), [this](std::int64_t begin, std::int64_t end) {
+    parallel_for(count, std::max<std::int64_t>(1, kTaskWork / work), [this](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) tile(t);
     });
   }

@@ -8,7 +8,7 @@
 
 namespace dtensor::local::cpu {
 
-inline constexpr std::int64_t kSmallWork = 32 * 1024;  ///< multiplications
+inline constexpr std::int64_t kSmallWork = 1024;       ///< multiplications; a serial BLAS needs about 0.1 us to begin
 inline constexpr std::int64_t kSmallDepth = 256;       ///< k
 inline constexpr std::int64_t kSmallLanes = 8;
 

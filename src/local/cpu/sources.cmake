@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# Kernels, one line per file.
+set(cpu_sources)
+list(APPEND cpu_sources cpu/attention.cpp cpu/embedding.cpp cpu/gemm.cpp cpu/rotary.cpp)
+if(SerialBLAS_FOUND)
+  list(APPEND cpu_sources cpu/gemm_blas.cpp)
+else()
+  list(APPEND cpu_sources cpu/gemm_eigen.cpp)
+  # g++ 12 takes Eigen's undefined AVX-512 registers for a mistake.
+  set_source_files_properties(cpu/gemm_eigen.cpp PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
+endif()
