@@ -15,6 +15,10 @@ target_include_directories(dtensor_private SYSTEM INTERFACE
 target_compile_definitions(dtensor_private INTERFACE SPDLOG_FMT_EXTERNAL)
 if(DTENSOR_NATIVE)
   target_compile_options(dtensor_private INTERFACE -march=native)
+  # g++ 12 before 12.3 with AVX-512 stores {2, 2, 2, 0} as {2, 2, 2, 2} when it moves 32 bytes or more at once (GCC PR 108599).
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12 AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12.3)
+    target_compile_options(dtensor_private INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-mmove-max=128> $<$<COMPILE_LANGUAGE:CXX>:-mstore-max=128>)
+  endif()
 endif()
 
 add_library(dtensor_warnings INTERFACE)
