@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dtensor/export.h"
@@ -44,10 +45,13 @@ class DTENSOR_EXPORT Tensor {
   }
 
   Tensor(const Tensor&) noexcept;
-  Tensor(Tensor&&) noexcept;
+  Tensor(Tensor&& other) noexcept
+      : storage_(std::exchange(other.storage_, nullptr)), shape_(other.shape_), strides_(other.strides_), offset_(other.offset_), dtype_(other.dtype_) {}
   Tensor& operator=(const Tensor&) noexcept;
   Tensor& operator=(Tensor&&) noexcept;
-  ~Tensor();
+  ~Tensor() {
+    if (storage_ != nullptr) release();
+  }
 
   explicit operator bool() const noexcept { return storage_ != nullptr; }
   const Shape& shape() const noexcept { return shape_; }
@@ -115,6 +119,11 @@ class DTENSOR_EXPORT Tensor {
   local::Storage* storage() const noexcept { return storage_; }
 
  private:
+  /// Takes over a new storage.
+  Tensor(local::Storage* storage, const Shape& shape, const Shape& strides, Dtype dtype) noexcept;
+  void release() noexcept;
+  const void* checked(const void* data, const char* op) const;
+  Tensor with(const Shape& shape, const Shape& strides, std::int64_t offset) const;
   static Tensor copy_of(const void* values, std::size_t count, const Shape& shape, Dtype dtype);
   void check_values(Dtype dtype) const;
   friend class local::Storage;
@@ -126,9 +135,12 @@ class DTENSOR_EXPORT Tensor {
 /// "f32[2, 3] [[1, 2, 3], [4, 5, 6]]", long ones shortened.
 DTENSOR_EXPORT std::string to_string(const Tensor& tensor);
 
-/// Figures of this rank's caching allocator, in bytes (blocks in use, not cached).
+/// Figures of this rank's caching allocator (outside a world: of the process's shared one). Wrapped memory does not count.
 struct MemoryStats {
-  std::int64_t current = 0, peak = 0, cached = 0, allocations = 0;
+  std::int64_t current = 0;      ///< bytes asked for and in use
+  std::int64_t peak = 0;         ///< the most of them since reset_peak_memory()
+  std::int64_t cached = 0;       ///< bytes kept for reuse
+  std::int64_t allocations = 0;  ///< blocks given out so far
 };
 DTENSOR_EXPORT MemoryStats memory_stats();
 DTENSOR_EXPORT void reset_peak_memory();

@@ -2,6 +2,7 @@
 // Buffer: a piece of memory with the works in flight on it. Storage: what views share; several storages may share a buffer copy-on-write.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -35,13 +36,17 @@ class Buffer : public base::RefCounted {
   bool wrapped() const noexcept { return wrapped_; }
   /// Works that write, works that read. Touched by the owner rank's thread only.
   std::vector<base::Ref<PendingWork>> writers, readers;
-  int sharers = 0;  ///< storages on this buffer
+  /// Appends a work and drops those that are done, so that memory which is read again and again does not collect them.
+  void add_writer(base::Ref<PendingWork> work) { add(writers, std::move(work)); }
+  void add_reader(base::Ref<PendingWork> work) { add(readers, std::move(work)); }
+  std::atomic<int> sharers{0};  ///< storages on this buffer
 
  private:
+  static void add(std::vector<base::Ref<PendingWork>>& works, base::Ref<PendingWork> work);
   void* data_;
   std::size_t bytes_;
   Device device_;
-  std::shared_ptr<void> owner_;  // the allocator's block or the application's owner
+  std::shared_ptr<void> owner_;  // of wrapped memory
   bool wrapped_;
 };
 
@@ -58,7 +63,7 @@ class Storage final : public base::RefCounted {
   }
   /// Before an in-place write: waits for writers and readers, detaches a buffer that other storages share.
   void before_write() {
-    if (!buffer_->writers.empty() || !buffer_->readers.empty() || buffer_->sharers > 1) prepare_write();
+    if (!buffer_->writers.empty() || !buffer_->readers.empty() || buffer_->sharers.load(std::memory_order_acquire) > 1) prepare_write();
   }
   /// Releases (0) or allocates memory; detaches from sharers.
   void resize(std::size_t bytes);
@@ -67,10 +72,12 @@ class Storage final : public base::RefCounted {
  private:
   void wait_writers();
   void prepare_write();
+  void replace(base::Ref<Buffer> buffer);
   base::Ref<Buffer> buffer_;
 };
 
 /// A block of at least `bytes` from the calling rank's caching allocator, 64-byte aligned; returned to it by whoever drops the last reference.
+/// On the meta device bytes without memory. @throws DeviceError at the cap or when the machine has no more, Unsupported for a device this build lacks.
 base::Ref<Buffer> allocate(std::size_t bytes, Device device);
 
 }  // namespace dtensor::local

@@ -9,3 +9,10 @@ else()
   # g++ 12 takes Eigen's undefined AVX-512 registers for a mistake.
   set_source_files_properties(cpu/gemm_eigen.cpp PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
 endif()
+list(APPEND cpu_sources
+  cpu/binary.cpp
+  cpu/map.cpp
+  cpu/optimizer.cpp
+  cpu/pointwise.cpp)
+# Lets square roots and roundings vectorise; no value changes.
+set_source_files_properties(cpu/binary.cpp cpu/optimizer.cpp cpu/pointwise.cpp PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
