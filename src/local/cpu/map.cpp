@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "dtensor/half.h"
+#include "local/parallel.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -104,6 +105,15 @@ void put(std::byte* to, T value) noexcept {
   std::memcpy(to, &value, sizeof value);
 }
 
+void put_number(std::byte* to, const Operand& o) noexcept {
+  switch (o.type) {
+    case Dtype::f64: return put(to, o.number.as_double());
+    case Dtype::f32: return put(to, static_cast<float>(o.number.as_double()));
+    case Dtype::i64: return put(to, o.number.as_int());
+    default: return put(to, o.number.as_bool());
+  }
+}
+
 void set_side(Side& side, const Operand& o, const Shape& shape, std::byte* buffer) {
   side.buffer = buffer;
   side.width = width_of(o.type);
@@ -111,12 +121,7 @@ void set_side(Side& side, const Operand& o, const Shape& shape, std::byte* buffe
   for (int d = 0; d < shape.ndim(); ++d) side.strides[d] = 0;
   if (o.tensor == nullptr) {
     side.base = buffer;
-    switch (o.type) {
-      case Dtype::f64: put(buffer, o.number.as_double()); break;
-      case Dtype::f32: put(buffer, static_cast<float>(o.number.as_double())); break;
-      case Dtype::i64: put(buffer, o.number.as_int()); break;
-      default: put(buffer, o.number.as_bool()); break;
-    }
+    put_number(buffer, o);
     side.same = true;
     side.bytes = side.width;
     side.load = mover(o.type, o.type).load;
@@ -271,11 +276,46 @@ void map_flat(Call& call, Walk& w, std::int64_t total) {
   }
 }
 
-// True when everything is row-major, of one shape and of the rows' types.
+// True when every tensor is row-major, of one shape and of the rows' types.
 bool plain(std::initializer_list<Operand> operands, const Shape& shape) {
   for (const Operand& o : operands)
-    if (o.tensor == nullptr || o.tensor->dtype() != o.type || !(o.tensor->shape() == shape) || !o.tensor->is_contiguous()) return false;
+    if (o.tensor != nullptr && (o.tensor->dtype() != o.type || !(o.tensor->shape() == shape) || !o.tensor->is_contiguous())) return false;
   return true;
+}
+
+// Elements [begin, end) of plain tensors; numbers are spread over a chunk once.
+void map_plain(Row row, std::initializer_list<Operand> inputs, std::initializer_list<Operand> results, const Scalar* numbers, std::int64_t begin, std::int64_t end) {
+  alignas(64) std::byte buffers[kMaxOperands][static_cast<std::size_t>(kChunk) * 8];
+  const void* in[kMaxOperands];
+  void* out[kMaxOperands];
+  std::int64_t in_step[kMaxOperands], out_step[kMaxOperands], chunk = end - begin;
+  int i = 0;
+  for (const Operand& o : inputs) {
+    in_step[i] = o.tensor != nullptr ? width_of(o.type) : 0;
+    if (o.tensor != nullptr) {
+      in[i] = static_cast<const std::byte*>(o.tensor->raw()) + begin * in_step[i];
+    } else {
+      chunk = std::min(chunk, kChunk);
+      put_number(buffers[i], o);
+      mover(o.type, o.type).load(buffers[i], 0, chunk, buffers[i]);
+      in[i] = buffers[i];
+    }
+    ++i;
+  }
+  const int in_count = i;
+  i = 0;
+  for (const Operand& o : results) {
+    out_step[i] = width_of(o.type);
+    out[i] = static_cast<std::byte*>(o.tensor->raw()) + begin * out_step[i];
+    ++i;
+  }
+  const int out_count = i;
+  for (std::int64_t n = std::min(chunk, end - begin); n > 0; n = std::min(chunk, end - begin)) {
+    row(in, out, n, numbers);
+    for (i = 0; i < in_count; ++i) in[i] = static_cast<const std::byte*>(in[i]) + n * in_step[i];
+    for (i = 0; i < out_count; ++i) out[i] = static_cast<std::byte*>(out[i]) + n * out_step[i];
+    begin += n;
+  }
 }
 
 }  // namespace
@@ -284,17 +324,13 @@ void map(Row row, std::initializer_list<Operand> inputs, std::initializer_list<O
   const Shape& shape = results.begin()->tensor->shape();
   const std::int64_t total = shape.numel();
   if (total == 0) return;
+  if (row != nullptr && plain(inputs, shape) && plain(results, shape)) {
+    parallel_for(total, kPointwiseGrain, [&](std::int64_t begin, std::int64_t end) { map_plain(row, inputs, results, numbers, begin, end); });
+    return;
+  }
   Call call;
   call.row = row;
   call.numbers = numbers;
-  if (row != nullptr && plain(inputs, shape) && plain(results, shape)) {
-    int i = 0;
-    for (const Operand& o : inputs) call.in[i++] = o.tensor->raw();
-    i = 0;
-    for (const Operand& o : results) call.out[i++] = o.tensor->raw();
-    row(call.in, call.out, total, numbers);
-    return;
-  }
   alignas(64) std::byte buffers[kMaxOperands][static_cast<std::size_t>(kChunk) * 8];
   Walk w;
   for (const Operand& o : inputs) set_side(w.sides[w.count], o, shape, buffers[w.count]), ++w.count;

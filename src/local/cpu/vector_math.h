@@ -10,7 +10,7 @@
 
 namespace dtensor::local::cpu {
 
-inline float vexp(float x) noexcept {
+[[gnu::always_inline]] inline float vexp(float x) noexcept {
   const float low = x < -104.0f ? -104.0f : x;
   const float c = low > 89.0f ? 89.0f : low;  // NaN passes both
   const float shifted = c * 1.44269504f + 12582912.0f;
@@ -31,7 +31,7 @@ inline float vexp(float x) noexcept {
 }
 inline double vexp(double x) noexcept { return std::exp(x); }
 
-inline float vlog(float x) noexcept {
+[[gnu::always_inline]] inline float vlog(float x) noexcept {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const bool tiny = x < std::numeric_limits<float>::min();
   const float scaled = tiny ? x * 8388608.0f : x;
@@ -58,33 +58,33 @@ inline float vlog(float x) noexcept {
 inline double vlog(double x) noexcept { return std::log(x); }
 
 /// log(1 + x): the logarithm of the rounded sum and what the rounding lost.
-inline float vlog1p(float x) noexcept {
+[[gnu::always_inline]] inline float vlog1p(float x) noexcept {
   const float u = 1.0f + x;
   const float lost = (x - (u - 1.0f)) / u;
-  const float sum = vlog(u) + lost;
-  const float regular = lost == lost ? sum : vlog(u);  // u is 0 or infinite
-  return u == 1.0f ? x : regular;
+  const float main = vlog(u);
+  const float sum = lost == lost ? main + lost : main;  // lost is NaN where u is 0 or infinite
+  return u == 1.0f ? x : sum;
 }
 inline double vlog1p(double x) noexcept { return std::log1p(x); }
 
-inline float vtanh(float x) noexcept {
+[[gnu::always_inline]] inline float vtanh(float x) noexcept {
   const float a = std::fabs(x), z = x * x;
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f;
   p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
-  const float small = p * z * x + x;
+  const float small = std::copysign(p * z * x + x, x);
   const float large = std::copysign(1.0f - 2.0f / (vexp(2.0f * a) + 1.0f), x);
   return a < 0.625f ? small : large;
 }
 inline double vtanh(double x) noexcept { return std::tanh(x); }
 
 template <class T>
-T vsigmoid(T x) noexcept { return T(1) / (T(1) + vexp(-x)); }
+[[gnu::always_inline]] inline T vsigmoid(T x) noexcept { return T(1) / (T(1) + vexp(-x)); }
 
 /// Two polynomials (N. Juffa's fit).
-inline float verf(float x) noexcept {
+[[gnu::always_inline]] inline float verf(float x) noexcept {
   const float t = std::fabs(x), s = x * x;
   float r = -1.72853470e-5f * t + 3.83197126e-4f;
   const float u = -3.88396438e-3f * t + 2.42546219e-2f;
