@@ -23,7 +23,8 @@ struct MeshData : std::enable_shared_from_this<MeshData> {
 
 /// The interned mesh of these values. `ranks` empty means 0 .. product-1. A size of -1 (one at most) is what is left of the world.
 /// @throws InvalidArgument: "mesh: ..." for no axis, more than eight, sizes below one, repeated or missing ranks, a product that is not the
-/// number of ranks, names repeated or empty or with characters outside [A-Za-z0-9_.-].
+/// number of ranks (more than the world's when none are given), names repeated, or empty beside others (all empty: unnamed), or with characters
+/// outside [A-Za-z0-9_.-], or a number that is not the axis' position.
 DTENSOR_EXPORT DeviceMesh make_mesh(std::uint64_t world_id, int world_size, std::span<const MeshAxis> axes, std::span<const int> ranks);
 /// Coordinates of world rank `rank`, one per axis; false when it is not in the mesh. O(1) where ranks are consecutive.
 DTENSOR_EXPORT bool coordinates_of(const MeshData& mesh, int rank, Shape& coordinates);

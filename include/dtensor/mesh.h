@@ -76,7 +76,7 @@ class DTENSOR_EXPORT DeviceMesh {
  private:
   std::shared_ptr<const mesh::MeshData> data_;  // interned: equal meshes share it
 };
-/// "Mesh(dp=2, tp=4)".
+/// "Mesh(dp=2, tp=4)", and "Mesh(tp=2; ranks 5 3)" where the ranks are not 0, 1, 2, ...
 DTENSOR_EXPORT std::string to_string(const DeviceMesh& mesh);
 
 }  // namespace dtensor

@@ -96,6 +96,7 @@ class DTENSOR_EXPORT Placements {
   /// Reads "{dp: S(0), tp: P(sum)}" (braces optional). @throws InvalidArgument with the column of the first error.
   static Placements parse(std::string_view notation);
   /// The placement on `axis` (name, or position as text for a positional list); Replicate when the list does not name it.
+  /// @throws InvalidArgument for a name in a positional list that is not empty.
   Placement operator[](std::string_view axis) const;
   bool empty() const noexcept { return by_axis_.empty(); }
   /// True for the by-name form.
