@@ -9,7 +9,7 @@
 #include "comm/communicator.h"
 #include "dtensor/tensor.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 namespace {
 
 comm::Communicator& everyone() {
@@ -47,4 +47,4 @@ void together(std::string_view what, const std::function<void()>& f) {
 
 void world_barrier() { everyone().barrier({"barrier", 2, "checkpoint"}); }
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

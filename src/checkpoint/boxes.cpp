@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/boxes.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 namespace {
 
 void walk(const std::vector<std::vector<placements::Run>>& runs, const Shape& strides, int dim, std::int64_t whole, std::int64_t& local, std::vector<Segment>& out) {
@@ -37,4 +37,4 @@ bool is_writer(const placements::Layout& layout, const Shape& coordinates) {
   return true;
 }
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

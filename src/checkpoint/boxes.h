@@ -8,7 +8,7 @@
 #include "dtensor/values.h"
 #include "placements/layout.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 
 /// `length` consecutive elements at `whole` of the row-major whole tensor and at `local` of the row-major local one.
 struct Segment {
@@ -19,4 +19,4 @@ std::vector<Segment> segments(const placements::Layout& layout, const Shape& sha
 /// True on the one rank of each replica group that writes.
 bool is_writer(const placements::Layout& layout, const Shape& coordinates);
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

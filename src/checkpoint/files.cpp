@@ -13,7 +13,7 @@
 
 #include "base/error_text.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 
 namespace fs = std::filesystem;
 
@@ -136,4 +136,4 @@ std::string resolve(const std::string& directory) {
   return clean;
 }
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 
 /// Called before each step of a save that a crash may separate; tests set it to leave the process there.
 extern void (*before_step)(const char* step);
@@ -41,4 +41,4 @@ void publish(const std::string& staging);
 /// The folder to read: `directory`, or what an interrupted exchange left of it.
 std::string resolve(const std::string& directory);
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

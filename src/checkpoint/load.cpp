@@ -15,7 +15,7 @@
 #include "tensor/impl.h"
 
 namespace dtensor {
-namespace checkpoint {
+namespace checkpoints {
 namespace {
 
 using Index = std::map<std::string, StoredTensor>;
@@ -84,10 +84,10 @@ void run(const std::vector<Job>& jobs) {
 }
 
 }  // namespace
-}  // namespace checkpoint
+}  // namespace checkpoints
 
 void load_checkpoint(const std::string& directory, const StateDict& state) {
-  using namespace checkpoint;
+  using namespace checkpoints;
   const std::string path = resolve(directory);
   std::vector<Job> jobs;
   nlohmann::json numbers = nlohmann::json::object();
@@ -109,7 +109,7 @@ void load_checkpoint(const std::string& directory, const StateDict& state) {
 }
 
 void load_weights(nn::ModuleBase& module, const std::string& path) {
-  using namespace checkpoint;
+  using namespace checkpoints;
   StateDict state;
   state.add("model", module);
   std::vector<Job> jobs;
@@ -122,9 +122,9 @@ void load_weights(nn::ModuleBase& module, const std::string& path) {
 
 std::vector<StoredTensor> list_checkpoint(const std::string& path) {
   namespace fs = std::filesystem;
-  const std::string resolved = checkpoint::resolve(path);
+  const std::string resolved = checkpoints::resolve(path);
   if (!fs::exists(resolved)) base::fail<InvalidArgument>("checkpoint: {} does not exist; give a folder or a .safetensors file", path);
-  if (fs::is_regular_file(resolved)) return checkpoint::read_header(resolved);
+  if (fs::is_regular_file(resolved)) return checkpoints::read_header(resolved);
   std::vector<std::string> groups;
   for (const auto& entry : fs::directory_iterator(resolved)) {
     const std::string name = entry.path().filename().string();
@@ -135,13 +135,13 @@ std::vector<StoredTensor> list_checkpoint(const std::string& path) {
   if (groups.empty()) groups.emplace_back("model");
   std::vector<StoredTensor> all;
   for (const std::string& g : groups)
-    for (StoredTensor& t : checkpoint::list_group(resolved, g)) all.push_back(std::move(t));
+    for (StoredTensor& t : checkpoints::list_group(resolved, g)) all.push_back(std::move(t));
   return all;
 }
 
 Tensor read_tensor(const StoredTensor& stored) {
   Tensor t = Tensor::empty(stored.shape, stored.dtype);
-  if (t.numel() > 0) checkpoint::File::open_to_read(stored.file).read(stored.begin, t.data(), stored.end - stored.begin);
+  if (t.numel() > 0) checkpoints::File::open_to_read(stored.file).read(stored.begin, t.data(), stored.end - stored.begin);
   return t;
 }
 

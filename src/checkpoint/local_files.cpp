@@ -21,9 +21,9 @@ void write_safetensors(const std::string& file, const std::vector<std::pair<std:
     if (!names.insert(name).second) base::fail<InvalidArgument>("write_safetensors: tensor '{}' is given twice", name);
     stored.push_back({.name = name, .file = file, .dtype = t.dtype(), .shape = t.shape()});
   }
-  const std::string header = checkpoint::make_header(stored), staging = file + ".saving";
+  const std::string header = checkpoints::make_header(stored), staging = file + ".saving";
   {
-    const auto out = checkpoint::File::create(staging);
+    const auto out = checkpoints::File::create(staging);
     out.write(0, header.data(), static_cast<std::int64_t>(header.size()));
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Tensor t = tensors[i].second.contiguous();
@@ -32,7 +32,7 @@ void write_safetensors(const std::string& file, const std::vector<std::pair<std:
     out.sync();
   }
   if (std::rename(staging.c_str(), file.c_str()) != 0) base::fail<InvalidArgument>("write_safetensors: cannot rename {} to {}", staging, file);
-  checkpoint::sync_directory(fs::path(file).parent_path().string());
+  checkpoints::sync_directory(fs::path(file).parent_path().string());
 }
 
 void reshard_checkpoint(const std::string& from, const std::string& to, std::int64_t max_bytes) {
@@ -43,7 +43,7 @@ void reshard_checkpoint(const std::string& from, const std::string& to, std::int
     const std::string name = fs::path(t.file).filename().string();
     groups[name.substr(0, std::min(name.find("-0"), name.find(".safetensors")))].push_back(t);
   }
-  const std::string staging = checkpoint::make_staging(to);
+  const std::string staging = checkpoints::make_staging(to);
   for (const auto& [group, tensors] : groups) {
     std::vector<std::vector<StoredTensor>> files(1);
     std::int64_t bytes = 0;
@@ -66,10 +66,10 @@ void reshard_checkpoint(const std::string& from, const std::string& to, std::int
       }
       write_safetensors(file, values);
     }
-    checkpoint::write_text((fs::path(staging) / (group + ".safetensors.index.json")).string(), checkpoint::make_index(index));
+    checkpoints::write_text((fs::path(staging) / (group + ".safetensors.index.json")).string(), checkpoints::make_index(index));
   }
   if (fs::is_directory(from) && fs::exists(fs::path(from) / "state.json")) fs::copy_file(fs::path(from) / "state.json", fs::path(staging) / "state.json");
-  checkpoint::publish(staging);
+  checkpoints::publish(staging);
 }
 
 }  // namespace dtensor

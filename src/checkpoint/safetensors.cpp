@@ -12,7 +12,7 @@
 
 #include "base/error_text.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 namespace {
 
 using Json = nlohmann::json;
@@ -170,4 +170,4 @@ std::string make_index(const std::vector<StoredTensor>& tensors) {
   return json.dump(2) + "\n";
 }
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

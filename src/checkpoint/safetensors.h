@@ -9,7 +9,7 @@
 
 #include "dtensor/checkpoint.h"
 
-namespace dtensor::checkpoint {
+namespace dtensor::checkpoints {
 
 /// Reads and checks a header. @throws InvalidArgument naming file and tensor: truncated, header longer than the file, not JSON, name twice, unknown dtype, a size that
 /// does not fit shape and dtype, offsets out of range, overlapping or with gaps.
@@ -21,4 +21,4 @@ std::vector<StoredTensor> list_group(const std::string& path, const std::string&
 /// Text of an index file.
 std::string make_index(const std::vector<StoredTensor>& tensors);
 
-}  // namespace dtensor::checkpoint
+}  // namespace dtensor::checkpoints

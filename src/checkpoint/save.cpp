@@ -17,7 +17,7 @@
 #include "tensor/move_ops.h"
 
 namespace dtensor {
-namespace checkpoint {
+namespace checkpoints {
 namespace {
 
 constexpr std::int64_t kMaxFile = std::int64_t{4} << 30;
@@ -111,10 +111,10 @@ void write_own(const DTensor& value, const StoredTensor& stored) {
 }
 
 }  // namespace
-}  // namespace checkpoint
+}  // namespace checkpoints
 
 void save_checkpoint(const std::string& directory, const StateDict& state) {
-  using namespace checkpoint;
+  using namespace checkpoints;
   const bool first = base::require_rank("save_checkpoint").rank == 0;
   const std::string clean = std::filesystem::path(directory).lexically_normal().string();
   std::string staging;

@@ -15,6 +15,14 @@ struct SpecTable {
   std::size_t sweep_at = 1024;
 };
 
+// Asked for by axis name, so a positional list is given its names.
+Placements by_axis(const Placements& placements, const DeviceMesh& mesh) {
+  if (placements.named()) return placements;
+  std::vector<AxisPlacement> list;
+  for (std::size_t i = 0; i < placements.entries().size(); ++i) list.emplace_back(mesh.names()[i], placements.entries()[i].placement);
+  return Placements(std::move(list));
+}
+
 void sweep(SpecTable& table) {
   for (auto it = table.entries.begin(); it != table.entries.end();) it = it->second->use_count() == 1 ? table.entries.erase(it) : std::next(it);
   table.sweep_at = std::max<std::size_t>(1024, table.entries.size() * 2);
@@ -43,7 +51,7 @@ SpecRef intern_spec(const DeviceMesh& mesh, const placements::LayoutRef& layout,
   spec->hash = hash;
   spec->inside = mesh::coordinates_of(mesh.data(), rank.rank, spec->coordinates);
   spec->local_shape = spec->inside ? placements::local_shape(*layout, shape, spec->coordinates) : Shape{0};
-  spec->placements = placements::to_placements(*layout, mesh.names());
+  spec->placements = by_axis(placements::to_placements(*layout, mesh.names()), mesh);
   table.entries.emplace(hash, spec);
   return spec;
 }
