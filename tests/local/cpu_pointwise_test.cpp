@@ -197,6 +197,19 @@ TEST_CASE("derivatives agree with central differences in double precision") {
   }
 }
 
+TEST_CASE("softplus follows its definition below the threshold and is the input above it") {
+  for (Dtype dtype : {Dtype::f32, Dtype::f64})
+    for (const auto& [beta, threshold] : std::vector<std::pair<double, double>>{{1, 20}, {0.5, 3}, {2, -1}}) {
+      const Tensor x = random_tensor({501}, dtype, -30, 30), out = Tensor::empty({501}, dtype);
+      const Scalar numbers[2] = {beta, threshold};
+      unary(Unary::softplus, x, out, numbers);
+      for (std::size_t i = 0; i < 501; ++i) {
+        const double v = doubles(x)[i], want = v * beta > threshold ? v : std::log1p(std::exp(v * beta)) / beta;
+        CHECK(std::fabs(doubles(out)[i] - want) <= (dtype == Dtype::f32 ? 5e-7 : 1e-14) * std::fabs(want));
+      }
+    }
+}
+
 TEST_CASE("swiglu multiplies silu of the gate, and its derivatives agree with differences") {
   const Tensor gate = random_tensor({6, 11}, Dtype::f64, -4, 4), up = random_tensor({6, 11}, Dtype::f64, -2, 2, 2), g = random_tensor({6, 11}, Dtype::f64, -1, 1, 3);
   const Tensor out = Tensor::empty({6, 11}, Dtype::f64), gg = Tensor::empty({6, 11}, Dtype::f64), gu = Tensor::empty({6, 11}, Dtype::f64);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "local/cpu/map.h"
@@ -73,8 +74,12 @@ struct Softplus {  // beta, threshold
   static constexpr int numbers = 2;
   template <class T>
   static T of(T x, const T* k) {
-    const T z = x * k[0], soft = vlog1p(vexp(z)) / k[0];
-    return z > k[1] ? x : soft;
+    // log(1 + e^z) = max(z, 0) + log(1 + e^-|z|): no overflow, and the threshold selects among cheap values, which keeps the loop free of branches.
+    const T z = x * k[0];
+    const bool straight = z > k[1];
+    const T bend = vlog1p(vexp(straight ? -std::numeric_limits<T>::infinity() : -std::fabs(z)));
+    const T line = z > T(0) ? z : T(0);
+    return (straight ? x : line / k[0]) + bend / k[0];
   }
 };
 
