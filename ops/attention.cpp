@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/attention.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
