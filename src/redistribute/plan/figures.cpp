@@ -222,11 +222,18 @@ std::int64_t Costs::communication(const Space& space, MoveKind kind, AxisMask ax
 
 std::int64_t Costs::least(const Space& space, const State& from, const State& to) const {
   const Received bound = least_received(space, from, to);
-  if (bound.total == 0) return 0;
+  // Neutral elements for a new sum or product are written by a move of their own, over all of the target at least.
+  std::int64_t cost = 0;
+  for (int a = 0; a < space.mesh_ndim(); ++a) {
+    const std::uint8_t before = from.partial[static_cast<std::size_t>(a)], after = to.partial[static_cast<std::size_t>(a)];
+    const bool fills = after == 1 + static_cast<int>(ReduceOp::sum) || after == 1 + static_cast<int>(ReduceOp::product);
+    if (fills && before != after) cost = writing(space.worst(to));
+  }
+  if (bound.total == 0) return cost;
   const std::int64_t bytes = bound.max * element_bytes_;
   // Every received element is touched; and after the last move that writes only views follow, so it wrote all of the target.
-  const std::int64_t touched = std::max(bytes, space.worst(to) * element_bytes_);
-  return launch_ + least_latency_ + static_cast<std::int64_t>(static_cast<double>(bytes) / best_bandwidth_) +
+  const std::int64_t touched = cost > 0 ? bytes : std::max(bytes, space.worst(to) * element_bytes_);
+  return cost + launch_ + least_latency_ + static_cast<std::int64_t>(static_cast<double>(bytes) / best_bandwidth_) +
          static_cast<std::int64_t>(static_cast<double>(touched) / topology_.copy_bytes_per_ns);
 }
 

@@ -90,6 +90,20 @@ struct Expansion {
     }
   }
 
+  void to_partial(AxisMask replicated) const {
+    AxisMask wanted = 0;
+    for (int a = 0; a < space.mesh_ndim(); ++a) {
+      const std::uint8_t kind = goal.partial[static_cast<std::size_t>(a)];
+      if ((replicated & bit(a)) && kind != 0 && commutes_with(source, kind)) wanted |= bit(a);
+    }
+    for (AxisMask axes = wanted; axes != 0; axes = (axes - 1) & wanted) {
+      State target = source;
+      for (int a = 0; a < space.mesh_ndim(); ++a)
+        if (axes & bit(a)) target.partial[static_cast<std::size_t>(a)] = goal.partial[static_cast<std::size_t>(a)];
+      emit(MoveKind::to_partial, axes, target);
+    }
+  }
+
   void without_communication() {
     const AxisMask replicated = space.active() & ~space.split_axes(source) & ~space.partial_axes(source);
     for (int dim = 0; dim < space.ndim(); ++dim) {
@@ -107,13 +121,7 @@ struct Expansion {
         emit(MoveKind::relabel, space.node(twin).axes, target);
       }
     }
-    for (int a = 0; a < space.mesh_ndim(); ++a) {
-      const std::uint8_t kind = goal.partial[static_cast<std::size_t>(a)];
-      if (!(replicated & bit(a)) || kind == 0 || !commutes_with(source, kind)) continue;
-      State target = source;
-      target.partial[static_cast<std::size_t>(a)] = kind;
-      emit(MoveKind::to_partial, bit(a), target);
-    }
+    to_partial(replicated);
   }
 };
 

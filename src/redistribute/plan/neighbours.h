@@ -14,7 +14,7 @@ Step direct_step(const Space& space, const State& from, const State& to);
 /// Calls visit for every move from `state` that may serve on the way to `goal`, but the direct one. Figures are left 0.
 ///  * slice: one split appended, over axes that are Replicate;
 ///  * relabel: another list of splits under which every rank owns the same;
-///  * to_partial, shard_to_partial (the last split of a dimension; not avg): to the kind of the goal;
+///  * to_partial (any Replicate axes together), shard_to_partial (the last split of a dimension; not avg): to the kinds of the goal;
 ///  * all_gather: the last splits of any dimensions, together;
 ///  * all_to_all: the last splits of any dimensions taken off and their axes appended elsewhere or in another order;
 ///  * all_reduce: any Partial axes together; reduce_scatter: the same with the axes appended to dimensions.

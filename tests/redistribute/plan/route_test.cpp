@@ -161,9 +161,11 @@ struct Graph {
       if (same_lists) offer(communication(MoveKind::all_reduce, gone, i, j, p));
       if (a_prefix && on == gone) offer(communication(MoveKind::reduce_scatter, gone, i, j, p));
     }
-    if (gone.empty() && come.size() == 1 && same_lists && to_goal) {
-      const ReduceOp op = *b.partial[static_cast<std::size_t>(come[0])];
-      offer(op == ReduceOp::sum || op == ReduceOp::product ? write(worst(j)) : 0);
+    if (gone.empty() && !come.empty() && same_lists && to_goal) {
+      const bool fills = std::any_of(come.begin(), come.end(), [&](int x) {
+        return b.partial[static_cast<std::size_t>(x)] == ReduceOp::sum || b.partial[static_cast<std::size_t>(x)] == ReduceOp::product;
+      });
+      offer(fills ? write(worst(j)) : 0);
     }
     if (gone.empty() && !come.empty() && come == off && b_prefix && to_goal) {
       std::size_t removed = 0;

@@ -291,10 +291,11 @@ inline Carried local_move(const Move& m, const Shape& shape, const std::vector<L
       local = mine;
       continue;
     }
-    const ReduceOp op = *m.to->partial[static_cast<std::size_t>(m.axes.at(0))];
-    local.assign(wanted.size(), neutral(op));
-    bool keeps = m.kind == MoveKind::shard_to_partial || (op != ReduceOp::sum && op != ReduceOp::product);
-    if (!keeps) keeps = std::all_of(m.axes.begin(), m.axes.end(), [&](int a) { return c[a] == 0; });
+    local.assign(wanted.size(), neutral(*m.to->partial[static_cast<std::size_t>(m.axes.at(0))]));
+    const bool keeps = m.kind == MoveKind::shard_to_partial || std::all_of(m.axes.begin(), m.axes.end(), [&](int a) {
+                         const ReduceOp op = *m.to->partial[static_cast<std::size_t>(a)];
+                         return c[a] == 0 || (op != ReduceOp::sum && op != ReduceOp::product);
+                       });
     for (std::size_t i = 0; keeps && i < had.size(); ++i) {
       const auto it = std::find(wanted.begin(), wanted.end(), had[i]);
       if (it == wanted.end()) out.fault = "a part outside the whole";
