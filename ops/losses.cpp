@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/losses.h"
+
+#include <array>
+
+#include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/reductions.h"
+#include "dtensor/ops/views.h"
+#include "local/cpu/losses.h"
+#include "local/cpu/reduce.h"
+#include "ops/families.h"
+#include "ops/reduction_rules.h"
+#include "ops/softmax_ops.h"
+
+namespace dtensor {
+namespace {
+
+namespace cpu = local::cpu;
+using ops::computation_dtype;
+using ops::in_dtype;
+
+enum class Mode { mean, sum, none };
+Mode mode_of(const Attribute& reduction) {
+  if (reduction.is_none()) return Mode::none;
+  return reduction.as_text() == "mean" ? Mode::mean : reduction.as_text() == "sum" ? Mode::sum : Mode::none;
+}
+void check_reduction(const ShapeCall& s, const Attribute& reduction) {
+  if (reduction.is_none()) return;
+  const std::string_view text = reduction.as_text();
+  if (text != "mean" && text != "sum" && text != "none") s.fail("reduction must be mean, sum or none ('" + std::string(text) + "' given)");
+}
+int class_dim(int ndim) { return ndim == 1 ? 0 : 1; }
+Shape without_class(const Shape& shape) { return ops::reduced_shape(shape, {class_dim(shape.ndim())}, false); }
+/// Operand 0: logits, operand 1: targets.
+void check_targets(const ShapeCall& s, int logits, int target) {
+  const Shape& shape = s.input(logits).shape;
+  if (shape.ndim() == 0) s.fail("the input needs a class dimension (" + s.describe(logits) + "); give [C], [N, C] or [N, C, ...]");
+  if (!info(s.input(logits).dtype).floating) s.fail("the input needs a floating dtype (" + s.describe(logits) + "); convert it");
+  if (s.input(target).dtype != Dtype::i64) s.fail("targets are class indices in i64 (" + s.describe(target) + "); convert them");
+  if (s.input(target).shape != without_class(shape))
+    s.fail("targets must have the shape of the input without its class dimension (" + s.describe(logits) + ", " + s.describe(target) + "); give " +
+           to_string(without_class(shape)));
+}
+struct Names {
+  std::string logits, rows, row_clause, class_name;
+  Shape row_dims;
+  explicit Names(int ndim) {
+    const int c = class_dim(ndim);
+    logits = ops::all_names(ndim);
+    rows = ops::kept_names(ndim, {c}, false);
+    for (int d = 0; d < ndim; ++d)
+      if (d != c) row_dims.push_back(d);
+    class_name = "d" + std::to_string(c);
+  }
+  std::string clauses(std::string_view classes, std::string_view of_rows) const {
+    const std::string r = ops::clause(row_dims, of_rows);
+    return "  " + class_name + ": " + std::string(classes) + (r.empty() ? "" : "; ") + r;
+  }
+};
+cpu::Classes classes_of(const Place& place) {
+  const int c = class_dim(place.global.ndim());
+  return {.count = place.global[c], .to_local = [&place, c](std::int64_t i) { return place.to_local(c, i); }};
+}
+void check_index(const KernelCall& call, std::optional<std::int64_t> bad, std::int64_t classes) {
+  if (bad) call.fail("target " + std::to_string(*bad) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " + std::to_string(classes - 1) + " or ignore_index");
+}
+Shape all_dims(const Shape& shape) {
+  Shape dims;
+  for (int d = 0; d < shape.ndim(); ++d) dims.push_back(d);
+  return dims;
+}
+std::int64_t count_of(const Tensor& target, std::int64_t ignore_index) {
+  const auto* t = target.raw_as<const std::int64_t>();
+  std::int64_t n = 0;
+  for (std::int64_t i = 0; i < target.numel(); ++i) n += t[i] != ignore_index;
+  return n;
+}
+/// rows -> loss, on one rank.
+void reduce_rows(Mode mode, const Tensor& rows, std::int64_t count, const Tensor& loss) {
+  cpu::ReduceOptions options;
+  if (mode == Mode::mean) options.divisor = static_cast<double>(count);
+  cpu::reduce(cpu::Reduction::sum, rows, mode == Mode::none ? Shape() : all_dims(rows.shape()), loss, options);
+}
+
+// ---- count_targets
+constexpr OpDef kCountTargets{
+    .name = "count_targets",
+    .signature = "target, ignore_index: int, dtype: dtype -> out",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) { s.output(0) = {.shape = {}, .dtype = s.attribute(1).as_dtype()}; },
+    .rule_for = [](const ShapeCall& s) {
+      const int ndim = s.input(0).shape.ndim();
+      return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
+    },
+    .cpu = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
+};
+DTensor count_targets(const DTensor& target, const Attribute& ignore_index, Dtype dtype) {
+  return ops::without_partial(call(kCountTargets, {target}, {ignore_index, dtype}));
+}
+
+// ---- target_logit: attributes ignore_index, label_smoothing
+constexpr OpDef kTargetLogit{
+    .name = "target_logit",
+    .signature = "input, target, ignore_index: int = -100, label_smoothing: float = 0.0 -> out",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_targets(s, 0, 1);
+      s.output(0) = {.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Names n(s.input(0).shape.ndim());
+      return n.logits + ", " + n.rows + " -> " + n.rows + "  " + n.class_name + ": lookup; linear 1";
+    },
+    .cpu = [](const KernelCall& call) {
+      const cpu::Classes classes = classes_of(call.input_place(0));
+      check_index(call,
+                  cpu::target_logit(call.input(0), call.input(1), classes,
+                                    {.dim = class_dim(call.input(0).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
+                                    call.output(0)),
+                  classes.count);
+    },
+    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7}}; },
+};
+
+// ---- cross_entropy_backward: attributes ignore_index, label_smoothing
+constexpr OpDef kCrossEntropyBackward{
+    .name = "cross_entropy_backward",
+    .signature = "grad_rows, input, target, log_sum?, ignore_index: int = -100, label_smoothing: float = 0.0 -> grad_input",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_targets(s, 1, 2);
+      s.output(0) = s.input(1);
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Names n(s.input(1).shape.ndim());
+      return n.rows + ", " + n.logits + ", " + n.rows + ", " + n.rows + " -> " + n.logits + "  linear 1";
+    },
+    .cpu = [](const KernelCall& call) {
+      cpu::cross_entropy_backward(
+          call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
+          {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()}, call.output(0));
+    },
+};
+/// Gradient of each row's loss.
+DTensor row_gradient(const DTensor& grad, Mode mode, const DTensor& total, const Shape& rows) {
+  if (mode == Mode::none) return grad;
+  const DTensor each = mode == Mode::mean ? div(in_dtype(grad, total.dtype()), total) : grad;
+  return ops::expand_reduced(each, all_dims(rows), false, rows);
+}
+
+// ---- cross_entropy: attributes ignore_index, reduction, label_smoothing
+Results split_rows(const DTensor& input, const DTensor& target, const Attribute& ignore_index, double smoothing);
+constexpr OpDef kCrossEntropyRows{
+    .name = "cross_entropy_rows",
+    .signature = "input, target, ignore_index: int = -100, label_smoothing: float = 0.0 -> rows, log_sum",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_targets(s, 0, 1);
+      s.output(0) = {.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
+      s.output(1) = s.output(0);
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Names n(s.input(0).shape.ndim());
+      return n.logits + ", " + n.rows + " -> " + n.rows + ", " + n.rows + "  " + n.class_name + ": whole";
+    },
+    .cpu = [](const KernelCall& call) {
+      const int dim = class_dim(call.input(0).ndim());
+      check_index(call,
+                  cpu::cross_entropy_rows(call.input(0), call.input(1),
+                                          {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
+                                          call.output(0), call.output(1)),
+                  call.input(0).shape()[dim]);
+    },
+    .decompose = [](const DecomposeCall& c) { return split_rows(c.input(0), c.input(1), c.attribute(0), c.attribute(1).as_double()); },
+};
+Results split_rows(const DTensor& input, const DTensor& target, const Attribute& ignore_index, double smoothing) {
+  const int dim = class_dim(input.ndim());
+  const DTensor top = ops::without_partial(amax(input, dim));
+  const DTensor shift = in_dtype(masked_fill(top, isinf(top), 0), computation_dtype(input.dtype()));
+  const DTensor log_sum = add(log(ops::exp_sum(input, top, {dim}, false)), shift);
+  const DTensor logit = call(kTargetLogit, {input, target}, {ignore_index, smoothing});
+  return {masked_fill(sub(log_sum, logit), eq(target, ignore_index.scalar()), 0), log_sum};
+}
+
+Results split_cross_entropy(const DecomposeCall& c) {
+  const Mode mode = mode_of(c.attribute(1));
+  const Dtype dtype = c.input(0).dtype(), computed = computation_dtype(dtype);
+  const std::array<Input, 2> inputs{c.input(0), c.input(1)};
+  const std::array<Attribute, 2> attributes{c.attribute(0), c.attribute(2)};
+  Results rows = call_all(kCrossEntropyRows, inputs, attributes);
+  const DTensor total = count_targets(c.input(1), c.attribute(0), computed);
+  const DTensor summed = mode == Mode::none ? rows[0] : sum(rows[0]);
+  return {in_dtype(mode == Mode::mean ? div(summed, total) : summed, dtype), rows[1], total};
+}
+void cross_entropy_cpu(const KernelCall& call) {
+  const Tensor& input = call.input(0);
+  const int dim = class_dim(input.ndim());
+  const Mode mode = mode_of(call.attribute(1));
+  const cpu::LossOptions options{.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(2).as_double()};
+  const Tensor rows = Tensor::empty(call.input(1).shape(), call.output(1).dtype());
+  check_index(call, cpu::cross_entropy_rows(input, call.input(1), options, rows, call.output(1)), input.shape()[dim]);
+  const std::int64_t count = count_of(call.input(1), options.ignore_index);
+  reduce_rows(mode, rows, count, call.output(0));
+  call.output(2).fill_(static_cast<double>(count));
+}
+std::vector<Sample> class_samples() {
+  const auto sample = [](Shape logits, Shape target, std::vector<std::pair<std::string, std::string>> attributes) {
+    return Sample{.shapes = {logits, target}, .attributes = std::move(attributes), .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = logits[class_dim(logits.ndim())]};
+  };
+  return {sample({5, 7}, {5}, {}), sample({5, 7}, {5}, {{"reduction", "sum"}, {"ignore_index", "2"}}), sample({2, 5, 3}, {2, 3}, {{"reduction", "none"}}),
+          sample({7}, {}, {}), sample({0, 3}, {0}, {{"reduction", "sum"}})};
+}
+constexpr OpDef kCrossEntropy{
+    .name = "cross_entropy",
+    .signature = "input, target, ignore_index: int = -100, reduction: text? = mean, label_smoothing: float = 0.0 -> loss, log_sum, total",
+    .saves = "input, target, log_sum, total",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_targets(s, 0, 1);
+      check_reduction(s, s.attribute(1));
+      const Dtype dtype = s.input(0).dtype;
+      s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = dtype};
+      s.output(1) = {.shape = s.input(1).shape, .dtype = computation_dtype(dtype)};
+      s.output(2) = {.shape = {}, .dtype = computation_dtype(dtype)};
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Names n(s.input(0).shape.ndim());
+      const Mode mode = mode_of(s.attribute(1));
+      return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows : "()") + ", " + n.rows + ", ()" + n.clauses("whole", mode == Mode::mean ? "whole" : "reduce(sum)");
+    },
+    .cpu = cross_entropy_cpu,
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor rows = row_gradient(g.grad_output(0), mode_of(g.attribute(1)), g.output(2), g.input_type(1).shape);
+      return {call(kCrossEntropyBackward, {rows, g.input(0), g.input(1), g.output(1)}, {g.attribute(0), g.attribute(2)}), DTensor()};
+    },
+    .decompose = split_cross_entropy,
+    .samples = [] {
+      std::vector<Sample> samples = class_samples();
+      samples.push_back({.shapes = {{4, 5}, {4}}, .attributes = {{"label_smoothing", "0.2"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5});
+      return samples;
+    },
+};
+
+// ---- nll_loss: attributes ignore_index, reduction
+void nll_loss_cpu(const KernelCall& call) {
+  const cpu::Classes classes = classes_of(call.input_place(0));
+  const cpu::LossOptions options{.dim = class_dim(call.input(0).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = 0};
+  const Tensor rows = Tensor::empty(call.input(1).shape(), computation_dtype(call.input(0).dtype()));
+  check_index(call, cpu::target_logit(call.input(0), call.input(1), classes, options, rows), classes.count);
+  const auto negate = [&](auto* x) {
+    for (std::int64_t i = 0; i < rows.numel(); ++i) x[i] = -x[i];
+  };
+  if (rows.dtype() == Dtype::f64) negate(rows.raw_as<double>());
+  else negate(rows.raw_as<float>());
+  reduce_rows(mode_of(call.attribute(1)), rows, count_of(call.input(1), options.ignore_index), call.output(0));
+}
+constexpr OpDef kNllLoss{
+    .name = "nll_loss",
+    .signature = "input, target, ignore_index: int = -100, reduction: text? = mean -> loss",
+    .saves = "input, target",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_targets(s, 0, 1);
+      check_reduction(s, s.attribute(1));
+      s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = s.input(0).dtype};
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Names n(s.input(0).shape.ndim());
+      const Mode mode = mode_of(s.attribute(1));
+      return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows + "  " + n.class_name + ": lookup" : "()" + n.clauses("lookup", mode == Mode::mean ? "whole" : "reduce(sum)")) +
+             "; linear 1";
+    },
+    .cpu = nll_loss_cpu,
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const Mode mode = mode_of(g.attribute(1));
+      const DTensor total = mode == Mode::mean ? count_targets(g.input(1), g.attribute(0), computation_dtype(g.input_type(0).dtype)) : DTensor();
+      const DTensor rows = row_gradient(g.grad_output(0), mode, total, g.input_type(1).shape);
+      return {call(kCrossEntropyBackward, {rows, g.input(0), g.input(1), Input()}, {g.attribute(0), 0.0}), DTensor()};
+    },
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
+      const Dtype dtype = c.input(0).dtype();
+      const DTensor logit = call(kTargetLogit, {c.input(0), c.input(1)}, {c.attribute(0), 0.0});
+      return {in_dtype(neg(div(sum(logit), count_targets(c.input(1), c.attribute(0), logit.dtype()))), dtype)};
+    },
+    .samples = class_samples,
+};
+
+// ---- mse_loss: attribute reduction
+void mse_loss_cpu(const KernelCall& call) {
+  const Mode mode = mode_of(call.attribute(0));
+  const Dtype computed = computation_dtype(call.output(0).dtype());
+  const Tensor rows = mode == Mode::none ? call.output(0) : Tensor::empty(call.input(0).shape(), computed);
+  cpu::squared_error(call.input(0), call.input(1), rows);
+  if (mode != Mode::none) reduce_rows(mode, rows, call.input_place(0).global.numel(), call.output(0));
+}
+constexpr OpDef kMseLoss{
+    .name = "mse_loss",
+    .signature = "input, target, reduction: text? = mean -> loss",
+    .saves = "input, target",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape = [](ShapeCall& s) {
+      check_reduction(s, s.attribute(0));
+      if (s.input(0).shape != s.input(1).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); expand one of them");
+      s.output(0) = {.shape = mode_of(s.attribute(0)) == Mode::none ? s.input(0).shape : Shape(), .dtype = promote(s.input(0).dtype, s.input(1).dtype)};
+    },
+    .rule_for = [](const ShapeCall& s) {
+      const Shape& shape = s.input(0).shape;
+      const std::string names = ops::all_names(shape.ndim());
+      const bool none = mode_of(s.attribute(0)) == Mode::none;
+      return names + ", " + names + " -> " + (none ? names : "()  " + ops::clause(all_dims(shape), "reduce(sum)"));
+    },
+    .cpu = mse_loss_cpu,
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const Mode mode = mode_of(g.attribute(0));
+      const Shape& shape = g.input_type(0).shape;
+      const DTensor scaled = mul(g.grad_output(0), mode == Mode::mean ? 2.0 / static_cast<double>(shape.numel()) : 2.0);
+      const DTensor each = mode == Mode::none ? scaled : ops::expand_reduced(scaled, all_dims(shape), false, shape);
+      const DTensor grad = mul(sub(g.input(0), g.input(1)), each);
+      return {g.needs(0) ? in_dtype(grad, g.input_type(0).dtype) : DTensor(), g.needs(1) ? in_dtype(neg(grad), g.input_type(1).dtype) : DTensor()};
+    },
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}}},
+                                 {.shapes = {{5}, {5}}, .attributes = {{"reduction", "sum"}}},
+                                 {.shapes = {{2, 3}, {2, 3}}, .attributes = {{"reduction", "none"}}},
+                                 {.shapes = {{0, 3}, {0, 3}}, .attributes = {{"reduction", "sum"}}}};
+    },
+};
+
+constexpr std::array<const OpDef*, 7> kOps{&kCountTargets, &kTargetLogit, &kCrossEntropyBackward, &kCrossEntropyRows, &kCrossEntropy, &kNllLoss, &kMseLoss};
+
+}  // namespace
+
+namespace ops {
+OpList loss_ops() { return kOps; }
+}  // namespace ops
+
+DTensor cross_entropy(const DTensor& input, const DTensor& target, const CrossEntropyOptions& o) {
+  return call(kCrossEntropy, {input, target}, {o.ignore_index, o.reduction, o.label_smoothing});
+}
+DTensor nll_loss(const DTensor& input, const DTensor& target, const NllLossOptions& o) { return call(kNllLoss, {input, target}, {o.ignore_index, o.reduction}); }
+DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& o) { return call(kMseLoss, {input, target}, {o.reduction}); }
+
+}  // namespace dtensor

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reductions that are whole over their dimensions and fall back on expressions when those are split: var, std, vector_norm, argmax, argmin.
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/reductions.h"
+#include "local/cpu/reduce.h"
+#include "ops/families.h"
+#include "ops/reduction_rules.h"
+
+namespace dtensor {
+namespace {
+
+namespace cpu = local::cpu;
+using cpu::Reduction;
+using ops::computation_dtype;
+using ops::in_dtype;
+
+Shape dims_of(const ShapeCall& s) { return ops::checked_dims(s, s.attribute(0)); }
+Shape dims_of(const KernelCall& call) { return ops::normal_dims(call.attribute(0), call.input(0).ndim()); }
+Shape dims_of(const GradientCall& g) { return ops::normal_dims(g.attribute(0), g.input_type(0).shape.ndim()); }
+Shape dims_of(const DecomposeCall& c) { return ops::normal_dims(c.attribute(0), c.input(0).ndim()); }
+bool keeps(const ShapeCall& s) { return s.attribute(1).as_bool(); }
+DTensor spread(const GradientCall& g, const DTensor& reduced) { return ops::expand_reduced(reduced, dims_of(g), g.attribute(1).as_bool(), g.input_type(0).shape); }
+std::vector<int> ints(const Shape& dims) { return {dims.begin(), dims.end()}; }
+void set_result(ShapeCall& s, Dtype dtype) { s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, dims_of(s), keeps(s)), .dtype = dtype}; }
+std::string whole_rule(const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "whole", ""); }
+double count_over(const Shape& shape, const Shape& dims) {
+  double count = 1;
+  for (std::int64_t d : dims) count *= static_cast<double>(shape[static_cast<int>(d)]);
+  return count;
+}
+
+// ---- var, std: attributes dim, keepdim, correction
+DTensor deviations(const DTensor& x, const Shape& dims) { return sub(x, mean(x, std::span<const int>(ints(dims)), {.keepdim = true})); }
+double divisor_of(const Shape& shape, const Shape& dims, const Attribute& correction) { return std::max(0.0, count_over(shape, dims) - correction.as_double()); }
+DTensor split_var(const DecomposeCall& c) {
+  const Shape dims = dims_of(c);
+  const DTensor centred = deviations(in_dtype(c.input(0), computation_dtype(c.input(0).dtype())), dims);
+  const DTensor squares = sum(square(centred), std::span<const int>(ints(dims)), {.keepdim = c.attribute(1).as_bool()});
+  return div(squares, divisor_of(c.input(0).shape(), dims, c.attribute(2)));
+}
+DTensor var_gradient_of(const GradientCall& g, const DTensor& grad) {
+  const Shape dims = dims_of(g);
+  const DTensor scaled = mul(grad, 2.0 / divisor_of(g.input_type(0).shape, dims, g.attribute(2)));
+  return mul(spread(g, scaled), deviations(g.input(0), dims));
+}
+std::vector<Sample> var_samples() {
+  return {{.shapes = {{5, 7}}},
+          {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}}},
+          {.shapes = {{3, 4, 2}}, .attributes = {{"dim", "[0, 2]"}, {"keepdim", "true"}, {"correction", "0"}}},
+          {.shapes = {{0, 3}}, .attributes = {{"dim", "[1]"}}}};
+}
+constexpr OpDef kVar{
+    .name = "var",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: int = 1 -> out",
+    .saves = "input",
+    .dtypes = "floating",
+    .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& call) { cpu::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), false, call.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {var_gradient_of(g, g.grad_output(0))}; },
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {in_dtype(split_var(c), c.input(0).dtype())}; },
+    .samples = var_samples,
+};
+constexpr OpDef kStd{
+    .name = "std",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: int = 1 -> out",
+    .saves = "input, out",
+    .dtypes = "floating",
+    .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& call) { cpu::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), true, call.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor out = g.output(0);
+      return {var_gradient_of(g, masked_fill(div(g.grad_output(0), mul(out, 2)), eq(out, 0), 0))};
+    },
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {in_dtype(sqrt(split_var(c)), c.input(0).dtype())}; },
+    .samples = var_samples,
+};
+
+// ---- vector_norm: attributes dim, keepdim, dtype, ord
+enum class Order { one, two, infinity };
+Order order_of(const Attribute& ord) { return ord.as_text() == "1" ? Order::one : ord.as_text() == "inf" ? Order::infinity : Order::two; }
+Dtype norm_dtype(const ShapeCall& s) { return s.attribute(2).is_none() ? s.input(0).dtype : s.attribute(2).as_dtype(); }
+void norm_shape(ShapeCall& s) {
+  const std::string_view ord = s.attribute(3).as_text();
+  if (ord != "1" && ord != "2" && ord != "inf") s.fail("ord must be 1, 2 or inf ('" + std::string(ord) + "' given); write other norms with pow and sum");
+  if (!info(norm_dtype(s)).floating) s.fail("a norm needs a floating dtype (" + s.describe(0) + "); pass dtype, for example f32");
+  set_result(s, norm_dtype(s));
+}
+std::string norm_rule(const ShapeCall& s) {
+  const Order order = order_of(s.attribute(3));
+  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), order == Order::one ? "reduce(sum)" : order == Order::two ? "whole" : "reduce(max)", "");
+}
+void norm_cpu(const KernelCall& call) {
+  const Order order = order_of(call.attribute(3));
+  const Reduction kind = order == Order::one ? Reduction::absolute_sum : order == Order::two ? Reduction::square_sum : Reduction::absolute_max;
+  cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = order == Order::two});
+}
+std::vector<DTensor> norm_gradient(const GradientCall& g) {
+  const DTensor x = in_dtype(g.input(0), g.grad_output(0).dtype()), grad = g.grad_output(0);
+  DTensor result;
+  if (const Order order = order_of(g.attribute(3)); order == Order::two) {
+    result = mul(x, spread(g, masked_fill(div(grad, g.output(0)), eq(g.output(0), 0), 0)));
+  } else if (order == Order::one) {
+    result = mul(sign(x), spread(g, grad));
+  } else {
+    const DTensor mask = eq(abs(x), spread(g, g.output(0))).to(grad.dtype());
+    const DTensor count = sum(mask, std::span<const int>(ints(dims_of(g))), {.keepdim = g.attribute(1).as_bool()});
+    result = mul(mul(sign(x), mask), spread(g, div(grad, count)));
+  }
+  return {in_dtype(result, g.input_type(0).dtype)};
+}
+constexpr OpDef kSquareSum{
+    .name = "square_sum",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none -> out",
+    .saves = "input",
+    .dtypes = "floating",
+    .shape = [](ShapeCall& s) { set_result(s, norm_dtype(s)); },
+    .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", ""); },
+    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)}; },
+    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}}}, {.shapes = {{0, 3}}}, {.shapes = {{3, 4}}, .attributes = {{"keepdim", "true"}}}}; },
+};
+constexpr OpDef kVectorNorm{
+    .name = "vector_norm",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none, ord: text = 2 -> out",
+    .saves = "input, out",
+    .shape = norm_shape,
+    .rule_for = norm_rule,
+    .cpu = norm_cpu,
+    .gradient = norm_gradient,
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
+      const Dtype dtype = c.attribute(2).is_none() ? c.input(0).dtype() : c.attribute(2).as_dtype();
+      return {in_dtype(sqrt(call(kSquareSum, {c.input(0)}, {c.attribute(0), c.attribute(1), computation_dtype(dtype)})), dtype)};
+    },
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}}},
+                                 {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}, {"keepdim", "true"}}},
+                                 {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}, {"ord", "1"}}},
+                                 {.shapes = {{3, 4}}, .attributes = {{"ord", "inf"}}},
+                                 {.shapes = {{0, 3}}, .attributes = {{"dim", "[0]"}}}};
+    },
+    .reasons = "ord 1 and inf of a Partial operand: |x| is not linear",
+};
+
+// ---- argmax, argmin: attributes dim (none: all), keepdim
+void arg_shape(ShapeCall& s) {
+  for (std::int64_t d : dims_of(s))
+    if (s.input(0).shape[static_cast<int>(d)] == 0)
+      s.fail("dim " + std::to_string(d) + " has no element (" + s.describe(0) + "); reduce dims that are not empty");
+  set_result(s, Dtype::i64);
+}
+std::vector<DTensor> split_arg(const DecomposeCall& c, bool largest);
+std::vector<Sample> arg_samples() {
+  return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
+          {.shapes = {{3, 5}}},
+          {.shapes = {{5, 4}}, .attributes = {{"dim", "0"}, {"keepdim", "true"}}, .dtypes = {Dtype::i64}},
+          {.shapes = {{0, 3}}, .attributes = {{"dim", "1"}}}};
+}
+constexpr OpDef kArgmax{
+    .name = "argmax",
+    .signature = "input, dim: int? = none, keepdim: bool = false -> out",
+    .dtypes = "number",
+    .shape = arg_shape,
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), true, call.output(0)); },
+    .decompose = [](const DecomposeCall& c) { return split_arg(c, true); },
+    .samples = arg_samples,
+};
+constexpr OpDef kArgmin{
+    .name = "argmin",
+    .signature = "input, dim: int? = none, keepdim: bool = false -> out",
+    .dtypes = "number",
+    .shape = arg_shape,
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), false, call.output(0)); },
+    .decompose = [](const DecomposeCall& c) { return split_arg(c, false); },
+    .samples = arg_samples,
+};
+
+void first_equal_cpu(const KernelCall& call) {
+  const Shape dims = dims_of(call);
+  const Place& place = call.input_place(0);
+  std::vector<std::vector<std::int64_t>> tables(dims.size());
+  std::int64_t weight = 1;
+  for (std::size_t k = dims.size(); k-- > 0;) {
+    const int d = static_cast<int>(dims[k]);
+    for (const IndexRun& run : place.runs[static_cast<std::size_t>(d)])
+      for (std::int64_t i = 0; i < run.length; ++i) tables[k].push_back((run.begin + i) * weight);
+    weight *= place.global[d];
+  }
+  cpu::first_equal(call.input(0), call.input(1), dims, tables, call.output(0));
+}
+constexpr OpDef kFirstEqual{
+    .name = "first_equal",
+    .signature = "input, value, dim: int[], keepdim: bool -> out",
+    .dtypes = "number",
+    .shape = [](ShapeCall& s) { set_result(s, Dtype::i64); },
+    .rule_for = [](const ShapeCall& s) {
+      const int ndim = s.input(0).shape.ndim();
+      const std::string kept = ops::kept_names(ndim, dims_of(s), keeps(s));
+      return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims_of(s), "reduce(min)");
+    },
+    .cpu = first_equal_cpu,
+    .reasons = "Partial(min) of integers is reduced first",
+};
+std::vector<DTensor> split_arg(const DecomposeCall& c, bool largest) {
+  const Shape dims = dims_of(c);
+  const std::vector<int> list = ints(dims);
+  const KeepdimOptions options{.keepdim = c.attribute(1).as_bool()};
+  const DTensor value = largest ? amax(c.input(0), std::span<const int>(list), options) : amin(c.input(0), std::span<const int>(list), options);
+  return {call(kFirstEqual, {c.input(0), value}, {dims, options.keepdim})};
+}
+
+constexpr std::array<const OpDef*, 7> kOps{&kVar, &kStd, &kSquareSum, &kVectorNorm, &kArgmax, &kArgmin, &kFirstEqual};
+
+Shape one(int dim) { return {dim}; }
+Shape several(std::initializer_list<int> dims) {
+  Shape shape;
+  for (int d : dims) shape.push_back(d);
+  return shape;
+}
+DTensor moment(const OpDef& op, const DTensor& input, const Shape& dims, const VarOptions& o) { return call(op, {input}, {dims, o.keepdim, o.correction}); }
+DTensor norm_over(const DTensor& input, const Shape& dims, const VectorNormOptions& o) {
+  const std::string other = to_string(Scalar(o.ord));
+  const std::string_view ord = o.ord == 1 ? "1" : o.ord == 2 ? "2" : std::isinf(o.ord) && o.ord > 0 ? "inf" : std::string_view(other);
+  return call(kVectorNorm, {input}, {dims, o.keepdim, o.dtype, ord});
+}
+
+}  // namespace
+
+namespace ops {
+OpList reduction_ops() {
+  static const std::vector<const OpDef*> list = [] {
+    std::vector<const OpDef*> l(plain_reduction_ops().begin(), plain_reduction_ops().end());
+    l.insert(l.end(), kOps.begin(), kOps.end());
+    return l;
+  }();
+  return list;
+}
+}  // namespace ops
+
+DTensor var(const DTensor& input, const VarOptions& o) { return moment(kVar, input, {}, o); }
+DTensor var(const DTensor& input, int dim, const VarOptions& o) { return moment(kVar, input, one(dim), o); }
+DTensor var(const DTensor& input, std::initializer_list<int> dim, const VarOptions& o) { return moment(kVar, input, several(dim), o); }
+DTensor std(const DTensor& input, const VarOptions& o) { return moment(kStd, input, {}, o); }
+DTensor std(const DTensor& input, int dim, const VarOptions& o) { return moment(kStd, input, one(dim), o); }
+DTensor std(const DTensor& input, std::initializer_list<int> dim, const VarOptions& o) { return moment(kStd, input, several(dim), o); }
+DTensor vector_norm(const DTensor& input, const VectorNormOptions& o) { return norm_over(input, {}, o); }
+DTensor vector_norm(const DTensor& input, int dim, const VectorNormOptions& o) { return norm_over(input, one(dim), o); }
+DTensor vector_norm(const DTensor& input, std::initializer_list<int> dim, const VectorNormOptions& o) { return norm_over(input, several(dim), o); }
+DTensor norm(const DTensor& input, const NormOptions& o) { return norm_over(input, {}, {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype}); }
+DTensor norm(const DTensor& input, int dim, const NormOptions& o) { return norm_over(input, one(dim), {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype}); }
+DTensor argmax(const DTensor& input, const KeepdimOptions& o) { return call(kArgmax, {input}, {Attribute(), o.keepdim}); }
+DTensor argmax(const DTensor& input, int dim, const KeepdimOptions& o) { return call(kArgmax, {input}, {dim, o.keepdim}); }
+DTensor argmin(const DTensor& input, const KeepdimOptions& o) { return call(kArgmin, {input}, {Attribute(), o.keepdim}); }
+DTensor argmin(const DTensor& input, int dim, const KeepdimOptions& o) { return call(kArgmin, {input}, {dim, o.keepdim}); }
+
+}  // namespace dtensor

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of numbers in the type that they are computed in: loading and storing with conversion, and sums in a fixed order.
+// A row lies in a buffer padded to a multiple of kChunk, so every loop runs over whole chunks: no tail, no dependence on alignment.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "dtensor/values.h"
+
+namespace dtensor::local::cpu {
+
+inline constexpr std::int64_t kLanes = 16;
+inline constexpr std::int64_t kChunk = 64;
+/// Elements that are summed lane by lane before pairwise combination starts.
+inline constexpr std::int64_t kSumBlock = 1024;
+
+/// Reads n elements that stand `stride` apart, from element `offset` on, into `out`; Acc is float, double or int64.
+template <class Acc>
+using Loader = void (*)(const void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* out);
+template <class Acc>
+Loader<Acc> loader(Dtype dtype) noexcept;
+/// Writes n elements; floating to integral truncates, anything but 0 is true.
+template <class Acc>
+using Storer = void (*)(void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, const Acc* in);
+template <class Acc>
+Storer<Acc> storer(Dtype dtype) noexcept;
+
+constexpr std::int64_t padded(std::int64_t n) noexcept { return (n + kChunk - 1) / kChunk * kChunk; }
+
+/// Scratch memory for `count` numbers, 64-byte aligned.
+template <class Acc>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t count) : memory_(static_cast<std::size_t>(count) + 64 / sizeof(Acc)) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+    data_ = memory_.data() + (64 - address % 64) % 64 / sizeof(Acc);
+  }
+  Acc* data() noexcept { return data_; }
+
+ private:
+  std::vector<Acc> memory_;
+  Acc* data_;
+};
+
+/// Values combined as a balanced tree whatever their number: push() in order, then take().
+template <class Acc, class Combine>
+class Cascade {
+ public:
+  explicit Cascade(Acc neutral) noexcept : neutral_(neutral) {}
+  void push(Acc value) noexcept {
+    int level = 0;
+    for (std::uint64_t n = count_++; (n & 1u) != 0; n >>= 1) value = Combine::of(levels_[level++], value);
+    levels_[level] = value;
+  }
+  Acc take() noexcept {
+    bool any = false;
+    Acc result = neutral_;
+    int level = 0;
+    for (std::uint64_t n = count_; n != 0; n >>= 1, ++level) {
+      if ((n & 1u) == 0) continue;
+      result = any ? Combine::of(levels_[level], result) : levels_[level];
+      any = true;
+    }
+    count_ = 0;
+    return result;
+  }
+
+ private:
+  Acc levels_[48];
+  Acc neutral_;
+  std::uint64_t count_ = 0;
+};
+
+struct Add {
+  template <class A>
+  static A of(A a, A b) noexcept {
+    if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+    else return a + b;
+  }
+};
+
+/// Sum of term(i) for i in [0, n), n a multiple of kChunk.
+template <class Acc, class Term>
+Acc sum_terms(std::int64_t n, const Term& term) {
+  Cascade<Acc, Add> total{Acc(0)};
+  for (std::int64_t from = 0; from < n; from += kSumBlock) {
+    const std::int64_t to = from + kSumBlock < n ? from + kSumBlock : n;
+    Acc lanes[kLanes] = {};
+    for (std::int64_t i = from; i < to; i += kLanes)
+      for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += term(i + j);
+    for (std::int64_t w = kLanes / 2; w > 0; w /= 2)
+      for (std::int64_t j = 0; j < w; ++j) lanes[j] += lanes[j + w];
+    total.push(lanes[0]);
+  }
+  return total.take();
+}
+/// Largest of n values (a multiple of kChunk); NaN wins.
+template <class Acc>
+Acc max_of(const Acc* x, std::int64_t n) noexcept {
+  Acc lanes[kLanes];
+  for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = x[j];
+  for (std::int64_t i = kLanes; i < n; i += kLanes)
+    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = (x[i + j] > lanes[j]) | (x[i + j] != x[i + j]) ? x[i + j] : lanes[j];
+  for (std::int64_t j = 1; j < kLanes; ++j) lanes[0] = (lanes[j] > lanes[0]) | (lanes[j] != lanes[j]) ? lanes[j] : lanes[0];
+  return lanes[0];
+}
+
+}  // namespace dtensor::local::cpu
