@@ -96,6 +96,7 @@ constexpr OpDef kCountTargets{
       return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
     },
     .cpu = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
+    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"ignore_index", "1"}, {"dtype", "f32"}}, .dtypes = {Dtype::i64}}}; },
 };
 DTensor count_targets(const DTensor& target, const Attribute& ignore_index, Dtype dtype) {
   return ops::without_partial(call(kCountTargets, {target}, {ignore_index, dtype}));
@@ -143,6 +144,11 @@ constexpr OpDef kCrossEntropyBackward{
           call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
           {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()}, call.output(0));
     },
+    .samples = [] {
+      const std::vector<Dtype> dtypes{Dtype::f32, Dtype::f32, Dtype::i64, Dtype::f32};
+      return std::vector<Sample>{{.shapes = {{5}, {5, 7}, {5}, {5}}, .attributes = {{"ignore_index", "3"}}, .dtypes = dtypes, .index_limit = 7},
+                                 {.shapes = {{2, 3}, {2, 5, 3}, {2, 3}, {2, 3}}, .attributes = {{"label_smoothing", "0.1"}}, .dtypes = dtypes, .index_limit = 5}};
+    },
 };
 /// Gradient of each row's loss.
 DTensor row_gradient(const DTensor& grad, Mode mode, const DTensor& total, const Shape& rows) {
@@ -175,6 +181,10 @@ constexpr OpDef kCrossEntropyRows{
                   call.input(0).shape()[dim]);
     },
     .decompose = [](const DecomposeCall& c) { return split_rows(c.input(0), c.input(1), c.attribute(0), c.attribute(1).as_double()); },
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
+                                 {.shapes = {{2, 5, 3}, {2, 3}}, .attributes = {{"label_smoothing", "0.1"}, {"ignore_index", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5}};
+    },
 };
 Results split_rows(const DTensor& input, const DTensor& target, const Attribute& ignore_index, double smoothing) {
   const int dim = class_dim(input.ndim());

@@ -209,6 +209,10 @@ constexpr OpDef kFirstEqual{
       return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims_of(s), "reduce(min)");
     },
     .cpu = first_equal_cpu,
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .attributes = {{"dim", "[1]"}, {"keepdim", "false"}}, .dtypes = {Dtype::i64, Dtype::i64}},
+                                 {.shapes = {{5, 7}, {1, 1}}, .attributes = {{"dim", "[0, 1]"}, {"keepdim", "true"}}, .dtypes = {Dtype::i64, Dtype::i64}}};
+    },
     .reasons = "Partial(min) of integers is reduced first",
 };
 std::vector<DTensor> split_arg(const DecomposeCall& c, bool largest) {

@@ -138,9 +138,14 @@ constexpr OpDef kLayerNormBackward{
                                call.output(1), call.output(2));
     },
     .decompose = split_layer_norm_backward,
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
+                                 {.shapes = {{2, 3, 4}, {2, 3, 4}, {3, 4}, {2, 1, 1}, {2, 1, 1}}, .attributes = {{"normalized_shape", "[3, 4]"}}},
+                                 {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
+    },
 };
 std::vector<DTensor> layer_norm_gradient(const GradientCall& g) {
-  const DTensor weight = g.needs(1) || g.input(1) ? g.input(1) : DTensor();
+  const DTensor& weight = g.inputs_[1];  // empty when absent
   const std::array<Input, 5> inputs{g.grad_output(0), g.input(0), weight ? Input(weight) : Input(), g.output(1), g.output(2)};
   const std::array<Attribute, 1> attributes{g.attribute(0)};
   Results r = call_all(kLayerNormBackward, inputs, attributes);
@@ -213,9 +218,13 @@ constexpr OpDef kRmsNormBackward{
       cpu::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.output(0), call.output(1));
     },
     .decompose = split_rms_norm_backward,
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
+                                 {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
+    },
 };
 std::vector<DTensor> rms_norm_gradient(const GradientCall& g) {
-  const DTensor weight = g.input(1);
+  const DTensor& weight = g.inputs_[1];  // empty when absent
   const std::array<Input, 4> inputs{g.grad_output(0), g.input(0), weight ? Input(weight) : Input(), g.output(1)};
   const std::array<Attribute, 1> attributes{g.attribute(0)};
   Results r = call_all(kRmsNormBackward, inputs, attributes);

@@ -29,6 +29,9 @@ Storer<Acc> storer(Dtype dtype) noexcept;
 
 constexpr std::int64_t padded(std::int64_t n) noexcept { return (n + kChunk - 1) / kChunk * kChunk; }
 
+/// Rows of n elements below which another thread does not pay.
+constexpr std::int64_t row_grain(std::int64_t n) noexcept { return n > 0 && n < (1 << 14) ? (1 << 14) / n : 1; }
+
 /// Scratch memory for `count` numbers, 64-byte aligned.
 template <class Acc>
 class Scratch {
@@ -37,6 +40,9 @@ class Scratch {
     const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
     data_ = memory_.data() + (64 - address % 64) % 64 / sizeof(Acc);
   }
+  Scratch(Scratch&&) noexcept = default;  // the address stays that of the vector's memory
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
   Acc* data() noexcept { return data_; }
 
  private:
@@ -96,14 +102,15 @@ Acc sum_terms(std::int64_t n, const Term& term) {
   }
   return total.take();
 }
-/// Largest of n values (a multiple of kChunk); NaN wins.
+/// Largest of n values (a multiple of kChunk, at least one); NaN wins.
 template <class Acc>
 Acc max_of(const Acc* x, std::int64_t n) noexcept {
-  Acc lanes[kLanes];
-  for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = x[j];
-  for (std::int64_t i = kLanes; i < n; i += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = (x[i + j] > lanes[j]) | (x[i + j] != x[i + j]) ? x[i + j] : lanes[j];
-  for (std::int64_t j = 1; j < kLanes; ++j) lanes[0] = (lanes[j] > lanes[0]) | (lanes[j] != lanes[j]) ? lanes[j] : lanes[0];
+  Acc lanes[kChunk];
+  for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = x[j];
+  for (std::int64_t i = kChunk; i < n; i += kChunk)
+    for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = (x[i + j] > lanes[j]) | (x[i + j] != x[i + j]) ? x[i + j] : lanes[j];
+  for (std::int64_t w = kChunk / 2; w > 0; w /= 2)
+    for (std::int64_t j = 0; j < w; ++j) lanes[j] = (lanes[j + w] > lanes[j]) | (lanes[j + w] != lanes[j + w]) ? lanes[j + w] : lanes[j];
   return lanes[0];
 }
 

@@ -7,6 +7,7 @@
 
 #include "local/cpu/lanes.h"
 #include "local/cpu/vector_math.h"
+#include "local/parallel.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -75,29 +76,31 @@ void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tens
     const auto put = storer<Acc>(grad_logits.dtype());
     const std::int64_t n = rows.n, size = padded(n);
     const Acc smoothing = static_cast<Acc>(options.label_smoothing), each = smoothing / static_cast<Acc>(classes.count);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    std::fill(x, x + size, Acc(0));
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      const std::int64_t t = targets[r];
-      if (t == options.ignore_index) {
-        std::fill(x, x + size, Acc(0));
-      } else {
-        Acc g;
-        load_grad(grad.raw(), r, 1, 1, &g);
-        if (log_sum != nullptr) {
-          const Acc lse = log_sum->raw_as<const Acc>()[r];
-          load(logits.raw(), rows.offset(r), rows.inner, n, x);
-          for (std::int64_t i = 0; i < size; i += kChunk)
-            for (std::int64_t j = i; j < i + kChunk; ++j) x[j] = g * (vexp(x[j] - lse) - each);
+    parallel_for(rows.count, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(size);
+      Acc* x = scratch.data();
+      std::fill(x, x + size, Acc(0));
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t t = targets[r];
+        if (t == options.ignore_index) {
+          std::fill(x, x + size, Acc(0));
         } else {
-          std::fill(x, x + size, -g * each);
+          Acc g;
+          load_grad(grad.raw(), r, 1, 1, &g);
+          if (log_sum != nullptr) {
+            const Acc lse = log_sum->raw_as<const Acc>()[r];
+            load(logits.raw(), rows.offset(r), rows.inner, n, x);
+            for (std::int64_t i = 0; i < size; i += kChunk)
+              for (std::int64_t j = i; j < i + kChunk; ++j) x[j] = g * (vexp(x[j] - lse) - each);
+          } else {
+            std::fill(x, x + size, -g * each);
+          }
+          const std::int64_t here = classes.to_local(t);
+          if (here >= 0) x[here] -= g * (Acc(1) - smoothing);
         }
-        const std::int64_t here = classes.to_local(t);
-        if (here >= 0) x[here] -= g * (Acc(1) - smoothing);
+        put(grad_logits.raw(), rows.offset(r), rows.inner, n, x);
       }
-      put(grad_logits.raw(), rows.offset(r), rows.inner, n, x);
-    }
+    });
   });
 }
 

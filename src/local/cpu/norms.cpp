@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "local/cpu/lanes.h"
+#include "local/parallel.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -74,21 +75,23 @@ void layer_norm(const Tensor& input, std::int64_t n, const Tensor* weight, const
     const auto load = loader<Acc>(input.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(n);
-    Scratch<Acc> row(size), weights = parameter<Acc>(weight, n, Acc(1)), biases = parameter<Acc>(bias, n, Acc(0));
-    Acc* x = row.data();
-    const Acc *w = weights.data(), *b = biases.data();
-    for (std::int64_t r = 0; r < row_count(input, n); ++r) {
-      load(input.raw(), r * n, 1, n, x);
-      std::fill(x + n, x + size, Acc(0));
-      const Acc m = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; }) / static_cast<Acc>(n);
-      std::fill(x + n, x + size, m);
-      const Acc squares = sum_terms<Acc>(size, [x, m](std::int64_t i) { return (x[i] - m) * (x[i] - m); });
-      const Acc scale = Acc(1) / std::sqrt(squares / static_cast<Acc>(n) + static_cast<Acc>(eps));
-      for (std::int64_t i = 0; i < size; ++i) x[i] = (x[i] - m) * scale * w[i] + b[i];
-      put(output.raw(), r * n, 1, n, x);
-      mean.raw_as<Acc>()[r] = m;
-      rstd.raw_as<Acc>()[r] = scale;
-    }
+    parallel_for(row_count(input, n), row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> row(size), weights = parameter<Acc>(weight, n, Acc(1)), biases = parameter<Acc>(bias, n, Acc(0));
+      Acc* x = row.data();
+      const Acc *w = weights.data(), *b = biases.data();
+      for (std::int64_t r = begin; r < end; ++r) {
+        load(input.raw(), r * n, 1, n, x);
+        std::fill(x + n, x + size, Acc(0));
+        const Acc m = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; }) / static_cast<Acc>(n);
+        std::fill(x + n, x + size, m);
+        const Acc squares = sum_terms<Acc>(size, [x, m](std::int64_t i) { return (x[i] - m) * (x[i] - m); });
+        const Acc scale = Acc(1) / std::sqrt(squares / static_cast<Acc>(n) + static_cast<Acc>(eps));
+        for (std::int64_t i = 0; i < size; ++i) x[i] = (x[i] - m) * scale * w[i] + b[i];
+        put(output.raw(), r * n, 1, n, x);
+        mean.raw_as<Acc>()[r] = m;
+        rstd.raw_as<Acc>()[r] = scale;
+      }
+    });
   });
 }
 
@@ -135,18 +138,20 @@ void rms_norm(const Tensor& input, std::int64_t n, const Tensor* weight, double 
     const auto load = loader<Acc>(input.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(n);
-    Scratch<Acc> row(size), weights = parameter<Acc>(weight, n, Acc(1));
-    Acc* x = row.data();
-    const Acc* w = weights.data();
-    std::fill(x, x + size, Acc(0));
-    for (std::int64_t r = 0; r < row_count(input, n); ++r) {
-      load(input.raw(), r * n, 1, n, x);
-      const Acc squares = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i] * x[i]; });
-      const Acc scale = Acc(1) / std::sqrt(squares / static_cast<Acc>(n) + static_cast<Acc>(eps));
-      for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] * scale * w[i];
-      put(output.raw(), r * n, 1, n, x);
-      rstd.raw_as<Acc>()[r] = scale;
-    }
+    parallel_for(row_count(input, n), row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> row(size), weights = parameter<Acc>(weight, n, Acc(1));
+      Acc* x = row.data();
+      const Acc* w = weights.data();
+      std::fill(x, x + size, Acc(0));
+      for (std::int64_t r = begin; r < end; ++r) {
+        load(input.raw(), r * n, 1, n, x);
+        const Acc squares = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i] * x[i]; });
+        const Acc scale = Acc(1) / std::sqrt(squares / static_cast<Acc>(n) + static_cast<Acc>(eps));
+        for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] * scale * w[i];
+        put(output.raw(), r * n, 1, n, x);
+        rstd.raw_as<Acc>()[r] = scale;
+      }
+    });
   });
 }
 

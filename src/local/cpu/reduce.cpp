@@ -151,13 +151,15 @@ class Reducer {
 
   Acc block(std::int64_t offset, std::int64_t stride, std::int64_t n) {
     const Acc* x = row(offset, stride, n);
-    Acc lanes[kLanes];
-    std::fill(lanes, lanes + kLanes, neutral_);
+    // g++ 12 vectorises a selection over many lanes only, an addition over few better.
+    constexpr std::int64_t kWidth = std::is_same_v<Combine, Add> || std::is_same_v<Combine, Multiply> ? kLanes : kChunk;
+    Acc lanes[kWidth];
+    std::fill(lanes, lanes + kWidth, neutral_);
     std::int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = Combine::of(lanes[j], Map::of(x[i + j]));
+    for (; i + kWidth <= n; i += kWidth)
+      for (std::int64_t j = 0; j < kWidth; ++j) lanes[j] = Combine::of(lanes[j], Map::of(x[i + j]));
     for (std::int64_t j = 0; i < n; ++i, ++j) lanes[j] = Combine::of(lanes[j], Map::of(x[i]));
-    for (std::int64_t w = kLanes / 2; w > 0; w /= 2)
+    for (std::int64_t w = kWidth / 2; w > 0; w /= 2)
       for (std::int64_t j = 0; j < w; ++j) lanes[j] = Combine::of(lanes[j], lanes[j + w]);
     return lanes[0];
   }

@@ -7,6 +7,7 @@
 
 #include "local/cpu/lanes.h"
 #include "local/cpu/vector_math.h"
+#include "local/parallel.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -69,22 +70,24 @@ void softmax(const Tensor& input, int dim, bool logarithm, const Tensor& output)
     const auto load = loader<Acc>(input.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(rows.n);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      const std::int64_t offset = rows.offset(r);
-      load(input.raw(), offset, rows.inner, rows.n, x);
-      std::fill(x + rows.n, x + size, kLowest<Acc>);
-      const Acc top = max_of(x, size);
-      if (logarithm) {
-        const Acc log_sum = std::log(sum_of_exponentials(x, size, top));
-        for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] - top - log_sum;
-      } else {
-        const Acc sum = exponentials(x, size, top);
-        for (std::int64_t i = 0; i < size; ++i) x[i] /= sum;
+    parallel_for(rows.count, row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(size);
+      Acc* x = scratch.data();
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t offset = rows.offset(r);
+        load(input.raw(), offset, rows.inner, rows.n, x);
+        std::fill(x + rows.n, x + size, kLowest<Acc>);
+        const Acc top = max_of(x, size);
+        if (logarithm) {
+          const Acc log_sum = std::log(sum_of_exponentials(x, size, top));
+          for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] - top - log_sum;
+        } else {
+          const Acc sum = exponentials(x, size, top);
+          for (std::int64_t i = 0; i < size; ++i) x[i] /= sum;
+        }
+        put(output.raw(), offset, rows.inner, rows.n, x);
       }
-      put(output.raw(), offset, rows.inner, rows.n, x);
-    }
+    });
   });
 }
 
@@ -96,25 +99,27 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
     const auto load_grad = loader<Acc>(grad.dtype()), load_result = loader<Acc>(result.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(rows.n);
-    Scratch<Acc> scratch_g(size), scratch_y(size);
-    Acc *g = scratch_g.data(), *y = scratch_y.data();
-    std::fill(g, g + size, Acc(0));
-    std::fill(y, y + size, Acc(0));
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      const std::int64_t offset = rows.offset(r);
-      load_grad(grad.raw(), offset, rows.inner, rows.n, g);
-      load_result(result.raw(), offset, rows.inner, rows.n, y);
-      if (logarithm) {
-        const Acc sum = sum_terms<Acc>(size, [g](std::int64_t i) { return g[i]; });
-        for (std::int64_t i = 0; i < size; i += kChunk)
-          for (std::int64_t j = i; j < i + kChunk; ++j) y[j] = g[j] - vexp(y[j]) * sum;
-      } else {
-        const Acc sum = sum_terms<Acc>(size, [g, y](std::int64_t i) { return g[i] * y[i]; });
-        for (std::int64_t i = 0; i < size; ++i) y[i] *= g[i] - sum;
+    parallel_for(rows.count, row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch_g(size), scratch_y(size);
+      Acc *g = scratch_g.data(), *y = scratch_y.data();
+      std::fill(g, g + size, Acc(0));
+      std::fill(y, y + size, Acc(0));
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t offset = rows.offset(r);
+        load_grad(grad.raw(), offset, rows.inner, rows.n, g);
+        load_result(result.raw(), offset, rows.inner, rows.n, y);
+        if (logarithm) {
+          const Acc sum = sum_terms<Acc>(size, [g](std::int64_t i) { return g[i]; });
+          for (std::int64_t i = 0; i < size; i += kChunk)
+            for (std::int64_t j = i; j < i + kChunk; ++j) y[j] = g[j] - vexp(y[j]) * sum;
+        } else {
+          const Acc sum = sum_terms<Acc>(size, [g, y](std::int64_t i) { return g[i] * y[i]; });
+          for (std::int64_t i = 0; i < size; ++i) y[i] *= g[i] - sum;
+        }
+        put(output.raw(), offset, rows.inner, rows.n, y);
+        if (logarithm) std::fill(y + rows.n, y + size, Acc(0));
       }
-      put(output.raw(), offset, rows.inner, rows.n, y);
-      if (logarithm) std::fill(y + rows.n, y + size, Acc(0));
-    }
+    });
   });
 }
 

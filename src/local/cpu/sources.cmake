@@ -16,4 +16,5 @@ list(APPEND cpu_sources
   cpu/pointwise.cpp)
 list(APPEND cpu_sources cpu/lanes.cpp cpu/losses.cpp cpu/norms.cpp cpu/reduce.cpp cpu/softmax.cpp)
 # Lets square roots and roundings vectorise; no value changes.
-set_source_files_properties(cpu/binary.cpp cpu/optimizer.cpp cpu/pointwise.cpp PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
+set_source_files_properties(cpu/binary.cpp cpu/losses.cpp cpu/norms.cpp cpu/optimizer.cpp cpu/pointwise.cpp cpu/reduce.cpp cpu/softmax.cpp
+  PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
