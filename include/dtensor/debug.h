@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dtensor/distributed_tensor.h"
@@ -85,6 +88,28 @@ DTENSOR_EXPORT Plan explain(const DTensor& tensor, const Placements& target);
 /// Who owns what, as text and as SVG. Local.
 DTENSOR_EXPORT std::string visualize(const DTensor& tensor);
 DTENSOR_EXPORT std::string visualize_svg(const DTensor& tensor);
+
+/// A tensor that is described, not made: what the text "f32[8, 16]{dp: S(0)}" says.
+struct DescribedTensor {
+  Dtype dtype = Dtype::f32;
+  Shape shape = {};
+  Placements placements = {};
+};
+/// @throws InvalidArgument with the column of the first error.
+DTENSOR_EXPORT DescribedTensor parse_tensor(std::string_view text);
+/// "dp=2,tp=4", "2x4" or "8": a mesh to plan and draw with, outside any world. Its ranks run nothing. @throws InvalidArgument showing the text.
+DTENSOR_EXPORT DeviceMesh planning_mesh(std::string_view text);
+/// The drawings of a described tensor. Local; needs no world.
+DTENSOR_EXPORT std::string visualize(const DeviceMesh& mesh, const DescribedTensor& tensor);
+DTENSOR_EXPORT std::string visualize_svg(const DeviceMesh& mesh, const DescribedTensor& tensor);
+
+/// Signature, sharding rule, dtypes, whether there is a gradient. Local.
+DTENSOR_EXPORT std::string explain_op(const OpDef& op);
+/// What a call with these inputs would do on `mesh`: the rule for their shapes and the candidate placements, cheapest first, with the predicted time of bringing the
+/// inputs there; the first one is taken. At most `limit` candidates. Attributes by name as text ({"dim", "1"}). Local; needs no world.
+/// @throws InvalidArgument as the call would.
+DTENSOR_EXPORT std::string explain_op(const OpDef& op, const DeviceMesh& mesh, std::span<const DescribedTensor> inputs,
+                                      std::span<const std::pair<std::string, std::string>> attributes = {}, int limit = 10);
 
 /// Figures of this rank's plan cache.
 struct PlanCacheStats {
