@@ -9,6 +9,7 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/cast.h"
+#include "local/cpu/binary.h"
 #include "local/random.h"
 #include "ops/families.h"
 #include "tensor/move_ops.h"
@@ -73,13 +74,7 @@ constexpr OpDef kRandint{
         },
     .cpu =
         [](const KernelCall& call) {
-          const Tensor draw = Tensor::empty(call.output_shape(0), Dtype::f64);
-          local::fill_uniform(draw, call.seed(), call.random_call(), Runs(call.output_place(0)).map(), 0, 1);
-          const std::int64_t low = call.attribute(1).as_int(), range = call.attribute(2).as_int() - low;
-          const Tensor whole = Tensor::empty(call.output_shape(0), Dtype::i64);
-          for (std::int64_t i = 0; i < draw.numel(); ++i)
-            whole.raw_as<std::int64_t>()[i] = low + std::min<std::int64_t>(range - 1, static_cast<std::int64_t>(draw.raw_as<double>()[i] * static_cast<double>(range)));
-          call.output(0).copy_(whole);
+          local::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(), call.attribute(2).as_int());
         },
 };
 
@@ -93,7 +88,7 @@ void dropout_shape(ShapeCall& s) {
 void dropout_cpu(const KernelCall& call) {
   const double p = call.attribute(0).as_double();
   local::fill_keep_mask(call.output(1), call.seed(), call.random_call(), Runs(call.output_place(1)).map(), 1 - p, p < 1 ? 1 / (1 - p) : 0);
-  local::multiply(call.input(0), call.output(1), call.output(0));
+  local::cpu::binary(local::cpu::Binary::mul, call.input(0), call.output(1), call.output(0));
 }
 constexpr OpDef kDropout{
     .name = "dropout",

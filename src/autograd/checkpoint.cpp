@@ -44,7 +44,7 @@ class CheckpointNode final : public Node {
     return result;
   }
 
-  void release() override {
+  void forget() override {
     released_ = true;
     inputs_.clear();
     function_ = nullptr;

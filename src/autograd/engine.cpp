@@ -78,7 +78,7 @@ class Engine {
     std::vector<DTensor> next = node.backward(grads);
     if (next.size() > node.edges.size()) base::fail<InternalError>("backward: {} gave {} gradients for {} inputs", node.name(), next.size(), node.edges.size());
     for (std::size_t i = 0; i < node.edges.size(); ++i) deliver(node.edges[i], i < next.size() ? next[i] : DTensor());
-    if (!retain_) node.release();
+    if (!retain_) node.forget();
   }
 
   // The gradient of a Partial result is never Partial on those axes.

@@ -39,7 +39,7 @@ class Node : public base::RefCounted {
   /// One gradient per edge (empty: none). `grads` has one entry per result.
   virtual std::vector<DTensor> backward(std::span<const DTensor> grads) = 0;
   /// Drops what backward needs; a later backward is an error.
-  virtual void release() = 0;
+  virtual void forget() = 0;
   virtual std::string_view name() const = 0;
   /// Spec of result i, for the placement law of Partial results.
   std::uint64_t number;

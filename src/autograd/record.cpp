@@ -70,7 +70,7 @@ class OpNode final : public Node {
     return op_->gradient(call);
   }
 
-  void release() override {
+  void forget() override {
     released_ = true;
     inputs_.clear();
     outputs_.clear();

@@ -210,6 +210,8 @@ class Builder {
     k.device = device_;
     k.view = info_.signature.view_of >= 0;
     k.inputs = slots_;
+    for (int i : info_.signature.written)
+      if (specs_[static_cast<std::size_t>(i)]) k.written.push_back(i);
     for (const SpecRef& s : kernel_specs_) k.places.push_back(s ? place_of(*s) : Place());
     plan_->outside = !output_specs_.empty() && !output_specs_[0]->inside;
     for (std::size_t i = 0; i < output_specs_.size(); ++i) {

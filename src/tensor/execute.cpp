@@ -88,12 +88,14 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
     }
     inputs.data[i] = t;
   }
+  for (int i : k.written) {
+    const Tensor& t = *slots[k.inputs[static_cast<std::size_t>(i)]];
+    if (!meta) t.storage()->before_write();
+    t.bump_version();
+  }
   for (std::size_t i = 0; i < n_out; ++i) {
     if (k.aliases[i] >= 0) {
-      const Tensor& self = *slots[k.inputs[static_cast<std::size_t>(k.aliases[i])]];
-      if (!meta) self.storage()->before_write();
-      self.bump_version();
-      outputs.data[i] = self;
+      outputs.data[i] = *slots[k.inputs[static_cast<std::size_t>(k.aliases[i])]];
     } else if (!k.view || meta) {
       outputs.data[i] = Tensor::empty(k.shapes[i], k.dtypes[i], k.device);
     }

@@ -33,6 +33,7 @@ struct KernelStep {
   std::vector<int> aliases;        ///< per output: input written in place, -1: fresh
   std::vector<Shape> shapes;       ///< local, per output
   std::vector<Dtype> dtypes;
+  std::vector<int> written;        ///< inputs that the kernel writes
   std::vector<Place> places;       ///< inputs, then outputs
   Device device{};
   bool view = false;               ///< the kernel sets its output
