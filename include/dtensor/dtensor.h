@@ -37,5 +37,6 @@
 #include "dtensor/tensor.h"
 #include "dtensor/text.h"
 #include "dtensor/values.h"
+#include "dtensor/verify.h"
 #include "dtensor/version.h"
 #include "dtensor/world.h"
