@@ -5,7 +5,6 @@
 //   Tensor s = from_xtensor(xt::xarray<double>({2, 3}));
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include <xtensor/xadapt.hpp>
 #include <xtensor/xarray.hpp>
+#include <xtensor/xbuffer_adaptor.hpp>
 
 #include "dtensor/error.h"
 #include "dtensor/tensor.h"
@@ -23,17 +22,9 @@ namespace dtensor {
 
 namespace detail {
 
+// xtensor's own form of memory that something else keeps alive; `owner` is the tensor.
 template <class T>
-auto xtensor_adapt(T* data, std::size_t elements, const Shape& shape, const Shape& strides) {
-  // xtensor wants stride 0 for dimensions of size one.
-  std::vector<std::size_t> sizes(shape.begin(), shape.end());
-  std::vector<std::ptrdiff_t> steps(strides.begin(), strides.end());
-  for (std::size_t d = 0; d < sizes.size(); ++d)
-    if (sizes[d] == 1) steps[d] = 0;
-  return xt::adapt(data, elements, xt::no_ownership(), std::move(sizes), std::move(steps));
-}
-template <class T>
-using XtensorAdaptor = decltype(xtensor_adapt<T>(nullptr, 0, {}, {}));
+using XtensorBuffer = xt::xbuffer_adaptor<T*, xt::smart_ownership, std::shared_ptr<Tensor>>;
 
 inline std::size_t reached(const Tensor& tensor) {
   if (tensor.numel() == 0) return 0;
@@ -44,18 +35,9 @@ inline std::size_t reached(const Tensor& tensor) {
 
 }  // namespace detail
 
-/// A strided xtensor adaptor that keeps the tensor's memory alive.
+/// A strided xtensor array that keeps the tensor's memory alive.
 template <class T>
-class XtensorView : public detail::XtensorAdaptor<T> {
- public:
-  using Adaptor = detail::XtensorAdaptor<T>;
-  using Adaptor::operator=;
-  XtensorView(const Tensor& tensor, T* data)
-      : Adaptor(detail::xtensor_adapt<T>(data, detail::reached(tensor), tensor.shape(), tensor.strides())), tensor_(tensor) {}
-
- private:
-  Tensor tensor_;
-};
+using XtensorView = xt::xarray_adaptor<detail::XtensorBuffer<T>, xt::layout_type::dynamic, std::vector<std::size_t>>;
 
 /// Local. Waits for works on the storage. A const T only reads. @throws InvalidArgument for another element type.
 template <class T>
@@ -63,8 +45,15 @@ XtensorView<T> xtensor_view(const Tensor& tensor) {
   if (tensor.dtype() != dtype_of<T>())
     throw InvalidArgument("xtensor_view: element types differ (asked " + to_string(dtype_of<T>()) + ", tensor is " + to_string(tensor.dtype()) +
                           "); convert with to() first");
-  if constexpr (std::is_const_v<T>) return XtensorView<T>(tensor, static_cast<T*>(tensor.read()));
-  else return XtensorView<T>(tensor, static_cast<T*>(tensor.data()));
+  T* data = nullptr;
+  if constexpr (std::is_const_v<T>) data = static_cast<T*>(tensor.read());
+  else data = static_cast<T*>(tensor.data());
+  // xtensor wants stride 0 for dimensions of size one.
+  std::vector<std::size_t> sizes(tensor.shape().begin(), tensor.shape().end());
+  std::vector<std::ptrdiff_t> steps(tensor.strides().begin(), tensor.strides().end());
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    if (sizes[i] == 1) steps[i] = 0;
+  return XtensorView<T>(detail::XtensorBuffer<T>(std::move(data), detail::reached(tensor), std::make_shared<Tensor>(tensor)), sizes, steps);
 }
 
 /// Local. Takes over a container (xarray, xtensor); its memory lives as long as the tensor's.
