@@ -17,9 +17,9 @@ struct Mlp : nn::Module<Mlp> {
 // Teaches the model to give back its input; the losses of all steps.
 std::vector<double> train(Mlp& model, const DeviceMesh& mesh) {
   manual_seed(7);
-  optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2});
+  optim::AdamW optimizer(model.named_parameters(), {.lr = 2e-2});
   std::vector<double> losses;
-  for (int step = 0; step < 8; ++step) {
+  for (int step = 0; step < 30; ++step) {
     const DTensor x = randn({16, 32}, mesh);
     const DTensor loss = mean(square(model(x) - x));
     loss.backward();
@@ -54,7 +54,7 @@ int program(World& world) {
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / a[i]);
   world.print({"loss ", b.front(), " -> ", b.back(), "; against the whole model at most ", worst, " relative"});
-  return launches == 1 && all_reduces == 1 && worst < 1e-4 && b.back() < 0.95 * b.front() ? 0 : 1;
+  return launches == 1 && all_reduces == 1 && worst < 1e-4 && b.back() < 0.7 * b.front() ? 0 : 1;
 }
 
 }  // namespace
