@@ -109,7 +109,7 @@ constexpr OpDef kWhere{
     .samples =
         [] {
           const std::vector<Dtype> dtypes{Dtype::boolean, Dtype::f32, Dtype::f32};
-          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .dtypes = dtypes}, {.shapes = {{5, 1}, {7}, {1, 7}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {}}, .dtypes = dtypes}};
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .dtypes = dtypes}, {.shapes = {{5, 1}, {7}, {1, 7}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {1}}, .dtypes = dtypes}};
         },
 };
 

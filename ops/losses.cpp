@@ -165,8 +165,9 @@ constexpr OpDef kCrossEntropyRows{
     .contiguous = true,
     .shape = [](ShapeCall& s) {
       check_targets(s, 0, 1);
-      s.output(0) = {.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
-      s.output(1) = s.output(0);
+      const TensorType row{.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
+      s.output(0) = row;
+      s.output(1) = row;
     },
     .rule_for = [](const ShapeCall& s) {
       const Names n(s.input(0).shape.ndim());

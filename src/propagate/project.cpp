@@ -100,6 +100,20 @@ std::int64_t equal_local_size(const Splits& splits, std::int64_t n, std::span<co
   return size;
 }
 
+// Repeating a dimension of n keeps its splits only where pieces divide what the splits before left: ceil pieces of a multiple are not multiples of ceil pieces.
+bool pieces_divide(const Splits& splits, std::int64_t n, std::span<const int> mesh_sizes) {
+  for (std::size_t k = 0; k < splits.size(); ++k) {
+    if (splits[k].pieces == 1) continue;
+    const Splits before(splits.begin(), splits.begin() + static_cast<std::ptrdiff_t>(k));
+    for (const auto& runs : all_runs(before, n, axes_of(before), mesh_sizes)) {
+      std::int64_t local = 0;
+      for (const Run& r : runs) local += r.length;
+      if (local % splits[k].pieces != 0) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 std::optional<std::vector<Splits>> to_factors(const Splits& dim, std::span<const std::int64_t> sizes, std::span<const int> mesh_sizes) {
@@ -125,6 +139,7 @@ std::optional<std::vector<Splits>> to_factors(const Splits& dim, std::span<const
       const bool fits = local > 0 && std::all_of(rest.begin(), rest.end(), [&](const Split& s) { return s.sizes.empty() && s.pieces % local == 0; });
       if (!fits) continue;
       for (Split& s : rest) s.pieces /= local;
+      if (local > 1 && !pieces_divide(rest, b, mesh_sizes)) continue;
     }
     auto minor = to_factors(rest, sizes.subspan(f + 1), mesh_sizes);
     if (!minor) continue;
@@ -148,7 +163,7 @@ std::optional<Splits> to_dimension(std::span<const Splits> factors, std::span<co
   if (!minor_split) return out;
   const std::int64_t local = equal_local_size(factors[0], sizes[0], mesh_sizes);
   auto rest = to_dimension(factors.subspan(1), sizes.subspan(1), mesh_sizes);
-  if (local <= 0 || !rest || explicit_sizes(*rest)) return std::nullopt;
+  if (local <= 0 || !rest || explicit_sizes(*rest) || (local > 1 && !pieces_divide(*rest, b, mesh_sizes))) return std::nullopt;
   for (Split& s : *rest) {
     s.pieces *= local;
     out->push_back(std::move(s));
