@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Intrusive reference counting: one word in the object, one atomic per copy.
+// Intrusive reference counting: one word in the object, one atomic per copy. The first reference and the last cost no atomic read-modify-write: nobody
+// else can have a reference then.
 #pragma once
 
 #include <atomic>
@@ -14,9 +15,12 @@ class RefCounted {
   RefCounted(const RefCounted&) = delete;
   RefCounted& operator=(const RefCounted&) = delete;
   virtual ~RefCounted() = default;
-  void retain() const noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
+  void retain() const noexcept {
+    if (count_.load(std::memory_order_relaxed) == 0) count_.store(1, std::memory_order_relaxed);
+    else count_.fetch_add(1, std::memory_order_relaxed);
+  }
   void release() const noexcept {
-    if (count_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    if (count_.load(std::memory_order_acquire) == 1 || count_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
   std::uint32_t use_count() const noexcept { return count_.load(std::memory_order_acquire); }
 

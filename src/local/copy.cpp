@@ -40,17 +40,37 @@ int source_dim(const Loop& loop) {
   return -1;
 }
 
-// One two-dimensional transposition in tiles that stay in the first-level cache.
+// One cache line square: each line of source and destination is touched once, so that equal cache sets of their rows do not matter.
+template <std::size_t Bytes>
+void transpose_tile(std::byte* dst, std::int64_t dst_row, const std::byte* src, std::int64_t src_column) {
+  constexpr std::int64_t n = 64 / Bytes, b = static_cast<std::int64_t>(Bytes);
+  alignas(64) std::byte tile[n * 64];
+  for (std::int64_t c = 0; c < n; ++c) std::memcpy(tile + c * 64, src + c * src_column * b, 64);
+  for (std::int64_t r = 0; r < n; ++r) {
+    alignas(64) std::byte line[64];
+    for (std::int64_t c = 0; c < n; ++c) std::memcpy(line + c * b, tile + c * 64 + r * b, Bytes);
+    std::memcpy(dst + r * dst_row * b, line, 64);
+  }
+}
+
 template <std::size_t Bytes>
 void transpose_plane(std::byte* dst, std::int64_t dst_row, const std::byte* src, std::int64_t src_column, std::int64_t rows, std::int64_t columns,
                      std::int64_t dst_column) {
-  constexpr std::int64_t kTile = 16, b = static_cast<std::int64_t>(Bytes);
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kTile)
-    for (std::int64_t c0 = 0; c0 < columns; c0 += kTile) {
-      const std::int64_t r1 = std::min(rows, r0 + kTile), c1 = std::min(columns, c0 + kTile);
-      for (std::int64_t r = r0; r < r1; ++r)
-        for (std::int64_t c = c0; c < c1; ++c) std::memcpy(dst + (r * dst_row + c * dst_column) * b, src + (r + c * src_column) * b, Bytes);
-    }
+  // As many columns at a time as the address translation of most CPUs keeps, each in its own page.
+  constexpr std::int64_t n = 64 / Bytes, b = static_cast<std::int64_t>(Bytes), kBand = 64;
+  for (std::int64_t band = 0; band < columns; band += kBand) {
+    const std::int64_t band_end = std::min(columns, band + kBand);
+    for (std::int64_t r0 = 0; r0 < rows; r0 += n)
+      for (std::int64_t c0 = band; c0 < band_end; c0 += n) {
+        const std::int64_t r1 = std::min(rows, r0 + n), c1 = std::min(band_end, c0 + n);
+        if (dst_column == 1 && r1 - r0 == n && c1 - c0 == n) {
+          transpose_tile<Bytes>(dst + (r0 * dst_row + c0) * b, dst_row, src + (r0 + c0 * src_column) * b, src_column);
+          continue;
+        }
+        for (std::int64_t r = r0; r < r1; ++r)
+          for (std::int64_t c = c0; c < c1; ++c) std::memcpy(dst + (r * dst_row + c * dst_column) * b, src + (r + c * src_column) * b, Bytes);
+      }
+  }
 }
 
 template <std::size_t Bytes>
@@ -81,17 +101,20 @@ void copy_any_bytes(const Loop& loop, std::byte* dst, const std::byte* src, std:
   });
 }
 
+// Out of line, so that __restrict__ is not lost by inlining.
+template <class To, class From>
+[[gnu::noinline]] void convert_run(To* __restrict__ d, const From* __restrict__ s, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) d[i] = convert<To>(s[i]);
+}
+
 template <class To, class From>
 void convert_rows(const Loop& loop, To* dst, const From* src) {
   const std::int64_t ds = loop.inner_stride(0), ss = loop.inner_stride(1);
   for_rows(loop, 0, loop.numel, [&](const auto& at, std::int64_t count) {
-    To* __restrict__ d = dst + at[0];
-    const From* __restrict__ s = src + at[1];
-    if (ds == 1 && ss == 1) {
-      for (std::int64_t i = 0; i < count; ++i) d[i] = convert<To>(s[i]);
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) d[i * ds] = convert<To>(s[i * ss]);
-    }
+    To* d = dst + at[0];
+    const From* s = src + at[1];
+    if (ds == 1 && ss == 1) return convert_run(d, s, count);
+    for (std::int64_t i = 0; i < count; ++i) d[i * ds] = convert<To>(s[i * ss]);
   });
 }
 

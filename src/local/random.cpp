@@ -25,18 +25,30 @@ using Values = std::array<double, kWords>;
 struct Stream {
   std::uint64_t seed, call;
 
-  // Words of elements 2 * first and on.
+  // Words of elements 2 * first and on. The ten rounds of Random123's philox4x32, side by side over a batch so that they vectorise.
   void words(std::int64_t first, std::int64_t blocks, Words& out) const {
-    const auto low = [](std::uint64_t v) { return static_cast<std::uint32_t>(v); };
-    const auto high = [](std::uint64_t v) { return static_cast<std::uint32_t>(v >> 32); };
-    const r123::Philox4x32::key_type key{{low(seed), high(seed)}};
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      const auto block = static_cast<std::uint64_t>(first + b);
-      const r123::Philox4x32::ctr_type counter{{low(block), high(block), low(call), high(call)}};
-      const auto r = philox4x32_R(10, counter, key);
-      const auto at = static_cast<std::size_t>(2 * b);
-      out[at] = r.v[0] | (static_cast<std::uint64_t>(r.v[1]) << 32);
-      out[at + 1] = r.v[2] | (static_cast<std::uint64_t>(r.v[3]) << 32);
+    std::array<std::array<std::uint32_t, kBlocks>, 4> c;
+    const auto count = static_cast<std::size_t>(blocks);
+    for (std::size_t b = 0; b < count; ++b) {
+      const std::uint64_t block = static_cast<std::uint64_t>(first) + b;
+      c[0][b] = static_cast<std::uint32_t>(block);
+      c[1][b] = static_cast<std::uint32_t>(block >> 32);
+      c[2][b] = static_cast<std::uint32_t>(call);
+      c[3][b] = static_cast<std::uint32_t>(call >> 32);
+    }
+    auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round, k0 += PHILOX_W32_0, k1 += PHILOX_W32_1) {
+      for (std::size_t b = 0; b < count; ++b) {
+        const std::uint64_t p0 = std::uint64_t{PHILOX_M4x32_0} * c[0][b], p1 = std::uint64_t{PHILOX_M4x32_1} * c[2][b];
+        c[0][b] = static_cast<std::uint32_t>(p1 >> 32) ^ c[1][b] ^ k0;
+        c[1][b] = static_cast<std::uint32_t>(p1);
+        c[2][b] = static_cast<std::uint32_t>(p0 >> 32) ^ c[3][b] ^ k1;
+        c[3][b] = static_cast<std::uint32_t>(p0);
+      }
+    }
+    for (std::size_t b = 0; b < count; ++b) {
+      out[2 * b] = c[0][b] | (static_cast<std::uint64_t>(c[1][b]) << 32);
+      out[2 * b + 1] = c[2][b] | (static_cast<std::uint64_t>(c[3][b]) << 32);
     }
   }
 };
@@ -150,7 +162,7 @@ inline double log_of(double x) noexcept {
   const auto bits = std::bit_cast<std::uint64_t>(x);
   // The exponent that leaves the mantissa in [sqrt(1/2), sqrt(2)).
   const auto shifted = bits + 0x00095f6400000000ull;
-  const double k = static_cast<double>(static_cast<std::int32_t>(shifted >> 52) - 1023);
+  const double k = static_cast<double>(static_cast<std::int64_t>(shifted >> 52) - 1023);
   const double f = std::bit_cast<double>((shifted & 0x000fffffffffffffull) + 0x3fe6a09c00000000ull) - 1.0;
   const double s = f / (2.0 + f), z = s * s, w = z * z;
   const double even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
@@ -179,6 +191,16 @@ inline SineCosine turn(double u) noexcept {
 // Signed conversions are the ones that vectorise; 53 bits fit.
 inline double unit(std::uint64_t word) noexcept { return static_cast<double>(static_cast<std::int64_t>(word >> 11)) * 0x1p-53; }
 
+// Out of line, so that __restrict__ is not lost by inlining.
+[[gnu::noinline]] void normal_pairs(const std::uint64_t* __restrict__ words, std::int64_t count, double* __restrict__ values, double mean, double std) {
+  for (std::int64_t i = 0; i < count; i += 2) {
+    const double radius = std::sqrt(-2.0 * log_of(1.0 - unit(words[i])));
+    const SineCosine angle = turn(unit(words[i + 1]));
+    values[i] = mean + std * (radius * angle.cosine);
+    values[i + 1] = mean + std * (radius * angle.sine);
+  }
+}
+
 // As many leading bits as the type holds, so that rounding never reaches 1.
 template <class T>
 double unit_of(std::uint64_t word) noexcept {
@@ -205,15 +227,7 @@ void fill_uniform(const Tensor& out, std::uint64_t seed, std::uint64_t call, con
 
 void fill_normal(const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map, double mean, double std) {
   refuse_not_floating(out, "normal");
-  const auto make = [mean, std](const Words& words, std::int64_t count, Values& values) {
-    for (std::int64_t i = 0; i < count; i += 2) {
-      const auto at = static_cast<std::size_t>(i);
-      const double radius = std::sqrt(-2.0 * log_of(1.0 - unit(words[at])));
-      const SineCosine angle = turn(unit(words[at + 1]));
-      values[at] = mean + std * (radius * angle.cosine);
-      values[at + 1] = mean + std * (radius * angle.sine);
-    }
-  };
+  const auto make = [mean, std](const Words& words, std::int64_t count, Values& values) { normal_pairs(words.data(), count, values.data(), mean, std); };
   generate<double>(out, seed, call, map, make, []<class T>(std::type_identity<T>, double v) { return convert<T>(v); });
 }
 

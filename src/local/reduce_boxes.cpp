@@ -115,8 +115,9 @@ struct Job {
   const Shape& strides_of(std::size_t source) const { return source_strides.size() == 1 ? source_strides[0] : source_strides[source]; }
 };
 
+// The loops stand out of line: inlined into their caller they lose what __restrict__ says, and with it their vectors.
 template <class T, class A>
-void load_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t stride, std::int64_t count) {
+[[gnu::noinline]] void load_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t stride, std::int64_t count) {
   if (stride == 1) {
     for (std::int64_t i = 0; i < count; ++i) acc[i] = load(src[i]);
   } else {
@@ -125,7 +126,7 @@ void load_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t stri
 }
 
 template <class Op, class T, class A>
-void combine_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t stride, std::int64_t count) {
+[[gnu::noinline]] void combine_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t stride, std::int64_t count) {
   if (stride == 1) {
     for (std::int64_t i = 0; i < count; ++i) acc[i] = Op::template apply<A>(acc[i], load(src[i]));
   } else {
@@ -135,12 +136,12 @@ void combine_tile(A* __restrict__ acc, const T* __restrict__ src, std::int64_t s
 
 // The first two sources in one pass: the usual case of two ranks.
 template <class Op, class T, class A>
-void start_tile(A* __restrict__ acc, const T* __restrict__ a, const T* __restrict__ b, std::int64_t count) {
+[[gnu::noinline]] void start_tile(A* __restrict__ acc, const T* __restrict__ a, const T* __restrict__ b, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) acc[i] = Op::template apply<A>(load(a[i]), load(b[i]));
 }
 
 template <class T, class A>
-void store_tile(T* __restrict__ dst, const A* __restrict__ acc, std::int64_t stride, std::int64_t count, std::int64_t divisor) {
+[[gnu::noinline]] void store_tile(T* __restrict__ dst, const A* __restrict__ acc, std::int64_t stride, std::int64_t count, std::int64_t divisor) {
   if constexpr (std::is_floating_point_v<A>) {
     if (divisor != 1) {
       const A by = static_cast<A>(divisor);
