@@ -49,6 +49,9 @@ std::string complaint(const Options& o) {
   if ((o.model.hidden / o.model.heads) % 2 != 0) return "--hidden / --heads must be even";
   if (o.prompt.empty()) return "--prompt is empty";
   if (o.eval_only && o.resume.empty()) return "--eval-only needs --resume FOLDER";
+  try {
+    parse_mesh(o.mesh, 1);
+  } catch (const dtensor::InvalidArgument& e) { return e.what(); }
   return {};
 }
 

@@ -15,8 +15,9 @@ namespace {
 
 template <class... A>
 std::string format(const char* pattern, A... arguments) {
-  char text[256];
-  std::snprintf(text, sizeof text, pattern, arguments...);
+  std::string text(static_cast<std::size_t>(std::snprintf(nullptr, 0, pattern, arguments...)) + 1, '\0');
+  std::snprintf(text.data(), text.size(), pattern, arguments...);
+  text.pop_back();
   return text;
 }
 
