@@ -11,7 +11,9 @@ namespace models {
 
 using namespace dtensor;
 
-bool has_axis(const DeviceMesh& mesh, const std::string& name) { return std::find(mesh.names().begin(), mesh.names().end(), name) != mesh.names().end(); }
+bool has_axis(const DeviceMesh& mesh, const std::string& name) {
+  return std::find(mesh.names().begin(), mesh.names().end(), name) != mesh.names().end();
+}
 
 std::unique_ptr<CausalLm> make_model(const std::string& config_file, const DeviceMesh& mesh) {
   const std::string type = model_type(config_file);
@@ -27,7 +29,8 @@ namespace {
 DTensor as_tokens(const std::vector<std::vector<std::int64_t>>& rows, const DeviceMesh& mesh) {
   std::vector<std::int64_t> flat;
   for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
-  return distribute(Tensor::of(flat, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(rows[0].size())}), mesh, {}, {.source = Source::every_rank});
+  return distribute(Tensor::of(flat, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(rows[0].size())}), mesh, {},
+                    {.source = Source::every_rank});
 }
 
 std::int64_t choose(std::span<const float> logits, double temperature, std::uint64_t& state) {
@@ -49,8 +52,8 @@ std::int64_t choose(std::span<const float> logits, double temperature, std::uint
 
 }  // namespace
 
-std::vector<std::vector<std::int64_t>> generate(CausalLm& model, const std::vector<std::vector<std::int64_t>>& prompt, int count, double temperature, std::uint64_t seed,
-                                                const DeviceMesh& mesh) {
+std::vector<std::vector<std::int64_t>> generate(CausalLm& model, const std::vector<std::vector<std::int64_t>>& prompt, int count, double temperature,
+                                                std::uint64_t seed, const DeviceMesh& mesh) {
   const NoGrad off;
   KvCache cache;
   std::vector<std::vector<std::int64_t>> out(prompt.size()), next = prompt;

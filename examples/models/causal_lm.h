@@ -40,8 +40,8 @@ std::unique_ptr<CausalLm> make_model(const std::string& config_file, const dtens
 /// Mean cross-entropy of logits [b, t, v] against targets i64 [b, t].
 dtensor::DTensor next_token_loss(const dtensor::DTensor& logits, const dtensor::DTensor& targets);
 /// Continues `prompt` (replicated i64 [b, t]) by `count` tokens: argmax when temperature is 0, else by chance. The same on every mesh.
-std::vector<std::vector<std::int64_t>> generate(CausalLm& model, const std::vector<std::vector<std::int64_t>>& prompt, int count, double temperature, std::uint64_t seed,
-                                                const dtensor::DeviceMesh& mesh);
+std::vector<std::vector<std::int64_t>> generate(CausalLm& model, const std::vector<std::vector<std::int64_t>>& prompt, int count, double temperature,
+                                                std::uint64_t seed, const dtensor::DeviceMesh& mesh);
 bool has_axis(const dtensor::DeviceMesh& mesh, const std::string& name);
 
 }  // namespace models

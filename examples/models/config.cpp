@@ -46,7 +46,8 @@ LlamaConfig read_llama_config(const std::string& file) {
   c.intermediate = field<std::int64_t>(json, file, "intermediate_size");
   c.norm_eps = field_or(json, "rms_norm_eps", 1e-6);
   c.rope_theta = field_or(json, "rope_theta", 10000.0);
-  if (json.contains("rope_parameters") && json["rope_parameters"].is_object()) c.rope_theta = field_or(json["rope_parameters"], "rope_theta", c.rope_theta);
+  if (json.contains("rope_parameters") && json["rope_parameters"].is_object())
+    c.rope_theta = field_or(json["rope_parameters"], "rope_theta", c.rope_theta);
   c.tied = field_or(json, "tie_word_embeddings", false);
   c.attention_bias = field_or(json, "attention_bias", false);
   c.mlp_bias = field_or(json, "mlp_bias", false);

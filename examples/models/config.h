@@ -10,7 +10,7 @@ namespace models {
 struct LlamaConfig {
   std::int64_t vocab = 256, hidden = 256, layers = 4, heads = 8, kv_heads = 2, head_dim = 32, intermediate = 688;
   double norm_eps = 1e-5, rope_theta = 10000;
-  bool tied = false;            ///< the output embedding is the input embedding
+  bool tied = false;  ///< the output embedding is the input embedding
   bool attention_bias = false, mlp_bias = false;
 };
 struct Gpt2Config {

@@ -50,7 +50,9 @@ Gpt2::Gpt2(const Gpt2Config& config, const DeviceMesh& mesh)
   if (config.tied) head_.weight = tokens_.weight;
 }
 
-void Gpt2::fields(nn::Fields& f) { f("transformer.wte", tokens_)("transformer.wpe", positions_)("transformer.h", blocks_)("transformer.ln_f", norm_)("lm_head", head_); }
+void Gpt2::fields(nn::Fields& f) {
+  f("transformer.wte", tokens_)("transformer.wpe", positions_)("transformer.h", blocks_)("transformer.ln_f", norm_)("lm_head", head_);
+}
 
 DTensor Gpt2::forward(const DTensor& tokens, KvCache* cache) {
   const std::int64_t offset = cache != nullptr ? cache->positions : 0;
@@ -76,9 +78,13 @@ void Gpt2::shard(const ShardOptions& options) {
       place(b.up.bias, tp, Shard(0));
       place(b.down.weight, tp, Shard(0));
     }
-    parallelize_module(*this, tp, {{"transformer.wte", rowwise({.output = between})}, {"transformer.wpe", prepare({.input = Replicate()})},
-                                   {"*.c_attn", prepare({.input = Replicate()})},     {"*.c_proj", prepare({.output = between})},
-                                   {"*.c_fc", prepare({.input = Replicate()})},       {"transformer.ln_f", prepare({.output = Replicate()})}});
+    parallelize_module(*this, tp,
+                       {{"transformer.wte", rowwise({.output = between})},
+                        {"transformer.wpe", prepare({.input = Replicate()})},
+                        {"*.c_attn", prepare({.input = Replicate()})},
+                        {"*.c_proj", prepare({.output = between})},
+                        {"*.c_fc", prepare({.input = Replicate()})},
+                        {"transformer.ln_f", prepare({.output = Replicate()})}});
     if (!config_.tied) parallelize_module(*this, tp, {{"lm_head", colwise()}});
   }
   if (has_axis(mesh_, options.dp_axis)) {

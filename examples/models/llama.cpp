@@ -25,12 +25,15 @@ DTensor LlamaAttention::forward(const DTensor& x, const RotaryTables& tables, Kv
     cache->key = key;
     cache->value = value;
   }
-  const DTensor a = scaled_dot_product_attention(query, key, value, {.is_causal = true, .enable_gqa = config.heads != config.kv_heads, .causal_offset = offset});
+  const DTensor a =
+      scaled_dot_product_attention(query, key, value, {.is_causal = true, .enable_gqa = config.heads != config.kv_heads, .causal_offset = offset});
   return o(flatten(transpose(a, 1, 2), 2));
 }
 
 LlamaMlp::LlamaMlp(const LlamaConfig& c, const DeviceMesh& mesh)
-    : gate(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}), up(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}), down(c.intermediate, c.hidden, mesh, {.bias = c.mlp_bias}) {}
+    : gate(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}),
+      up(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}),
+      down(c.intermediate, c.hidden, mesh, {.bias = c.mlp_bias}) {}
 
 DTensor LlamaMlp::forward(const DTensor& x) { return down(swiglu(gate(x), up(x))); }
 
@@ -43,7 +46,11 @@ DTensor LlamaBlock::forward(const DTensor& x, const RotaryTables& tables, KvCach
 }
 
 Llama::Llama(const LlamaConfig& config, const DeviceMesh& mesh)
-    : config_(config), mesh_(mesh), embed_(config.vocab, config.hidden, mesh), norm_(config.hidden, mesh, {.eps = config.norm_eps}), head_(config.hidden, config.vocab, mesh) {
+    : config_(config),
+      mesh_(mesh),
+      embed_(config.vocab, config.hidden, mesh),
+      norm_(config.hidden, mesh, {.eps = config.norm_eps}),
+      head_(config.hidden, config.vocab, mesh) {
   embed_.weight.set_init(nn::Init::normal(0, 0.02));
   for (std::int64_t i = 0; i < config.layers; ++i) layers_.emplace_back(config, mesh);
   if (config.tied) head_.weight = embed_.weight;
@@ -54,7 +61,8 @@ void Llama::fields(nn::Fields& f) { f("model.embed_tokens", embed_)("model.layer
 DTensor Llama::forward(const DTensor& tokens, KvCache* cache) {
   const std::int64_t offset = cache != nullptr ? cache->positions : 0;
   DTensor x = embed_(tokens);
-  const RotaryTables tables = rotary_tables({.length = tokens.size(1), .head_dim = config_.head_dim, .theta = config_.rope_theta, .offset = offset, .dtype = x.dtype()}, mesh_);
+  const RotaryTables tables = rotary_tables(
+      {.length = tokens.size(1), .head_dim = config_.head_dim, .theta = config_.rope_theta, .offset = offset, .dtype = x.dtype()}, mesh_);
   if (cache != nullptr) cache->layers.resize(layers_.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, tables, cache != nullptr ? &cache->layers[i] : nullptr, offset);
   if (cache != nullptr) cache->positions += tokens.size(1);
@@ -66,8 +74,9 @@ void Llama::shard(const ShardOptions& options) {
   if (has_axis(mesh_, options.tp_axis)) {
     const bool sp = options.sequence_parallel;
     const StyleOptions to_sequence = sp ? StyleOptions{.output = Shard(1)} : StyleOptions{};
-    std::vector<PlanEntry> plan{{"model.embed_tokens", rowwise(to_sequence)}, {"*.[qkv]_proj", colwise()},        {"*.gate_proj", colwise()},
-                                {"*.up_proj", colwise()},                     {"*.o_proj", rowwise(to_sequence)}, {"*.down_proj", rowwise(to_sequence)}};
+    std::vector<PlanEntry> plan{
+        {"model.embed_tokens", rowwise(to_sequence)}, {"*.[qkv]_proj", colwise()},          {"*.gate_proj", colwise()}, {"*.up_proj", colwise()},
+        {"*.o_proj", rowwise(to_sequence)},           {"*.down_proj", rowwise(to_sequence)}};
     if (sp) {
       plan.push_back({"*layernorm", sequence_parallel({.output = Replicate()})});
       plan.push_back({"model.norm", sequence_parallel({.output = Replicate()})});

@@ -65,8 +65,9 @@ std::string loss_svg(const std::vector<Point>& points, double validation) {
     low = std::min(low, p.loss);
     high = std::max(high, p.loss);
   }
-  low = std::floor(low * 2) / 2;
-  high = std::max(std::ceil(high * 2) / 2, low + 0.5);
+  const double unit = high - low > 2 ? 1 : 0.5;
+  low = std::floor(low / unit) * unit;
+  high = std::max(std::ceil(high / unit) * unit, low + unit);
   const std::int64_t first = points.empty() ? 0 : points.front().step, last = points.empty() ? 1 : std::max(points.back().step, first + 1);
   const auto x = [&](std::int64_t step) { return kLeft + kWidth * static_cast<double>(step - first) / static_cast<double>(last - first); };
   const auto y = [&](double loss) { return kTop + kHeight * (high - loss) / (high - low); };
@@ -75,7 +76,6 @@ std::string loss_svg(const std::vector<Point>& points, double validation) {
       "<rect width=\"720\" height=\"400\" fill=\"white\"/>\n<text x=\"%g\" y=\"24\" font-size=\"15\">training loss (nats per byte), validation "
       "%.4f</text>\n",
       kLeft, validation);
-  const double unit = high - low > 3 ? 1 : 0.5;
   for (double loss = low; loss <= high + 1e-9; loss += unit)
     svg += format("<line x1=\"%g\" y1=\"%.1f\" x2=\"%g\" y2=\"%.1f\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
                   kLeft, y(loss), kLeft + kWidth, y(loss), kLeft - 8, y(loss) + 4, loss);

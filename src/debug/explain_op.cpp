@@ -22,7 +22,8 @@ struct AttributeValues {
 
 void read_attributes(const OpDef& op, const tensor::Signature& signature, std::span<const std::pair<std::string, std::string>> given,
                      AttributeValues& values) {
-  for (const auto& [name, text] : given) {
+  for (const auto& pair : given) {
+    const std::string& name = pair.first;
     const bool known = std::any_of(signature.attributes.begin(), signature.attributes.end(), [&](const auto& a) { return a.name == name; });
     if (!known) base::fail<InvalidArgument>("{}: there is no attribute '{}'; the signature is \"{}\"", op.name, name, op.signature);
   }
