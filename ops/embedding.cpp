@@ -117,6 +117,7 @@ constexpr OpDef kEmbeddingBackward{
     .cpu = embedding_backward_cpu,
     .gradient = embedding_backward_gradient,
     .samples = embedding_backward_samples,
+    .reasons = "the weight only says where the gradient goes; a Partial one is reduced before it does",
 };
 
 std::vector<DTensor> embedding_gradient(const GradientCall& g) {

@@ -187,6 +187,7 @@ constexpr OpDef kRmsNorm{
     .gradient = rms_norm_gradient,
     .decompose = split_rms_norm,
     .samples = [] { return norm_samples(false); },
+    .reasons = "a Partial weight is reduced first: it is smaller than a Partial result",
 };
 
 // ---- rms_norm_backward

@@ -241,6 +241,7 @@ constexpr OpDef kSlice{
                                  {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}, {"start", "0"}, {"end", "5"}}},
                                  {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}}};
     },
+    .reasons = "the sliced dimension is whole: that the parts of a stepped slice are chunks again is chance",
 };
 void slice_backward_shape(ShapeCall& s) { s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.input(0).dtype}; }
 std::string slice_backward_rule(const ShapeCall& s) {
