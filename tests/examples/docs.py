@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Each C++ block in docs/ is made of consecutive lines of a program in examples/, and each link and header named there exists.
+Programs in examples/ (but not what they share) stay below 150 lines.
 
 Usage: docs.py <repository>.
 """
@@ -49,6 +50,9 @@ def main():
     errors = [error for page in pages for error in complaints(page, text_of(os.path.join(ROOT, "docs", page)), sources)]
     index = text_of(os.path.join(ROOT, "docs", "index.md"))
     errors += [f"index.md does not link {page}" for page in pages if page != "index.md" and f"]({page})" not in index]
+    for name in sorted(os.listdir(os.path.join(ROOT, "examples"))):
+        if name.endswith(".cpp") and text_of(os.path.join(ROOT, "examples", name)).count("\n") >= 150:
+            errors.append(f"examples/{name} has 150 lines or more")
     print("\n".join(errors))
     sys.exit(1 if errors or not pages else 0)
 
