@@ -12,6 +12,7 @@
 #include "dtensor/generator.h"
 #include "dtensor/world.h"
 #include "mesh/mesh_data.h"
+#include "propagate/rule.h"
 #include "tensor/impl.h"
 
 namespace dtensor::debug {
@@ -124,6 +125,38 @@ class CaseRun {
   std::vector<DTensor> inputs_;
 };
 
+// The dims of every operand as the rule names them, the same for the parts as for the whole: else the kernel is no kernel of such parts.
+bool parts_fit(const Problem& p, const std::vector<DTensor>& parts) {
+  std::vector<Shape> whole, local, whole_results, local_results;
+  std::vector<TensorType> types;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    whole.push_back(p.types[i].shape);
+    local.push_back(p.present[i] ? parts[i].shape() : Shape());
+    types.push_back({local.back(), p.types[i].dtype});
+  }
+  ShapeCall at_whole(p.op, p.types, p.present, p.attributes), at_parts(p.op, types, p.present, p.attributes);
+  p.op.shape(at_whole);
+  p.op.shape(at_parts);
+  for (const TensorType& t : at_whole.outputs()) whole_results.push_back(t.shape);
+  for (const TensorType& t : at_parts.outputs()) local_results.push_back(t.shape);
+  const auto text = [&](const ShapeCall& call) { return p.op.rule_for != nullptr ? p.op.rule_for(call) : std::string(p.op.rule); };
+  const auto a = propagate::parse_rule(p.op.name, text(at_whole), whole, p.present, whole_results);
+  const auto b = propagate::parse_rule(p.op.name, text(at_parts), local, p.present, local_results);
+  const auto size = [](const propagate::Strategy& s, const propagate::DimFactors& dim) {
+    std::int64_t n = 1;
+    for (int f : dim) n *= s.factors[static_cast<std::size_t>(f)].size;
+    return n;
+  };
+  for (std::size_t k = 0; k < b.size() && k < a.size(); ++k) {
+    bool fits = a[k].operands == b[k].operands;
+    for (std::size_t i = 0; fits && i < local.size(); ++i)
+      for (std::size_t d = 0; d < b[k].operands[i].size(); ++d)
+        if (!b[k].operands[i][d].empty() && size(b[k], b[k].operands[i][d]) != local[i][d]) fits = false;
+    if (fits) return true;
+  }
+  return false;
+}
+
 CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& placements) {
   CaseRecord record;
   try {
@@ -139,6 +172,10 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
       inputs.push_back(tensor::make_dtensor(tensor::intern_spec(self, placements::replicated(self.sizes(), part.ndim()), part.shape(), part.dtype(), {}), part));
     }
     for (const DTensor& t : inputs) borrowed.emplace_back(t);
+    if (!parts_fit(p, inputs)) {
+      record.error = "the parts do not fit each other";
+      return record;
+    }
     Shape coordinates;
     mesh::coordinates_of(mesh.data(), base::require_rank("verify").rank, coordinates);
     for (const DTensor& t : call_all(p.op, borrowed, p.attributes)) {
