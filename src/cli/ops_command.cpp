@@ -40,13 +40,15 @@ void show(const OpsOptions& o) {
     return;
   }
   const OpDef& op = *read_word([&] { return &find_op(o.name); });
-  print(explain_op(op));
-  if (o.inputs.empty()) return;
-  if (o.mesh.empty()) throw UsageError("ops: --inputs needs --mesh");
-  const DeviceMesh mesh = read_word([&] { return planning_mesh(o.mesh); });
-  std::vector<DescribedTensor> inputs;
-  for (const std::string& text : o.inputs) inputs.push_back(read_word([&] { return parse_tensor(text); }));
-  print("\n" + explain_op(op, mesh, inputs, read_attributes(o.attributes), o.limit));
+  std::string text = explain_op(op);
+  if (!o.inputs.empty()) {
+    if (o.mesh.empty()) throw UsageError("ops: --inputs needs --mesh");
+    const DeviceMesh mesh = read_word([&] { return planning_mesh(o.mesh); });
+    std::vector<DescribedTensor> inputs;
+    for (const std::string& word : o.inputs) inputs.push_back(read_word([&] { return parse_tensor(word); }));
+    text += "\n" + explain_op(op, mesh, inputs, read_attributes(o.attributes), o.limit);
+  }
+  print(text);
 }
 
 }  // namespace

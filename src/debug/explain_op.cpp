@@ -73,7 +73,6 @@ Case make_case(const OpDef& op, const tensor::Signature& signature, const Device
     const bool written = signature.inputs[std::min(i, signature.inputs.size() - 1)].written;
     c.operands.push_back({inputs[i].shape, inputs[i].dtype, layout, written});
   }
-  if (op.shape == nullptr) base::fail<Unsupported>("{}: the op is its own plan and has no rule to show", op.name);
   ShapeCall call(op, c.types, c.present, attributes.list);
   op.shape(call);
   c.results = call.outputs();
@@ -110,6 +109,8 @@ std::string explain_op(const OpDef& op) {
 
 std::string explain_op(const OpDef& op, const DeviceMesh& mesh, std::span<const DescribedTensor> inputs,
                        std::span<const std::pair<std::string, std::string>> attributes, int limit) {
+  if (op.shape == nullptr || op.plan != nullptr)
+    base::fail<Unsupported>("{}: the op is its own plan and has no rule; dtensor plan and explain() show moves", op.name);
   const tensor::Signature signature = tensor::parse_signature(op);
   check_count(op, signature, inputs.size());
   AttributeValues values;
