@@ -35,14 +35,14 @@ struct Product {
 struct Min {
   template <class A>
   static A apply(A a, A b) noexcept {
-    if constexpr (std::is_floating_point_v<A>) return (b < a) | (b != b) ? b : a;
+    if constexpr (std::is_floating_point_v<A>) return ((b < a) | (b != b)) ? b : a;
     else return b < a ? b : a;
   }
 };
 struct Max {
   template <class A>
   static A apply(A a, A b) noexcept {
-    if constexpr (std::is_floating_point_v<A>) return (a < b) | (b != b) ? b : a;
+    if constexpr (std::is_floating_point_v<A>) return ((a < b) | (b != b)) ? b : a;
     else return a < b ? b : a;
   }
 };
