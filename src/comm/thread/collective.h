@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collective: one operation of a group as a shared object. Each member posts addresses and boxes; once all have, the operation consists of parts
+// that any member may do straight between the members' memories. Rendezvous: where the members of one group meet, collective by collective.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/ref.h"
+#include "comm/communicator.h"
+#include "comm/polled_work.h"
+#include "local/storage.h"
+
+namespace dtensor::comm {
+
+class Hub;
+class Rendezvous;
+
+enum class Form : std::uint8_t { exchange, reduce, all_reduce, barrier };
+
+/// What one member brings.
+struct Post {
+  bool here = false;
+  const std::byte* in = nullptr;
+  std::byte* out = nullptr;
+  base::Ref<local::Buffer> in_hold, out_hold;
+  redistribute::TransferRef transfer;
+  bool has_dtype = false;
+  Dtype dtype = Dtype::f32;
+  std::int64_t in_numel = 0, out_numel = 0;
+  Reduction reduction;
+  Form form = Form::barrier;
+  std::uint64_t fingerprint = 0;
+  std::string kind, detail;
+};
+
+class Collective {
+ public:
+  explicit Collective(int members);
+  Collective(const Collective&) = delete;
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept;
+
+  /// All have posted.
+  bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
+  /// Nobody reads or writes any member's memory any more.
+  bool complete() const noexcept { return complete_.load(std::memory_order_acquire); }
+  bool output_complete(int member) const noexcept;
+  /// A part could not be done: the members disagree, and the world is over.
+  bool broken() const noexcept { return broken_.load(std::memory_order_acquire); }
+  /// Does the untaken parts that count as the member's own; one that wait_output of it needs; one of any. True when it did one. @pre ready().
+  bool run_own(int member);
+  bool run_needed(int member);
+  bool run_any(int member);
+
+  Rendezvous& home() const noexcept { return *home_; }
+  std::uint64_t sequence() const noexcept { return sequence_; }
+  const std::string& kind(int member) const noexcept { return posts_[static_cast<std::size_t>(member)].kind; }
+
+ private:
+  friend class Rendezvous;
+  enum State : std::uint8_t { untaken, taken, done };
+  void cut();
+  bool run_part(std::size_t part, int doer);
+  void perform(std::size_t part);
+  void fill_member(std::size_t member);
+  void reduce_member(std::size_t member);
+  void reduce_range(std::int64_t begin, std::int64_t end);
+  void publish(std::size_t part, int doer);
+  [[noreturn]] void disagree(std::size_t from, const Shape* sent, std::size_t to, const Shape* received);
+  const redistribute::Piece* next_send(std::size_t from, std::size_t to, std::size_t& cursor) const;
+  const std::byte* matching(std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors, const Shape*& strides);
+  void expect_no_more(std::size_t to, std::vector<std::size_t>& cursors);
+
+  std::atomic<int> references_{0};
+  std::shared_ptr<Rendezvous> home_;
+  std::uint64_t sequence_ = 0;
+  std::vector<Post> posts_;
+  int arrived_ = 0;  // under the rendezvous' lock
+  Form form_ = Form::barrier;
+  std::size_t parts_ = 0, parts_per_member_ = 1;
+  std::int64_t chunk_ = 0;  // elements per part of an all_reduce
+  std::vector<std::atomic<std::uint8_t>> states_;
+  std::atomic<std::size_t> performed_{0};
+  std::atomic<bool> ready_{false}, complete_{false}, broken_{false};
+};
+using CollectiveRef = base::Ref<Collective>;
+
+class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
+ public:
+  Rendezvous(std::weak_ptr<Hub> hub, std::vector<int> ranks, std::string role);
+  Rendezvous(const Rendezvous&) = delete;
+  ~Rendezvous();
+
+  const std::vector<int>& ranks() const noexcept { return ranks_; }
+  const std::string& role() const noexcept { return role_; }
+  /// "{0, 2}".
+  const std::string& name() const noexcept { return name_; }
+  std::shared_ptr<Hub> hub() const noexcept { return hub_.lock(); }
+  /// Each member's post is compared with those that are there. Never blocks. @throws CommError naming both ranks and both calls.
+  CollectiveRef arrive(Hub& hub, int member, std::uint64_t sequence, Post&& post);
+  /// Members that have not posted.
+  std::vector<int> missing(Collective& collective);
+  /// Lets go of what is posted and can never become ready.
+  void abandon() noexcept;
+  void recycle(Collective* collective) noexcept;
+
+ private:
+  CollectiveRef at(std::uint64_t sequence);
+  std::weak_ptr<Hub> hub_;
+  std::vector<int> ranks_;
+  std::string role_, name_;
+  std::mutex mutex_;
+  std::uint64_t first_ = 0;           // sequence number of window_.front()
+  std::deque<CollectiveRef> window_;  // those that wait for members
+  std::vector<Collective*> pool_;
+};
+
+/// A collective as the memory of one member sees it.
+class ThreadWork final : public PolledWork {
+ public:
+  ThreadWork(std::shared_ptr<Hub> hub, CollectiveRef collective, int member);
+  bool done() noexcept override { return collective_->complete(); }
+  void wait_output() override;
+  void wait_input() override;
+  void poll() override;
+
+ private:
+  std::shared_ptr<Hub> hub_;
+  CollectiveRef collective_;
+  int member_;
+};
+/// Blocks until `member`'s output is complete (or, with `all`, the whole collective).
+void wait_for(Hub& hub, Collective& collective, int member, bool all);
+
+}  // namespace dtensor::comm

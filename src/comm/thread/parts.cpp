@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The work of a collective: what one part copies or reduces.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "base/error_text.h"
+#include "comm/thread/collective.h"
+#include "comm/thread/hub.h"
+#include "local/copy.h"
+#include "local/reduce_boxes.h"
+
+namespace dtensor::comm {
+
+namespace {
+
+constexpr std::int64_t kTileBytes = 16 << 10;           // of an all_reduce: stays in the first-level cache
+constexpr std::int64_t kStreamBytes = 2 << 20;          // outputs beyond this would only push other data out of the caches
+constexpr std::int64_t kPlainMembers = 8;               // and so many inputs and outputs that stores do better in the cache
+
+// Past the caches: the destination is not read before it is written.
+void stream(std::byte* out, const std::byte* in, std::size_t bytes) {
+#if defined(__SSE2__)
+  const std::size_t head = std::min(bytes, (16 - reinterpret_cast<std::uintptr_t>(out) % 16) % 16);
+  std::memcpy(out, in, head);
+  std::size_t i = head;
+  for (; i + 64 <= bytes; i += 64)
+    for (std::size_t k = 0; k < 64; k += 16)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i + k), _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i + k)));
+  std::memcpy(out + i, in + i, bytes - i);
+#else
+  std::memcpy(out, in, bytes);
+#endif
+}
+
+void end_stream() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+bool same_box(const redistribute::Piece& a, const redistribute::Piece& b) { return a.offset == b.offset && a.sizes == b.sizes && a.strides == b.strides; }
+
+}  // namespace
+
+bool Collective::run_own(int member) {
+  const auto m = static_cast<std::size_t>(member);
+  if (parts_ <= 1) return parts_ == 1 && run_part(0, member);
+  bool did = false;
+  for (std::size_t p = m * parts_per_member_; p < (m + 1) * parts_per_member_; ++p) did = run_part(p, member) || did;
+  return did;
+}
+
+bool Collective::run_needed(int member) {
+  if (parts_ > 1 && form_ != Form::all_reduce) return run_own(member);
+  return run_any(member);
+}
+
+bool Collective::run_any(int member) {
+  if (complete()) return false;
+  if (run_own(member)) return true;
+  // From the next member on, so that several helpers begin at different places.
+  const std::size_t begin = static_cast<std::size_t>(member + 1) * parts_per_member_;
+  for (std::size_t k = 0; k < parts_; ++k)
+    if (run_part((begin + k) % parts_, member)) return true;
+  return false;
+}
+
+bool Collective::run_part(std::size_t part, int doer) {
+  std::uint8_t expected = untaken;
+  if (states_[part].load(std::memory_order_relaxed) != untaken || !states_[part].compare_exchange_strong(expected, taken, std::memory_order_acquire)) return false;
+  const CollectiveRef keep(this);
+  try {
+    perform(part);
+  } catch (...) {
+    // The error is known to the hub; whoever waits for this collective meets it there.
+    broken_.store(true, std::memory_order_release);
+  }
+  publish(part, doer);
+  return true;
+}
+
+void Collective::publish(std::size_t part, int doer) {
+  const bool own_output = parts_ > 1 && form_ != Form::all_reduce;
+  if (own_output) posts_[part].out_hold = {};
+  states_[part].store(done, std::memory_order_release);
+  const bool last = performed_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts_;
+  if (last) {
+    for (Post& post : posts_) {
+      post.in_hold = {};
+      post.out_hold = {};
+    }
+    complete_.store(true, std::memory_order_release);
+  }
+  if (posts_.size() == 1) return;
+  const std::shared_ptr<Hub> hub = home_->hub();
+  if (!hub) return;
+  const std::vector<int>& ranks = home_->ranks();
+  for (std::size_t m = 0; m < ranks.size(); ++m)
+    if (static_cast<int>(m) != doer && (last || (own_output && m == part))) hub->record(ranks[m]).bell.ring();
+}
+
+void Collective::perform(std::size_t part) {
+  if (form_ == Form::all_reduce) {
+    const std::int64_t n = posts_[0].out_numel, begin = static_cast<std::int64_t>(part) * chunk_;
+    return reduce_range(std::min(n, begin), std::min(n, begin + chunk_));
+  }
+  const std::size_t first = parts_ == 1 ? 0 : part, last = parts_ == 1 ? posts_.size() : part + 1;
+  for (std::size_t m = first; m < last; ++m) {
+    if (form_ == Form::exchange) fill_member(m);
+    else reduce_member(m);
+  }
+}
+
+const redistribute::Piece* Collective::next_send(std::size_t from, std::size_t to, std::size_t& cursor) const {
+  if (!posts_[from].transfer) return nullptr;
+  const auto& sends = posts_[from].transfer->sends;
+  while (cursor < sends.size() && sends[cursor].peer != static_cast<int>(to)) ++cursor;
+  return cursor < sends.size() ? &sends[cursor++] : nullptr;
+}
+
+void Collective::disagree(std::size_t from, const Shape* sent, std::size_t to, const Shape* received) {
+  const std::vector<int>& ranks = home_->ranks();
+  const auto text = [](const Shape* shape) { return shape != nullptr ? to_string(*shape) : std::string("nothing more"); };
+  const std::string what = fmt::format("{}: ranks disagree (rank {} sends {} to rank {}, rank {} receives {} from rank {}; collective {} of group {}); give both the same sizes",
+                                       posts_[to].kind, ranks[from], text(sent), ranks[to], ranks[to], text(received), ranks[from], sequence_, home_->name());
+  if (const std::shared_ptr<Hub> hub = home_->hub()) hub->fail_comm(ranks[to], what);
+  throw CommError(what);
+}
+
+const std::byte* Collective::matching(std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors, const Shape*& strides) {
+  const auto from = static_cast<std::size_t>(receive.peer);
+  const redistribute::Piece* send = next_send(from, to, cursors[from]);
+  if (send == nullptr || !(send->sizes == receive.sizes)) disagree(from, send != nullptr ? &send->sizes : nullptr, to, &receive.sizes);
+  strides = &send->strides;
+  const std::byte* in = posts_[from].in;
+  return in == nullptr ? nullptr : in + send->offset * info(posts_[to].dtype).bytes;
+}
+
+void Collective::expect_no_more(std::size_t to, std::vector<std::size_t>& cursors) {
+  for (std::size_t from = 0; from < posts_.size(); ++from)
+    if (const redistribute::Piece* extra = next_send(from, to, cursors[from])) disagree(from, &extra->sizes, to, nullptr);
+}
+
+void Collective::fill_member(std::size_t member) {
+  static thread_local std::vector<std::size_t> cursors;
+  cursors.assign(posts_.size(), 0);
+  Post& mine = posts_[member];
+  const auto bytes = static_cast<std::size_t>(info(mine.dtype).bytes);
+  if (mine.transfer) {
+    for (const redistribute::Piece& piece : mine.transfer->receives) {
+      const Shape* strides = nullptr;
+      const std::byte* from = matching(member, piece, cursors, strides);
+      if (from == nullptr || mine.out == nullptr) continue;
+      local::copy_box(mine.out + piece.offset * static_cast<std::int64_t>(bytes), piece.strides, from, *strides, piece.sizes, bytes);
+    }
+  }
+  expect_no_more(member, cursors);
+}
+
+void Collective::reduce_member(std::size_t member) {
+  static thread_local std::vector<std::size_t> cursors;
+  static thread_local std::vector<const void*> sources;
+  static thread_local std::vector<Shape> source_strides;
+  cursors.assign(posts_.size(), 0);
+  Post& mine = posts_[member];
+  const std::int64_t bytes = info(mine.dtype).bytes;
+  if (mine.transfer) {
+    const auto& receives = mine.transfer->receives;
+    for (std::size_t i = 0, j = 0; i < receives.size(); i = j) {
+      sources.clear();
+      source_strides.clear();
+      for (; j < receives.size() && same_box(receives[i], receives[j]); ++j) {
+        const Shape* strides = nullptr;
+        sources.push_back(matching(member, receives[j], cursors, strides));
+        source_strides.push_back(*strides);
+      }
+      if (mine.out == nullptr || std::find(sources.begin(), sources.end(), nullptr) != sources.end()) continue;
+      local::reduce_box(mine.out + receives[i].offset * bytes, receives[i].strides, sources, source_strides, receives[i].sizes, mine.dtype, mine.reduction.op,
+                        mine.reduction.divisor);
+    }
+  }
+  expect_no_more(member, cursors);
+}
+
+// Each tile is read from all members before it is written to any: in place is safe.
+void Collective::reduce_range(std::int64_t begin, std::int64_t end) {
+  static thread_local std::vector<const void*> sources;
+  alignas(64) std::byte tile[kTileBytes];
+  const Post& first = posts_[0];
+  const std::int64_t bytes = info(first.dtype).bytes, step = kTileBytes / bytes;
+  const Shape strides[] = {Shape{1}};
+  for (const Post& p : posts_)
+    if (p.in == nullptr || p.out == nullptr) return;
+  const bool past_caches = first.out_numel * bytes >= kStreamBytes && static_cast<std::int64_t>(posts_.size()) < kPlainMembers;
+  for (std::int64_t at = begin; at < end; at += step) {
+    const std::int64_t count = std::min(step, end - at);
+    sources.clear();
+    for (const Post& p : posts_) sources.push_back(p.in + at * bytes);
+    const Shape sizes{count};
+    local::reduce_box(tile, strides[0], sources, strides, sizes, first.dtype, first.reduction.op, first.reduction.divisor);
+    const auto size = static_cast<std::size_t>(count * bytes);
+    for (const Post& p : posts_) {
+      if (past_caches) stream(p.out + at * bytes, tile, size);
+      else std::memcpy(p.out + at * bytes, tile, size);
+    }
+  }
+  if (past_caches) end_stream();
+}
+
+}  // namespace dtensor::comm

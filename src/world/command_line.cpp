@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "world/command_line.h"
+
+#include <charconv>
+#include <string_view>
+
+#include "base/environment.h"
+#include "base/error_text.h"
+
+namespace dtensor::world {
+
+namespace {
+
+template <class T>
+T number(std::string_view option, std::string_view text, std::string_view what) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || !(value >= T{}))
+    base::fail<InvalidArgument>("run: {} takes {} (got '{}'); for example {} 4", option, what, text, option);
+  return value;
+}
+
+}  // namespace
+
+CommandLine read_command_line(std::span<char* const> argv, const RunOptions& defaults) {
+  CommandLine line;
+  line.options = defaults;
+  std::size_t i = 0;
+  if (!argv.empty()) line.rest.emplace_back(argv[i++]);
+  for (; i < argv.size(); ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--") break;
+    const std::string_view name = word.substr(0, word.find('='));
+    if (name != "--ranks" && name != "--threads" && name != "--time-limit") {
+      line.rest.emplace_back(word);
+      continue;
+    }
+    std::string_view value;
+    if (name.size() < word.size()) value = word.substr(name.size() + 1);
+    else if (i + 1 < argv.size()) value = argv[++i];
+    if (name == "--ranks") {
+      line.options.ranks = number<int>(name, value, "a whole number of at least 1");
+      if (line.options.ranks == 0) base::fail<InvalidArgument>("run: --ranks takes a whole number of at least 1 (got '0'); for example --ranks 4");
+      line.ranks_given = true;
+    } else if (name == "--threads") {
+      line.options.threads_per_rank = number<int>(name, value, "a whole number of at least 0");
+    } else {
+      line.options.time_limit_s = number<double>(name, value, "seconds, 0 for none");
+    }
+  }
+  for (; i < argv.size(); ++i) line.rest.emplace_back(argv[i]);
+  return line;
+}
+
+std::optional<Launcher> find_launcher() {
+  const auto several = [](const char* size, const char* rank) -> std::optional<Launcher> {
+    if (!base::env(rank)) return std::nullopt;
+    const auto n = base::env_int(size, 1, 1 << 24);
+    if (!n || *n == 1) return std::nullopt;
+    return Launcher{size, static_cast<int>(*n)};
+  };
+  if (auto found = several("WORLD_SIZE", "RANK")) return found;
+  if (auto found = several("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")) return found;
+  // An allocation without a step has no SLURM_STEP_NUM_TASKS.
+  return several("SLURM_STEP_NUM_TASKS", "SLURM_PROCID");
+}
+
+}  // namespace dtensor::world
