@@ -13,7 +13,7 @@ namespace dtensor::comm {
 
 namespace {
 
-constexpr int kSpins = 4000;
+constexpr int kSpins = 2000;
 
 std::uint64_t next_world_id() {
   static std::atomic<std::uint64_t> next{1};
