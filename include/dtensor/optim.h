@@ -39,6 +39,7 @@ class DTENSOR_EXPORT Optimizer {
   virtual void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) = 0;
   std::int64_t steps_ = 0;
   double lr_;
+  bool first_update_ = false;  ///< while update() runs: the parameter had no state before
 
  private:
   DTensor slot(std::size_t parameter, std::size_t slot);

@@ -16,8 +16,8 @@ Generator& current_generator() {
 
 class CheckpointNode final : public Node {
  public:
-  CheckpointNode(std::uint64_t n, CheckpointFunction function, std::span<const DTensor> inputs, std::uint64_t seed, std::uint64_t calls)
-      : Node(n), function_(std::move(function)), inputs_(inputs.begin(), inputs.end()), seed_(seed), calls_(calls) {
+  CheckpointNode(std::uint64_t n, CheckpointFunction function, std::span<const DTensor> inputs, const Generator& before)
+      : Node(n), function_(std::move(function)), inputs_(inputs.begin(), inputs.end()), generator_(before) {
     for (const DTensor& in : inputs) edges.push_back(edge_of(in));
     hooks.resize(1);
   }
@@ -25,7 +25,6 @@ class CheckpointNode final : public Node {
   std::vector<DTensor> backward(std::span<const DTensor> grads) override {
     if (released_) base::fail<InvalidArgument>("backward: a checkpointed region was freed by an earlier backward; pass retain_graph = true to the first one");
     Generator& generator = current_generator();
-    const std::uint64_t seed = generator.seed(), calls = generator.calls();
     std::vector<DTensor> fresh;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       fresh.push_back(inputs_[i] ? inputs_[i].detach() : DTensor());
@@ -34,9 +33,14 @@ class CheckpointNode final : public Node {
     DTensor out;
     {
       const EnableGrad on;
-      generator.set_state(seed_, calls_);
-      out = function_(fresh);
-      generator.set_state(seed, calls);
+      const Generator now = std::exchange(generator, generator_);
+      try {
+        out = function_(fresh);
+      } catch (...) {
+        generator = now;
+        throw;
+      }
+      generator = now;
     }
     run_backward({{out, grads[0]}}, {}, false, false);
     std::vector<DTensor> result;
@@ -54,7 +58,7 @@ class CheckpointNode final : public Node {
  private:
   CheckpointFunction function_;
   std::vector<DTensor> inputs_;
-  std::uint64_t seed_, calls_;
+  Generator generator_;  // as it was before the first run
   bool released_ = false;
 };
 
@@ -64,15 +68,14 @@ class CheckpointNode final : public Node {
 DTensor checkpoint(const CheckpointFunction& function, std::span<const DTensor> inputs) {
   if (!is_grad_enabled()) return function(inputs);
   autograd::enable_recording();
-  Generator& generator = autograd::current_generator();
-  const std::uint64_t seed = generator.seed(), calls = generator.calls();
+  const Generator before = autograd::current_generator();
   DTensor out;
   {
     const NoGrad off;
     out = function(inputs);
   }
   DTensor result = out.detach();
-  auto node = base::make_ref<autograd::CheckpointNode>(autograd::tape().next_number++, function, inputs, seed, calls);
+  auto node = base::make_ref<autograd::CheckpointNode>(autograd::tape().next_number++, function, inputs, before);
   node->result_specs.push_back(result.impl()->spec);
   autograd::Meta& meta = autograd::ensure_meta(result);
   meta.node = base::Ref<autograd::Node>(node.get());

@@ -132,8 +132,14 @@ class Engine {
       return;
     }
     if (!wanted_.empty()) return;
-    meta.grad = meta.grad ? meta.grad + grad : (create_ ? grad : grad.detach());
+    meta.grad = meta.grad ? meta.grad + grad : (create_ ? grad : own(grad));
     for (const auto& hook : meta.ready) hook(leaf);
+  }
+
+  // Two leaves may get one tensor, and each may be changed in place.
+  static DTensor own(const DTensor& grad) {
+    const Tensor& local = grad.impl()->local;
+    return tensor::make_dtensor(grad.impl()->spec, local ? local.shared_copy() : local);
   }
 
   std::span<const DTensor> wanted_;
@@ -156,16 +162,19 @@ std::vector<DTensor> run_backward(const std::vector<Root>& roots, std::span<cons
     ~Depth() { --s.depth; }
     Depth(const Depth&) = delete;
   };
+  const auto end = [&state] {
+    if (state.depth > 0) return;
+    for (const auto& c : std::exchange(state.at_end, {})) c();
+  };
   std::vector<DTensor> results;
-  {
+  try {
     const Depth depth(state);
     results = Engine(wanted, retain_graph || create_graph, create_graph).run(roots);
+  } catch (...) {
+    end();
+    throw;
   }
-  if (state.depth == 0) {
-    auto callbacks = std::move(state.at_end);
-    state.at_end.clear();
-    for (const auto& c : callbacks) c();
-  }
+  end();
   return results;
 }
 

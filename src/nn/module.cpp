@@ -75,8 +75,8 @@ DTensor ModuleBase::input(const DTensor& t) {
   // Its own node: the hook sees the gradient of this module's uses only.
   value = alias(value);
   value.add_hook([this](const DTensor&) {
-    for (auto h = hooks_.rbegin(); h != hooks_.rend(); ++h)
-      if (h->after_backward) h->after_backward(*this);
+    for (const Hooks& h : hooks_)
+      if (h.after_backward) h.after_backward(*this);
     return DTensor();
   });
   return value;
@@ -91,8 +91,8 @@ DTensor ModuleBase::leave(DTensor t) {
   if (watched && t && t.requires_grad() && is_grad_enabled()) {
     t = alias(t);
     t.add_hook([this](const DTensor&) {
-      for (auto h = hooks_.rbegin(); h != hooks_.rend(); ++h)
-        if (h->before_backward) h->before_backward(*this);
+      for (const Hooks& h : hooks_)
+        if (h.before_backward) h.before_backward(*this);
       return DTensor();
     });
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/optim.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -24,7 +25,10 @@ Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std:
 // Zeros like the parameter's leaf as it lies now.
 DTensor Optimizer::slot(std::size_t parameter, std::size_t slot) {
   DTensor& t = slots_[parameter][slot];
-  if (!t) t = zeros_like(parameters_[parameter].parameter.value());
+  const DTensor& value = parameters_[parameter].parameter.value();
+  // Asked for before the parameter had memory, it has none either.
+  const bool late = t && t.device().kind == DeviceKind::meta && value.device().kind != DeviceKind::meta;
+  if (!t || late) t = zeros_like(value);
   return t;
 }
 
@@ -35,6 +39,7 @@ void Optimizer::step() {
     const DTensor& value = parameters_[i].parameter.value();
     const DTensor grad = value.grad();
     if (!grad) continue;
+    first_update_ = steps_ == 1 || (!slots_[i].empty() && !slots_[i][0]);
     for (std::size_t s = 0; s < slot_names_.size(); ++s) slot(i, s);
     update(value, grad, slots_[i]);
   }
@@ -59,7 +64,7 @@ SGD::SGD(std::vector<nn::NamedParameter> parameters, const SGDOptions& options)
 
 void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
   sgd_step_(parameter, grad, slots.empty() ? DTensor() : slots[0],
-            {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening, .weight_decay = options_.weight_decay, .nesterov = options_.nesterov, .first_step = steps_ == 1});
+            {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening, .weight_decay = options_.weight_decay, .nesterov = options_.nesterov, .first_step = first_update_});
 }
 
 AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
@@ -78,12 +83,27 @@ void Adam::update(const DTensor& parameter, const DTensor& grad, std::vector<DTe
                .step = static_cast<double>(steps_), .decoupled = false});
 }
 
+namespace {
+Placements without_partial(const Placements& placements) {
+  std::vector<AxisPlacement> list;
+  for (const AxisPlacement& e : placements.entries())
+    if (!e.placement.is_partial()) list.push_back(e);
+  return Placements(std::move(list));
+}
+}  // namespace
+
 DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm) {
   const NoGrad off;
   DTensor total;
   for (const nn::Parameter& p : parameters) {
-    const DTensor grad = p.grad();
+    DTensor grad = p.grad();
     if (!grad) continue;
+    // The square of a sum is not the sum of squares.
+    const auto& lies = grad.placements().entries();
+    if (std::any_of(lies.begin(), lies.end(), [](const AxisPlacement& e) { return e.placement.is_partial(); })) {
+      grad = grad.redistribute(without_partial(grad.placements()));
+      p.value().set_grad(grad);
+    }
     // Squares of a sharded gradient sum to a Partial number; all are added before the one reduction.
     const DTensor squares = sum(square(grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32)));
     total = total ? total + squares : squares;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "dtensor/autograd.h"
+#include "dtensor/error.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/cast.h"
 #include "dtensor/parallel.h"
@@ -15,23 +16,27 @@ namespace {
 // Units in the order of their first forward, shared by all below one root.
 struct Schedule {
   std::vector<std::weak_ptr<FullyShard::Unit>> order;
+  std::vector<const nn::ModuleBase*> modules;  // of all units, those without parameters of their own too
 };
 }  // namespace
 
 struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
   struct Entry {
     nn::Parameter parameter;
-    Placements whole;     // of the gathered copy
-    DTensor full;         // the copy that forward reads: a leaf of its own
-    std::int64_t bytes = 0;
+    Placements whole;           // of the gathered copy
+    DTensor full;               // the copy that forward reads: a leaf of its own, which outlives a step without memory
+    DTensor source;             // what `full` was gathered from
+    std::uint64_t version = 0;  // of the source
+    DTensor incoming;           // a gather on its way into a released copy
     bool released = false;
-    DTensor unreduced;    // gradient kept while synchronisation is off
+    DTensor unreduced;          // gradient kept while synchronisation is off
   };
   std::vector<Entry> entries;
   std::vector<std::string> axes;
   FullyShardOptions options;
+  const nn::ModuleBase* module = nullptr;
   bool sync = true;
-  bool in_backward = false;
+  bool ends_with_backward = false;
   std::shared_ptr<Schedule> schedule = std::make_shared<Schedule>();
 
   // Starts the gather of one parameter; it is waited for at first use.
@@ -40,26 +45,47 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     return e.parameter.value().detach().redistribute(e.whole, {.forward_dtype = options.param_dtype});
   }
 
-  void unshard() {
+  // Starts what unshard() will need.
+  void fetch() {
     for (Entry& e : entries) {
+      const DTensor& value = e.parameter.value();
+      const std::uint64_t version = value.local().version();
+      if (e.full && (e.source.impl() != value.impl() || e.version != version)) retire(e);
       if (!e.full) {
         e.full = gather(e).detach();
-        e.bytes = e.full.local().bytes();
-        if (is_grad_enabled() && e.parameter.value().requires_grad()) watch(e);
-      } else if (e.released) {
-        refill(e);
+        e.source = value;
+        e.version = version;
+        e.released = false;
+      } else if (e.released && !e.incoming) {
+        e.incoming = gather(e);
       }
+    }
+  }
+
+  // The parameter has changed: graphs that saved this copy are out of date, and must say so.
+  static void retire(Entry& e) {
+    e.full.local().bump_version();
+    e.full = DTensor();
+    e.incoming = DTensor();
+  }
+
+  void unshard() {
+    fetch();
+    for (Entry& e : entries) {
+      if (e.released) refill(e);
+      if (is_grad_enabled() && e.parameter.value().requires_grad() && !e.full.requires_grad()) watch(e);
       e.parameter.use(e.full);
     }
   }
 
   // The same storage gets its contents back, so that what autograd saved is valid again.
-  void refill(Entry& e) const {
+  static void refill(Entry& e) {
     const Tensor local = e.full.local();
     const std::uint64_t version = local.version();
-    local.resize_storage(e.bytes);
-    local.copy_(gather(e).local());
+    local.resize_storage(local.bytes());
+    local.copy_(e.incoming.local());
     local.set_version(version);
+    e.incoming = DTensor();
     e.released = false;
   }
 
@@ -75,45 +101,30 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
 
   void gradient_ready(Entry& e, const DTensor& full) const {
     const NoGrad off;
-    DTensor grad = full.grad();
-    full.set_grad({});
-    if (e.unreduced) grad = e.unreduced + grad;
-    if (!sync) {
-      e.unreduced = grad;
-      return;
-    }
-    e.unreduced = DTensor();
     const DTensor& value = e.parameter.value();
     const Dtype reduce = options.reduce_dtype.value_or(options.param_dtype.value_or(value.dtype()));
-    grad = grad.redistribute(value.placements(), {.forward_dtype = reduce}).to(value.dtype());
+    DTensor grad = full.grad();
+    full.set_grad({});
+    if (grad.dtype() != reduce) grad = grad.to(reduce);
+    if (e.unreduced) grad = e.unreduced + grad;
+    e.unreduced = sync ? DTensor() : grad;
+    if (!sync) return;
+    grad = grad.redistribute(value.placements());
+    if (grad.dtype() != value.dtype()) grad = grad.to(value.dtype());
     value.set_grad(value.grad() ? value.grad() + grad : grad);
   }
 
   // Frees the gathered copies; backward fills them again.
   void reshard() {
     for (Entry& e : entries) {
-      if (!e.full) continue;
-      if (!e.full.requires_grad()) {
-        e.parameter.use({});
-        e.full = DTensor();
-        e.released = false;
-      } else if (!e.released) {
-        const Tensor local = e.full.local();
-        const std::uint64_t version = local.version();
-        local.resize_storage(0);
-        local.set_version(version);
-        e.released = true;
-      }
-    }
-  }
-
-  // The step's copies are done with.
-  void drop() {
-    in_backward = false;
-    for (Entry& e : entries) {
       e.parameter.use({});
-      e.full = DTensor();
-      e.released = false;
+      e.incoming = DTensor();
+      if (!e.full || e.released) continue;
+      const Tensor local = e.full.local();
+      const std::uint64_t version = local.version();
+      local.resize_storage(0);
+      local.set_version(version);
+      e.released = true;
     }
   }
 
@@ -131,18 +142,27 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     for (int k = 1; k <= options.prefetch; ++k) {
       const std::ptrdiff_t i = from + direction * k;
       if (i < 0 || i >= static_cast<std::ptrdiff_t>(order.size())) return;
-      if (const auto next = order[static_cast<std::size_t>(i)].lock()) next->unshard();
+      const auto next = order[static_cast<std::size_t>(i)].lock();
+      if (!next) continue;
+      if (direction < 0) next->reshard_at_backward_end();
+      next->fetch();
     }
   }
 
+  void reshard_at_backward_end() {
+    if (ends_with_backward) return;
+    ends_with_backward = true;
+    const std::weak_ptr<Unit> self = weak_from_this();
+    at_backward_end([self] {
+      const auto unit = self.lock();
+      if (!unit) return;
+      unit->ends_with_backward = false;
+      unit->reshard();
+    });
+  }
+
   void before_backward() {
-    if (!in_backward) {
-      in_backward = true;
-      const std::weak_ptr<Unit> self = weak_from_this();
-      at_backward_end([self] {
-        if (const auto unit = self.lock()) unit->drop();
-      });
-    }
+    reshard_at_backward_end();
     unshard();
     const auto& order = schedule->order;
     const auto at = std::find_if(order.begin(), order.end(), [this](const auto& u) { return u.lock().get() == this; });
@@ -150,7 +170,7 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
   }
 
   void after_forward() {
-    const bool recorded = std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
+    const bool recorded = is_grad_enabled() && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
     if (options.reshard_after_forward || !recorded) reshard();
   }
 };
@@ -163,9 +183,10 @@ namespace {
 
 using Unit = FullyShard::Unit;
 
+std::shared_ptr<Unit> owner(const nn::NamedParameter& p) { return std::static_pointer_cast<Unit>(p.parameter.attachment()); }
+
 void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<Unit>>& inner) {
-  if (p.parameter.attachment()) {
-    auto other = std::static_pointer_cast<Unit>(p.parameter.attachment());
+  if (auto other = owner(p)) {
     if (std::find(inner.begin(), inner.end(), other) == inner.end()) inner.push_back(std::move(other));
     return;
   }
@@ -179,6 +200,21 @@ void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<
   }
   p.parameter.attachment() = unit.shared_from_this();
   unit.entries.push_back(std::move(e));
+}
+
+void check_new(nn::ModuleBase& module, const std::vector<nn::NamedParameter>& parameters) {
+  const auto modules = module.named_modules();
+  bool all_taken = !parameters.empty(), outer = false;
+  for (const nn::NamedParameter& p : parameters) {
+    const auto unit = owner(p);
+    all_taken = all_taken && unit;
+    if (!unit) continue;
+    const auto& known = unit->schedule->modules;
+    if (std::find(known.begin(), known.end(), &module) != known.end())
+      throw InvalidArgument("fully_shard: the module is a unit already; call it once per module");
+    outer = outer || std::none_of(modules.begin(), modules.end(), [&](const nn::NamedModule& m) { return m.module == unit->module; });
+  }
+  if (all_taken && outer) throw InvalidArgument("fully_shard: the module's parameters (" + parameters[0].name + ", ...) belong to a unit around it; make units of inner modules first");
 }
 
 void add_hooks(nn::ModuleBase& module, const std::shared_ptr<Unit>& unit) {
@@ -202,12 +238,19 @@ FullyShard fully_shard(nn::ModuleBase& module, const AxisNames& axes, const Full
   const auto unit = std::make_shared<Unit>();
   unit->axes = axes.list();
   unit->options = options;
-  std::vector<std::shared_ptr<Unit>> inner;
-  for (const nn::NamedParameter& p : module.named_parameters()) {
+  unit->module = &module;
+  const std::vector<nn::NamedParameter> parameters = module.named_parameters();
+  for (const nn::NamedParameter& p : parameters)
     for (const std::string& axis : unit->axes) p.parameter.mesh().axis(axis);
-    claim(*unit, p, inner);
+  check_new(module, parameters);
+  std::vector<std::shared_ptr<Unit>> inner;
+  for (const nn::NamedParameter& p : parameters) claim(*unit, p, inner);
+  unit->schedule->modules.push_back(&module);
+  for (const auto& other : inner) {
+    const auto& below = other->schedule->modules;
+    if (other->schedule != unit->schedule) unit->schedule->modules.insert(unit->schedule->modules.end(), below.begin(), below.end());
+    other->schedule = unit->schedule;
   }
-  for (const auto& other : inner) other->schedule = unit->schedule;
   add_hooks(module, unit);
   return FullyShard(unit);
 }

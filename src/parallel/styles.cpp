@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fnmatch.h>
 
+#include <algorithm>
+
 #include "dtensor/parallel.h"
 
 #include "dtensor/error.h"
@@ -95,15 +97,13 @@ void parallelize_module(nn::ModuleBase& module, const AxisNames& axis, std::span
   if (axis.list().size() != 1) throw InvalidArgument("parallelize_module: " + std::to_string(axis.list().size()) + " axes given; a style works on one axis, flatten the mesh first");
   for (const nn::NamedParameter& p : module.named_parameters()) p.parameter.mesh().axis(axis.list()[0]);
   const auto modules = module.named_modules();
-  for (const PlanEntry& entry : plan) {
-    bool matched = false;
-    for (const nn::NamedModule& m : modules) {
-      if (fnmatch(entry.pattern.c_str(), m.name.c_str(), 0) != 0) continue;
-      matched = true;
-      entry.style.apply(*m.module, m.name, axis.list()[0]);
-    }
-    if (!matched) throw InvalidArgument("parallelize_module: pattern '" + entry.pattern + "' matches no module; the modules are " + module_names(module));
-  }
+  const auto matches = [](const PlanEntry& entry, const nn::NamedModule& m) { return fnmatch(entry.pattern.c_str(), m.name.c_str(), 0) == 0; };
+  for (const PlanEntry& entry : plan)
+    if (std::none_of(modules.begin(), modules.end(), [&](const nn::NamedModule& m) { return matches(entry, m); }))
+      throw InvalidArgument("parallelize_module: pattern '" + entry.pattern + "' matches no module; the modules are " + module_names(module));
+  for (const PlanEntry& entry : plan)
+    for (const nn::NamedModule& m : modules)
+      if (matches(entry, m)) entry.style.apply(*m.module, m.name, axis.list()[0]);
 }
 
 }  // namespace dtensor::parallel
