@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// One golden model on one mesh: logits, gradients, 20 training steps, gradient norms, parameters and greedy text against the values of another program.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <dtensor/mesh.h>
+
+namespace golden {
+
+struct Case {
+  std::string folder;            ///< config.json, model.safetensors, tokens.safetensors, expected.*
+  bool sequence_parallel = false;
+};
+/// Deviations beyond the tolerance, as sentences; empty when all is well. Collective over the mesh; the same on every rank.
+std::vector<std::string> check_model(const Case& c, const dtensor::DeviceMesh& mesh);
+
+}  // namespace golden
