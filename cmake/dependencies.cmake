@@ -20,7 +20,7 @@ find_path(DTENSOR_RANDOM123_INCLUDE_DIR Random123/philox.h)
 mark_as_advanced(DTENSOR_RANDOM123_INCLUDE_DIR)
 dtensor_need(Random123 librandom123-dev "${DTENSOR_RANDOM123_INCLUDE_DIR}")
 
-if(DTENSOR_BLAS)
+if(DTENSOR_SERIAL_BLAS)
   find_package(SerialBLAS QUIET)
   if(NOT SerialBLAS_FOUND)
     message(STATUS "dtensor: no serial OpenBLAS (package libopenblas-serial-dev); Eigen's own matrix products are used")
