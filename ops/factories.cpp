@@ -47,6 +47,10 @@ constexpr OpDef kFull{
     .signature = "size: int[], fill_value: number, dtype: dtype -> out",
     .shape = full_shape,
     .cpu = [](const KernelCall& call) { call.output(0).fill_(call.attribute(1).scalar()); },
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {}, .attributes = {{"size", "[5, 3]"}, {"fill_value", "1.5"}, {"dtype", "f32"}}},
+                                 {.shapes = {}, .attributes = {{"size", "[]"}, {"fill_value", "2"}, {"dtype", "i64"}}}};
+    },
 };
 constexpr OpDef kEmpty{
     .name = "empty",
@@ -73,6 +77,12 @@ constexpr OpDef kArange{
             }
           call.output(0).copy_(work);
         },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {}, .attributes = {{"length", "7"}, {"start", "-2"}, {"step", "3"}, {"dtype", "i64"}}},
+                                     {.shapes = {}, .attributes = {{"length", "5"}, {"start", "0.5"}, {"step", "0.25"}, {"dtype", "f32"}}},
+                                     {.shapes = {}, .attributes = {{"length", "0"}, {"start", "0"}, {"step", "1"}, {"dtype", "i64"}}}};
+        },
 };
 
 constexpr OpDef kEye{
@@ -92,6 +102,10 @@ constexpr OpDef kEye{
             const std::int64_t j = call.output_place(0).to_local(1, call.output_place(0).to_global(0, i));
             if (j >= 0) out.narrow(0, i, 1).narrow(1, j, 1).fill_(1);
           }
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {}, .attributes = {{"n", "5"}, {"m", "7"}, {"dtype", "f32"}}}, {.shapes = {}, .attributes = {{"n", "3"}, {"m", "0"}, {"dtype", "i64"}}}};
         },
 };
 

@@ -45,6 +45,16 @@ void random_shape(ShapeCall& s) {
   s.output(0) = {.shape = shape, .dtype = dtype};
 }
 
+std::vector<Sample> sized(const std::vector<std::pair<std::string, std::string>>& more) {
+  std::vector<Sample> samples;
+  for (const char* size : {"[5, 7]", "[9]", "[1, 2, 3]", "[0, 3]", "[]"}) {
+    Sample s{.shapes = {}, .attributes = {{"size", size}}};
+    s.attributes.insert(s.attributes.end(), more.begin(), more.end());
+    samples.push_back(std::move(s));
+  }
+  return samples;
+}
+
 constexpr OpDef kUniform{
     .name = "uniform",
     .signature = "size: int[], low: float = 0, high: float = 1, dtype: dtype -> out",
@@ -53,6 +63,7 @@ constexpr OpDef kUniform{
     .cpu = [](const KernelCall& call) {
       local::fill_uniform(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(), call.attribute(2).as_double());
     },
+    .samples = [] { return sized({{"low", "-1"}, {"dtype", "f32"}}); },
 };
 constexpr OpDef kNormal{
     .name = "normal",
@@ -62,6 +73,7 @@ constexpr OpDef kNormal{
     .cpu = [](const KernelCall& call) {
       local::fill_normal(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(), call.attribute(2).as_double());
     },
+    .samples = [] { return sized({{"std", "2"}, {"dtype", "bf16"}}); },
 };
 constexpr OpDef kRandint{
     .name = "randint",
@@ -76,6 +88,7 @@ constexpr OpDef kRandint{
         [](const KernelCall& call) {
           local::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(), call.attribute(2).as_int());
         },
+    .samples = [] { return sized({{"low", "-3"}, {"high", "50"}, {"dtype", "i64"}}); },
 };
 
 // The mask is the saved result: 0 or 1 / (1 - p) per element, so that the gradient is one product.
@@ -100,6 +113,9 @@ constexpr OpDef kDropout{
     .shape = dropout_shape,
     .cpu = dropout_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {g.grad_output(0) * g.output(1)}; },
+    .samples = [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 4}}, .attributes = {{"p", "0.1"}}}, {.shapes = {{3}}, .attributes = {{"p", "1"}}}, {.shapes = {{0, 3}}}};
+    },
 };
 
 constexpr std::array<const OpDef*, 4> kOps{&kUniform, &kNormal, &kRandint, &kDropout};

@@ -88,6 +88,14 @@ constexpr OpDef kTable{
     .rule = "-> t f",
     .shape = table_shape,
     .cpu = table_cpu,
+    .samples =
+        [] {
+          const std::vector<std::pair<std::string, std::string>> common{{"length", "7"}, {"head_dim", "6"}, {"theta", "10000"}, {"offset", "2"}, {"dtype", "f32"}};
+          std::vector<Sample> samples{{.shapes = {}, .attributes = common}, {.shapes = {}, .attributes = common}};
+          samples[0].attributes.emplace_back("sine", "true");
+          samples[1].attributes.emplace_back("sine", "false");
+          return samples;
+        },
 };
 
 }  // namespace

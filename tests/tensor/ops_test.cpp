@@ -138,14 +138,11 @@ TEST_CASE("every op has a signature that parses and a name by which it is found"
   CHECK(names.size() >= 60);
 }
 
-TEST_CASE("every op that computes has samples") {
+TEST_CASE("every op but `empty`, whose result is not defined, has samples") {
   std::string without;
   for (const OpDef* op : all_ops())
     if (op->plan == nullptr && op->samples == nullptr) without += std::string(op->name) + " ";
-  INFO("without samples: " << without);
-  CHECK(without.find("matmul") == std::string::npos);
-  CHECK(without.find("softmax ") == std::string::npos);
-  MESSAGE("ops without samples: " << without);
+  CHECK(without == "empty ");
 }
 
 TEST_CASE("the shape rule of every op predicts shape and dtype of what its kernel gives, and a call by names gives the same") {
