@@ -4,6 +4,7 @@
 
 #include "dtensor/autograd.h"
 #include "dtensor/checkpoint.h"
+#include "dtensor/comm.h"
 #include "dtensor/debug.h"
 #include "dtensor/distributed_tensor.h"
 #include "dtensor/error.h"
