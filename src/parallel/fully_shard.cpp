@@ -29,6 +29,7 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     std::uint64_t version = 0;  // of the source
     DTensor incoming;           // a gather on its way into a released copy
     bool released = false;
+    bool shared = false;        // nothing moves: the copy shares the parameter's memory until either is written
     DTensor unreduced;          // gradient kept while synchronisation is off
   };
   std::vector<Entry> entries;
@@ -114,12 +115,16 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     value.set_grad(value.grad() ? value.grad() + grad : grad);
   }
 
-  // Frees the gathered copies; backward fills them again.
-  void reshard() {
+  // Frees the gathered copies; backward fills them again. Those that cost no memory stay within a step.
+  void reshard(bool step_over) {
     for (Entry& e : entries) {
       e.parameter.use({});
       e.incoming = DTensor();
-      if (!e.full || e.released) continue;
+      if (!e.full || e.released || (e.shared && !step_over)) continue;
+      if (e.shared && !e.full.requires_grad()) {
+        e.full = DTensor();
+        continue;
+      }
       const Tensor local = e.full.local();
       const std::uint64_t version = local.version();
       local.resize_storage(0);
@@ -157,7 +162,7 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
       const auto unit = self.lock();
       if (!unit) return;
       unit->ends_with_backward = false;
-      unit->reshard();
+      unit->reshard(true);
     });
   }
 
@@ -171,13 +176,13 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
 
   void after_forward() {
     const bool recorded = is_grad_enabled() && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
-    if (options.reshard_after_forward || !recorded) reshard();
+    if (options.reshard_after_forward || !recorded) reshard(!recorded);
   }
 };
 
 void FullyShard::set_gradient_sync(bool on) { unit_->sync = on; }
 void FullyShard::unshard() { unit_->unshard(); }
-void FullyShard::reshard() { unit_->reshard(); }
+void FullyShard::reshard() { unit_->reshard(true); }
 
 namespace {
 
@@ -198,6 +203,7 @@ void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<
     for (const std::string& axis : unit.axes) split = with_axis(p.parameter.mesh(), split, axis, Shard(0));
     p.parameter.place(split);
   }
+  e.shared = unit.options.param_dtype.value_or(p.parameter.dtype()) == p.parameter.dtype() && (p.parameter.shape().ndim() == 0 || p.parameter.mesh().size(AxisNames(unit.axes)) == 1);
   p.parameter.attachment() = unit.shared_from_this();
   unit.entries.push_back(std::move(e));
 }
@@ -227,7 +233,7 @@ void add_hooks(nn::ModuleBase& module, const std::shared_ptr<Unit>& unit) {
   hooks.after_forward = [unit](nn::ModuleBase&) { unit->after_forward(); };
   hooks.before_backward = [unit](nn::ModuleBase&) { unit->before_backward(); };
   hooks.after_backward = [unit](nn::ModuleBase&) {
-    if (unit->options.reshard_after_forward) unit->reshard();
+    if (unit->options.reshard_after_forward) unit->reshard(false);
   };
   module.add_hooks(std::move(hooks));
 }

@@ -414,3 +414,127 @@ TEST_CASE("a unit is made once") {
     CHECK(contains(error_of([&] { fully_shard(tower, "dp"); }), "fully_shard: the module is a unit already"));
   });
 }
+
+TEST_CASE("parameters are gathered once for forward and once more for backward, and not again without reshard_after_forward") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 2}});
+    const RefuseImplicit planned;
+    for (const bool reshard : {true, false}) {
+      Tower tower({}, mesh, Dtype::f64);
+      shard(tower, "dp", {.reshard_after_forward = reshard});
+      tower.materialize();
+      const auto count = static_cast<std::int64_t>(tower.parameters().size());
+      const DTensor x = batch(mesh, {Shard(0)}, Dtype::f64, 0);
+      const DTensor y = tower(x);
+      for (int step = 0; step < 2; ++step) {
+        const CommCounter forward;
+        const DTensor out = tower(x);
+        // The graph before has the same copies, which stay gathered without resharding.
+        CHECK(forward.launches("all_gather") == (reshard || step > 0 ? count : 0));
+        const CommCounter backward;
+        mean(square(out)).backward();
+        CHECK(backward.launches("all_gather") == (reshard ? count : 0));
+        CHECK(backward.launches("reduce_scatter") == count);
+      }
+    }
+  });
+}
+
+TEST_CASE("one rank communicates nothing and holds no second copy of its parameters") {
+  run_ranks({.ranks = 1}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 1}});
+    const TowerSizes sizes{.hidden = 64, .inner = 256, .classes = 8, .layers = 4};
+    Tower tower(sizes, mesh, Dtype::f32);
+    shard(tower, "dp");
+    tower.materialize();
+    std::int64_t owned = 0;
+    for (const nn::Parameter& p : tower.parameters()) owned += p.value().local().bytes();
+    optim::SGD optimizer(tower.named_parameters(), {.lr = 0.01});
+    const DTensor x = waves({2, 64}, mesh, {Shard(0)});
+    const CommCounter comm;
+    for (int step = 0; step < 2; ++step) {
+      optimizer.zero_grad();
+      reset_peak_memory();
+      const std::int64_t before = memory_stats().current;
+      loss_of(tower, x).backward();
+      optimizer.step();
+      // Gradients, and what is on its way; a copy of the parameters would be another `owned`.
+      CHECK(memory_stats().peak - before < owned + owned / 2);
+      CHECK(memory_stats().current - before <= owned);
+    }
+    CHECK(comm.launches() == 0);
+  });
+}
+
+TEST_CASE("sharding a module that has its values already changes none of them") {
+  const Training want = unsharded(kOneStep);
+  run_ranks({.ranks = 3}, [&](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 3}});
+    Tower tower({}, mesh, Dtype::f64);
+    tower.materialize();
+    shard(tower, "dp");
+    CHECK(tower.head.weight.placements()["dp"] == Placement(Shard(0)));
+    check_same(one_step(tower, batch(mesh, {Shard(0)}, Dtype::f64, 0)), want, 1e-12);
+  });
+}
+
+TEST_CASE("outside its unit's forward and backward a parameter is the sharded one, and forward called directly gives the same gradients") {
+  const Training want = unsharded(kOneStep);
+  run_ranks({.ranks = 2}, [&](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 2}});
+    Tower tower({}, mesh, Dtype::f64);
+    std::vector<FullyShard> units = shard(tower, "dp");
+    tower.materialize();
+    const DTensor x = batch(mesh, {Shard(0)}, Dtype::f64, 0);
+    const auto gathered = [&] {
+      int n = 0;
+      for (const nn::Parameter& p : tower.parameters()) n += p.get().placements()["dp"].is_replicate() ? 1 : 0;
+      return n;
+    };
+    check_same(one_step(tower, x), want, 1e-12);
+    CHECK(gathered() == 0);
+    tower.zero_grad();
+    const DTensor direct = mean(square(tower.forward(x)));
+    direct.backward();
+    check_same(result_of(tower, {direct.item()}), want, 1e-12);
+    CHECK(gathered() == 0);
+    for (FullyShard& u : units) u.unshard();
+    CHECK(gathered() == static_cast<int>(tower.parameters().size()));
+    for (FullyShard& u : units) u.reshard();
+    CHECK(gathered() == 0);
+    tower.zero_grad();
+    check_same(one_step(tower, x), want, 1e-12);
+  });
+}
+
+TEST_CASE("an error in the middle of forward or backward leaves units that work") {
+  const Training want = unsharded(kOneStep);
+  run_ranks({.ranks = 2}, [&](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 2}});
+    for (const bool in_backward : {false, true}) {
+      Tower tower({}, mesh, Dtype::f64);
+      shard(tower, "dp");
+      tower.materialize();
+      bool fail = true;
+      tower.layers[1].mlp.add_hooks({.output = [&, in_backward](nn::ModuleBase&, const DTensor& t) {
+        if (fail && !in_backward) throw InvalidArgument("stop here");
+        if (fail) t.add_hook([](const DTensor&) -> DTensor { throw InvalidArgument("stop here"); });
+        return t;
+      }});
+      const DTensor x = batch(mesh, {Shard(0)}, Dtype::f64, 0);
+      CHECK(error_of([&] { one_step(tower, x); }) == "stop here");
+      fail = false;
+      tower.zero_grad();
+      check_same(one_step(tower, x), want, 1e-12);
+    }
+  });
+}
+
+TEST_CASE("a unit inside a unit that has taken its parameters is refused") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    Tower tower({}, world.mesh({{"dp", 2}}), Dtype::f32);
+    fully_shard(tower, "dp");
+    CHECK(error_of([&] { fully_shard(tower.layers[0], "dp"); }) ==
+          "fully_shard: the module's parameters (norm.weight, ...) belong to a unit around it; make units of inner modules first");
+  });
+}
