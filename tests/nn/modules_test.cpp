@@ -25,9 +25,7 @@ Numbers whole(const DTensor& t) {
 std::string error_of(const auto& f) {
   try {
     f();
-  } catch (const InvalidArgument& e) {
-    return e.what();
-  }
+  } catch (const InvalidArgument& e) { return e.what(); }
   return "nothing thrown";
 }
 
@@ -70,10 +68,11 @@ TEST_CASE("parameters and modules are named by their path in the order of fields
     Names parameters, modules;
     for (const nn::NamedParameter& p : model.named_parameters()) parameters.push_back(p.name);
     for (const nn::NamedModule& m : model.named_modules()) modules.push_back(m.name);
-    CHECK(parameters == Names{"scale", "tokens.weight", "layers.0.norm.weight", "layers.0.norm.bias", "layers.0.mlp.inner.weight", "layers.0.mlp.inner.bias", "layers.0.mlp.outer.weight",
-                              "layers.1.norm.weight", "layers.1.norm.bias", "layers.1.mlp.inner.weight", "layers.1.mlp.inner.bias", "layers.1.mlp.outer.weight"});
-    CHECK(modules == Names{"", "tokens", "layers", "layers.0", "layers.0.norm", "layers.0.mlp.inner", "layers.0.mlp.outer", "layers.1", "layers.1.norm", "layers.1.mlp.inner",
-                           "layers.1.mlp.outer", "head"});
+    CHECK(parameters == Names{"scale", "tokens.weight", "layers.0.norm.weight", "layers.0.norm.bias", "layers.0.mlp.inner.weight",
+                              "layers.0.mlp.inner.bias", "layers.0.mlp.outer.weight", "layers.1.norm.weight", "layers.1.norm.bias",
+                              "layers.1.mlp.inner.weight", "layers.1.mlp.inner.bias", "layers.1.mlp.outer.weight"});
+    CHECK(modules == Names{"", "tokens", "layers", "layers.0", "layers.0.norm", "layers.0.mlp.inner", "layers.0.mlp.outer", "layers.1",
+                           "layers.1.norm", "layers.1.mlp.inner", "layers.1.mlp.outer", "head"});
     CHECK(model.parameters().size() == parameters.size());
     CHECK(Model(mesh, false).named_parameters().back().name == "head.weight");
   });
@@ -123,7 +122,9 @@ TEST_CASE("materialize gives the same values on every mesh and placement, and ot
         Model model(mesh, false);
         // Numbers that were drawn before change nothing.
         if (how == 1) rand({3}, mesh);
-        if (how >= 1) parallel::parallelize_module(model, "tp", {{"tokens", parallel::rowwise()}, {"*.inner", parallel::colwise()}, {"*.outer", parallel::rowwise()}});
+        if (how >= 1)
+          parallel::parallelize_module(model, "tp",
+                                       {{"tokens", parallel::rowwise()}, {"*.inner", parallel::colwise()}, {"*.outer", parallel::rowwise()}});
         if (how == 2 && square) parallel::fully_shard(model, "dp");
         model.materialize();
         CHECK(values(model) == want);
@@ -140,17 +141,27 @@ TEST_CASE("hooks run in the order in which they were added, around forward and a
     Names events;
     for (const std::string name : {"a", "b"}) {
       layer.add_hooks({.before_forward = [&events, name](nn::ModuleBase&) { events.push_back(name + " before_forward"); },
-                       .input = [&events, name](nn::ModuleBase&, const DTensor& t) { events.push_back(name + " input"); return t; },
-                       .output = [&events, name](nn::ModuleBase&, const DTensor& t) { events.push_back(name + " output"); return t; },
+                       .input =
+                           [&events, name](nn::ModuleBase&, const DTensor& t) {
+                             events.push_back(name + " input");
+                             return t;
+                           },
+                       .output =
+                           [&events, name](nn::ModuleBase&, const DTensor& t) {
+                             events.push_back(name + " output");
+                             return t;
+                           },
                        .after_forward = [&events, name](nn::ModuleBase&) { events.push_back(name + " after_forward"); },
                        .before_backward = [&events, name](nn::ModuleBase&) { events.push_back(name + " before_backward"); },
                        .after_backward = [&events, name](nn::ModuleBase&) { events.push_back(name + " after_backward"); }});
     }
-    layer.inner.add_hooks({.before_forward = [&](nn::ModuleBase&) { events.push_back("inner"); }, .before_backward = [&](nn::ModuleBase&) { events.push_back("inner backward"); }});
+    layer.inner.add_hooks({.before_forward = [&](nn::ModuleBase&) { events.push_back("inner"); },
+                           .before_backward = [&](nn::ModuleBase&) { events.push_back("inner backward"); }});
     const DTensor x = ones({2, 6}, mesh).set_requires_grad();
     // The same input goes on beside the module: its gradient from there does not end the module's backward early.
     const DTensor y = x + layer(x);
-    CHECK(events == Names{"a before_forward", "b before_forward", "a input", "b input", "inner", "a output", "b output", "a after_forward", "b after_forward"});
+    CHECK(events ==
+          Names{"a before_forward", "b before_forward", "a input", "b input", "inner", "a output", "b output", "a after_forward", "b after_forward"});
     events.clear();
     sum(y).backward();
     CHECK(events == Names{"a before_backward", "b before_backward", "inner backward", "a after_backward", "b after_backward"});
@@ -168,8 +179,10 @@ TEST_CASE("input and output hooks replace what forward sees and what the caller 
     const DeviceMesh mesh = world.mesh({{"x", 1}});
     nn::Linear linear(3, 1, mesh);
     linear.weight.set(full({1, 3}, 2.0, mesh));
-    linear.add_hooks({.input = [](nn::ModuleBase&, const DTensor& t) { return t * 3.0; }, .output = [](nn::ModuleBase&, const DTensor& t) { return t + 1.0; }});
-    linear.add_hooks({.input = [](nn::ModuleBase&, const DTensor& t) { return t + 1.0; }, .output = [](nn::ModuleBase&, const DTensor& t) { return t * 10.0; }});
+    linear.add_hooks(
+        {.input = [](nn::ModuleBase&, const DTensor& t) { return t * 3.0; }, .output = [](nn::ModuleBase&, const DTensor& t) { return t + 1.0; }});
+    linear.add_hooks(
+        {.input = [](nn::ModuleBase&, const DTensor& t) { return t + 1.0; }, .output = [](nn::ModuleBase&, const DTensor& t) { return t * 10.0; }});
     const DTensor x = ones({1, 3}, mesh).set_requires_grad();
     const DTensor y = linear(x);
     CHECK(whole(y) == Numbers{(3 * 4 * 2 + 1) * 10});

@@ -48,7 +48,8 @@ template <class O>
 Numbers steps(O& optimizer, const nn::NamedParameter& p, int count) {
   for (int step = 1; step <= count; ++step) {
     optimizer.set_lr(rate(step));
-    p.parameter.value().set_grad(filled(p.parameter.mesh(), p.parameter.placements(), {kRows, kColumns}, [&](std::size_t i) { return grad_of(i, step); }));
+    p.parameter.value().set_grad(
+        filled(p.parameter.mesh(), p.parameter.placements(), {kRows, kColumns}, [&](std::size_t i) { return grad_of(i, step); }));
     optimizer.step();
   }
   return whole(p.parameter.value());
@@ -103,9 +104,7 @@ void on_meshes(const F& body) {
 std::string error_of(const auto& f) {
   try {
     f();
-  } catch (const InvalidArgument& e) {
-    return e.what();
-  }
+  } catch (const InvalidArgument& e) { return e.what(); }
   return "nothing thrown";
 }
 
@@ -117,7 +116,8 @@ TEST_CASE("SGD follows the loop with momentum, dampening, decay and Nesterov's f
     bool nesterov;
   };
   on_meshes([](const DeviceMesh& mesh, const Placements& placements) {
-    for (const Form& f : {Form{0, 0, 0, false}, Form{0, 0, 0.1, false}, Form{0.9, 0, 0, false}, Form{0.9, 0.3, 0.1, false}, Form{0.9, 0, 0.1, true}}) {
+    for (const Form& f :
+         {Form{0, 0, 0, false}, Form{0, 0, 0.1, false}, Form{0.9, 0, 0, false}, Form{0.9, 0.3, 0.1, false}, Form{0.9, 0, 0.1, true}}) {
       const nn::NamedParameter p = parameter("w", mesh, placements);
       optim::SGD optimizer({p}, {.lr = 1, .momentum = f.momentum, .dampening = f.dampening, .weight_decay = f.decay, .nesterov = f.nesterov});
       CHECK(close(steps(optimizer, p, 5), sgd(f.momentum, f.dampening, f.decay, f.nesterov, 5)));

@@ -44,15 +44,14 @@ inline DTensor waves(const Shape& shape, const DeviceMesh& mesh, const Placement
 inline std::string error_of(const std::function<void()>& f) {
   try {
     f();
-  } catch (const InvalidArgument& e) {
-    return e.what();
-  }
+  } catch (const InvalidArgument& e) { return e.what(); }
   return "nothing thrown";
 }
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 struct Mlp : nn::Module<Mlp> {
-  Mlp(std::int64_t hidden, std::int64_t inner, const DeviceMesh& mesh, const nn::LinearOptions& options) : up(hidden, inner, mesh, options), down(inner, hidden, mesh, options) {}
+  Mlp(std::int64_t hidden, std::int64_t inner, const DeviceMesh& mesh, const nn::LinearOptions& options)
+      : up(hidden, inner, mesh, options), down(inner, hidden, mesh, options) {}
   void fields(nn::Fields& f) override { f("up_proj", up)("down_proj", down); }
   DTensor forward(const DTensor& x) { return down(silu(up(x))); }
   nn::Linear up, down;
@@ -81,7 +80,10 @@ struct Attention : nn::Module<Attention> {
 
 struct Block : nn::Module<Block> {
   Block(std::int64_t hidden, std::int64_t inner, const AttentionSizes& s, const DeviceMesh& mesh, const nn::LinearOptions& options)
-      : norm1(hidden, mesh, {.dtype = options.dtype}), norm2(hidden, mesh, {.dtype = options.dtype}), attention(hidden, s, mesh, options), mlp(hidden, inner, mesh, options) {}
+      : norm1(hidden, mesh, {.dtype = options.dtype}),
+        norm2(hidden, mesh, {.dtype = options.dtype}),
+        attention(hidden, s, mesh, options),
+        mlp(hidden, inner, mesh, options) {}
   void fields(nn::Fields& f) override { f("norm1", norm1)("attn", attention)("norm2", norm2)("mlp", mlp); }
   DTensor forward(const DTensor& x) {
     const DTensor h = x + attention(norm1(x));
@@ -112,9 +114,9 @@ inline void check_same(const Outcome& got, const Outcome& want, double tolerance
   CHECK(deviation(got.output, want.output) <= tolerance);
   CHECK(deviation(got.input_grad, want.input_grad) <= tolerance);
   REQUIRE(got.grads.size() == want.grads.size());
-  for (const auto& [name, grad] : want.grads) {
-    INFO(name);
-    CHECK(deviation(got.grads.at(name), grad) <= tolerance);
+  for (const auto& entry : want.grads) {
+    INFO(entry.first);
+    CHECK(deviation(got.grads.at(entry.first), entry.second) <= tolerance);
   }
 }
 /// What `body` gives on a world of one rank.

@@ -22,7 +22,8 @@ Outcome mlp_alone(Dtype dtype) {
 
 void shard_block(Block& block, bool sequence) {
   const parallel::StyleOptions out = sequence ? parallel::StyleOptions{.output = Shard(1)} : parallel::StyleOptions{};
-  parallelize_module(block, "tp", {{"attn.[qkv]_proj", colwise()}, {"mlp.up_proj", colwise()}, {"*.o_proj", rowwise(out)}, {"*.down_proj", rowwise(out)}});
+  parallelize_module(block, "tp",
+                     {{"attn.[qkv]_proj", colwise()}, {"mlp.up_proj", colwise()}, {"*.o_proj", rowwise(out)}, {"*.down_proj", rowwise(out)}});
   if (sequence) parallelize_module(block, "tp", {{"norm?", sequence_parallel({.output = Replicate()})}});
 }
 
@@ -178,11 +179,17 @@ TEST_CASE("a plan that does not fit the module is refused by text and changes no
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"tp", 2}});
     Block block(6, 10, {}, mesh, {});
-    CHECK(error_of([&] { parallelize_module(block, "tp", {{"mlp.up_proj", colwise()}, {"*.gate_proj", colwise()}}); }) ==
-          "parallelize_module: pattern '*.gate_proj' matches no module; the modules are norm1, attn, attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, norm2, mlp, mlp.up_proj, mlp.down_proj");
+    CHECK(error_of([&] {
+            parallelize_module(block, "tp", {{"mlp.up_proj", colwise()}, {"*.gate_proj", colwise()}});
+          }) ==
+          "parallelize_module: pattern '*.gate_proj' matches no module; the modules are norm1, attn, attn.q_proj, attn.k_proj, attn.v_proj, "
+          "attn.o_proj, norm2, mlp, mlp.up_proj, mlp.down_proj");
     CHECK(block.mlp.up.weight.placements()["tp"] == Placement(Replicate()));
-    CHECK(error_of([&] { parallelize_module(block, "tp", {{"norm1", colwise()}}); }) ==
-          "parallelize_module: module 'norm1' is no Linear or Embedding; colwise places their parameters, use prepare or sequence_parallel for others");
+    CHECK(
+        error_of([&] {
+          parallelize_module(block, "tp", {{"norm1", colwise()}});
+        }) ==
+        "parallelize_module: module 'norm1' is no Linear or Embedding; colwise places their parameters, use prepare or sequence_parallel for others");
     CHECK(contains(error_of([&] { parallelize_module(block, "tq", {{"mlp.up_proj", colwise()}}); }), "tq"));
     CHECK(contains(error_of([&] { parallelize_module(block, {"tp", "tq"}, {{"mlp.up_proj", colwise()}}); }), "2 axes given"));
     CHECK(contains(error_of([&] { parallel::fully_shard(block, "dq"); }), "dq"));
