@@ -24,10 +24,10 @@ class Observer;
 
 /// What one kind of move did on this rank.
 struct CommCount {
-  std::string kind;               ///< "all_gather"
+  std::string kind;  ///< "all_gather"
   std::int64_t launches = 0;
   std::int64_t bytes_received = 0;  ///< by this rank, from others
-  std::int64_t implicit = 0;      ///< launches that a sharding rule inserted
+  std::int64_t implicit = 0;        ///< launches that a sharding rule inserted
 };
 /// Counts the communicating steps of this rank while it lives.
 class DTENSOR_EXPORT CommCounter {
