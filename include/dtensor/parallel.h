@@ -58,7 +58,7 @@ struct FullyShardOptions {
 /// What fully_shard returns; dropping it is harmless.
 class DTENSOR_EXPORT FullyShard {
  public:
-  /// Off: gradients stay unreduced (added up) until it is on again: accumulation over micro-batches without communication.
+  /// Off: gradients stay unreduced (added up in reduce_dtype) until it is on again: accumulation over micro-batches without communication.
   void set_gradient_sync(bool on);
   void unshard();
   void reshard();
@@ -69,7 +69,8 @@ class DTENSOR_EXPORT FullyShard {
   std::shared_ptr<Unit> unit_;
 };
 /// Makes `module` a unit: its parameters that belong to no inner unit are split along dimension 0 over `axes` (over what other axes left), gathered before use,
-/// their gradients reduce-scattered. Call it inner modules first, then once on the root. @throws InvalidArgument for an axis that the mesh lacks, a unit twice.
+/// their gradients reduce-scattered. Call it inner modules first, then once on the root. @throws InvalidArgument for an axis that the mesh lacks, a unit twice,
+/// a module whose parameters a unit around it has taken. Several graphs may be alive; one whose parameters were changed since says so in backward.
 DTENSOR_EXPORT FullyShard fully_shard(nn::ModuleBase& module, const AxisNames& axes, const FullyShardOptions& options = {});
 
 }  // namespace dtensor::parallel
