@@ -44,11 +44,20 @@ class Wait {
  private:
   bool finished() const noexcept { return all_ ? c_.complete() : c_.output_complete(member_); }
 
-  void check_absent() {
+  std::vector<int> missing_ranks() const {
     std::vector<int> missing = c_.home().missing(c_);
     for (int& m : missing) m = c_.home().ranks()[static_cast<std::size_t>(m)];
-    for (int rank : missing)
-      if (const RankStage stage = hub_.record(rank).stage.load(std::memory_order_acquire); stage == RankStage::returned) fail_lost(rank);
+    return missing;
+  }
+
+  void check_absent() {
+    std::vector<int> missing = missing_ranks();
+    for (int rank : missing) {
+      if (hub_.record(rank).stage.load(std::memory_order_acquire) != RankStage::returned) continue;
+      // It may have posted and returned since the list was made; now it posts no more.
+      const std::vector<int> now = missing_ranks();
+      if (std::find(now.begin(), now.end(), rank) != now.end()) fail_lost(rank);
+    }
     const Clock::time_point now = Clock::now();
     if (missing.size() != absent_) {
       absent_ = missing.size();
