@@ -17,6 +17,7 @@ FLAGS = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"
 HEAVY = re.compile(r"/(eigen3|Eigen|xtensor|xtl|xsimd|dlpack|cuda\w*|cublas\w*|nccl\w*|openmpi|mpi|fmt|spdlog|nlohmann|CLI|Random123)[/.]"
                    r"|/c\+\+/[^/]*/?(v1/)?(iostream|regex|ranges|format)$")
 BUDGET_S = 0.5  # user time of <dtensor/dtensor.h>
+INTEROP_FOLDERS = []  # include folders of the libraries of interop/, from the command line
 LIMIT_S = 1.0   # a slow or busy machine may be over the budget; over this is a failure
 
 
@@ -33,7 +34,9 @@ def run(root, compiler, source, *options):
 
 
 def check_alone(root, compiler, header):
-    done = run(root, compiler, f"#include <{header}>\n", "-fsyntax-only")
+    # Only interop/ may ask for more than the standard library.
+    libraries = [option for folder in INTEROP_FOLDERS for option in ("-isystem", folder)] if header.startswith("dtensor/interop/") else []
+    done = run(root, compiler, f"#include <{header}>\n", "-fsyntax-only", *libraries)
     return None if done.returncode == 0 else f"{header} does not compile alone with {compiler}:\n{done.stderr}"
 
 
@@ -72,7 +75,9 @@ def prove():
 
 
 def main():
-    root, compilers = sys.argv[1], sys.argv[2:]
+    root = sys.argv[1]
+    compilers = [word for word in sys.argv[2:] if not word.startswith("-I")]
+    INTEROP_FOLDERS.extend(word[2:] for word in sys.argv[2:] if word.startswith("-I"))
     prove()
     found, errors = headers(root), []
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
