@@ -26,7 +26,7 @@ void watch_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   // The handler is gone after one signal: the second ends the process.
-  action.sa_flags = SA_RESETHAND | SA_RESTART;
+  action.sa_flags = static_cast<int>(static_cast<unsigned>(SA_RESETHAND) | static_cast<unsigned>(SA_RESTART));
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, &old_interrupt);
   sigaction(SIGTERM, &action, &old_terminate);

@@ -191,12 +191,16 @@ TEST_CASE("a pair that sends too much is named") {
 
 TEST_CASE("an exception on one rank ends a wait on another at once, and every later call") {
   const auto begin = std::chrono::steady_clock::now();
-  std::atomic<int> later{0};
+  std::atomic<int> later{0}, posted{0};
   const std::string text = error_of([&] {
     run_ranks({.ranks = 3}, [&](World& world) {
       const Communicator c = all(world);
-      if (world.rank() == 0) throw InvalidArgument("matmul: contracting sizes differ");
+      if (world.rank() == 0) {
+        while (posted < 2) std::this_thread::yield();
+        throw InvalidArgument("matmul: contracting sizes differ");
+      }
       const Tensor out = c.all_gather(input_of(world.rank(), {2}, Dtype::f32));
+      ++posted;
       for (int again = 0; again < 2; ++again) {
         try {
           out.wait();

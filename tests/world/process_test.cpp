@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <stdexcept>
@@ -161,9 +162,12 @@ TEST_CASE("handlers are put back when the world ends") {
 TEST_CASE("a rank that never returns is named, and the process leaves") {
   for (int stuck : {0, 1}) {
     const Outcome o = child([&] {
+      std::atomic<int> here{0};
       return start(
           2,
           [&](World& world) {
+            ++here;
+            while (here < 2) std::this_thread::yield();
             world.barrier();
             while (world.rank() == stuck) std::this_thread::sleep_for(std::chrono::seconds(1));
             world.barrier();

@@ -154,8 +154,11 @@ TEST_CASE("a rank that returns while others wait for it is lost") {
 
 TEST_CASE("a rank that does not come within the time limit is named with the last call of each") {
   std::atomic<bool> go{false};
+  std::atomic<int> here{0};
   const std::string text = error_of([&] {
     run_ranks({.ranks = 3, .time_limit_s = 0.3, .grace_s = 20}, [&](World& world) {
+      ++here;
+      while (here < 3) std::this_thread::yield();
       world.any(false);
       if (world.rank() == 1) {
         while (!go) std::this_thread::yield();

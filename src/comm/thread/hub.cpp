@@ -90,7 +90,7 @@ void Hub::fail(int rank, std::exception_ptr error, const std::string& text, bool
 
 void Hub::fail_comm(int rank, const std::string& text) {
   fail(rank, std::make_exception_ptr(CommError(text)), text, true);
-  throw_over("comm", rank);
+  throw_over(std::string_view(text).substr(0, text.find(':')), rank);
 }
 
 void Hub::throw_over(std::string_view op, int rank) {
