@@ -136,8 +136,7 @@ DeviceMesh DeviceMesh::flatten(const AxisNames& axes, std::string_view name) con
 
 DeviceMesh DeviceMesh::unflatten(const AxisNames& axis, std::initializer_list<MeshAxis> axes) const {
   const std::vector<int> split = require_axes(*this, axis, "mesh.unflatten");
-  if (split.size() != 1)
-    base::fail<InvalidArgument>("mesh.unflatten: {} axes are named; one axis becomes several, so name one", split.size());
+  if (split.size() != 1) base::fail<InvalidArgument>("mesh.unflatten: {} axes are named; one axis becomes several, so name one", split.size());
   const int whole = data().sizes[static_cast<std::size_t>(split.front())];
   int product = 1;
   for (const MeshAxis& part : axes) product *= part.size == -1 ? 1 : part.size;
@@ -177,12 +176,14 @@ DeviceMesh DeviceMesh::concatenate(std::span<const DeviceMesh> meshes, std::stri
                                   model.names[along], to_string(first), to_string(mesh));
     result.sizes[along] += expected[along];
   }
-  const auto outer = static_cast<std::size_t>(std::accumulate(model.sizes.begin(), model.sizes.begin() + static_cast<std::ptrdiff_t>(along), 1, std::multiplies<>{}));
+  const auto outer = static_cast<std::size_t>(
+      std::accumulate(model.sizes.begin(), model.sizes.begin() + static_cast<std::ptrdiff_t>(along), 1, std::multiplies<>{}));
   std::vector<int> ranks;
   for (std::size_t i = 0; i < outer; ++i)
     for (const DeviceMesh& mesh : meshes) {
       const auto block = mesh.data().ranks.size() / outer;
-      ranks.insert(ranks.end(), mesh.data().ranks.begin() + static_cast<std::ptrdiff_t>(i * block), mesh.data().ranks.begin() + static_cast<std::ptrdiff_t>((i + 1) * block));
+      ranks.insert(ranks.end(), mesh.data().ranks.begin() + static_cast<std::ptrdiff_t>(i * block),
+                   mesh.data().ranks.begin() + static_cast<std::ptrdiff_t>((i + 1) * block));
     }
   return build(model, std::move(result), ranks);
 }

@@ -29,9 +29,7 @@ bool is_number(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-bool is_name_char(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
-}
+bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-'; }
 
 std::vector<std::string> checked_names(std::span<const MeshAxis> axes) {
   const bool unnamed = std::all_of(axes.begin(), axes.end(), [](const MeshAxis& axis) { return axis.name.empty(); });
@@ -41,8 +39,7 @@ std::vector<std::string> checked_names(std::span<const MeshAxis> axes) {
     const std::string name = unnamed ? position : std::string(axis.name);
     if (name.empty()) base::fail<InvalidArgument>("mesh: axis {} has no name; name every axis or none", position);
     for (char c : name)
-      if (!is_name_char(c))
-        base::fail<InvalidArgument>("mesh: axis name '{}' has the character '{}'; use letters, digits and _ . -", name, c);
+      if (!is_name_char(c)) base::fail<InvalidArgument>("mesh: axis name '{}' has the character '{}'; use letters, digits and _ . -", name, c);
     if (is_number(name) && name != position)
       base::fail<InvalidArgument>("mesh: axis {} has the name '{}'; a name that is a number must be the axis' position", position, name);
     if (std::find(names.begin(), names.end(), name) != names.end())
@@ -65,14 +62,16 @@ std::vector<int> checked_sizes(std::span<const MeshAxis> axes, const std::vector
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const int size = axes[i].size;
     if (size == -1 && open >= 0)
-      base::fail<InvalidArgument>("mesh: axes '{}' and '{}' both have size -1; only one size can be what is left", names[static_cast<std::size_t>(open)], names[i]);
+      base::fail<InvalidArgument>("mesh: axes '{}' and '{}' both have size -1; only one size can be what is left",
+                                  names[static_cast<std::size_t>(open)], names[i]);
     if (size == -1) {
       open = static_cast<int>(i);
       continue;
     }
     if (size < 1) base::fail<InvalidArgument>("mesh: axis '{}' has size {}; sizes are 1 or more, or -1 for what is left", names[i], size);
     product *= size;
-    if (product > std::numeric_limits<int>::max()) base::fail<InvalidArgument>("mesh: too many ranks ({}); use smaller sizes", sizes_text(axes, names));
+    if (product > std::numeric_limits<int>::max())
+      base::fail<InvalidArgument>("mesh: too many ranks ({}); use smaller sizes", sizes_text(axes, names));
   }
   if (open >= 0 && count % product != 0)
     base::fail<InvalidArgument>("mesh: axis '{}' = -1 has no size ({} ranks are not a multiple of {}); change the other sizes ({})",
@@ -81,10 +80,12 @@ std::vector<int> checked_sizes(std::span<const MeshAxis> axes, const std::vector
   for (const MeshAxis& axis : axes) sizes.push_back(axis.size == -1 ? static_cast<int>(count / product) : axis.size);
   if (open >= 0) product = count;
   if (fixed && product != count)
-    base::fail<InvalidArgument>("mesh: sizes and ranks differ ({} is {} ranks, {} are given); give one rank per place", sizes_text(axes, names), product, count);
+    base::fail<InvalidArgument>("mesh: sizes and ranks differ ({} is {} ranks, {} are given); give one rank per place", sizes_text(axes, names),
+                                product, count);
   if (!fixed && product > count)
-    base::fail<InvalidArgument>("mesh: more ranks than the world has ({} is {} ranks, the world has {}); use smaller sizes or -1, or start more ranks",
-                                sizes_text(axes, names), product, count);
+    base::fail<InvalidArgument>(
+        "mesh: more ranks than the world has ({} is {} ranks, the world has {}); use smaller sizes or -1, or start more ranks",
+        sizes_text(axes, names), product, count);
   return sizes;
 }
 

@@ -31,14 +31,18 @@ void check_mask(const ShapeCall& s, const Positions& p) {
   bool fits = m.shape.ndim() <= 4;
   for (int d = 0; fits && d < m.shape.ndim(); ++d) fits = m.shape[d] == 1 || m.shape[d] == scores[d + 4 - m.shape.ndim()];
   if (!fits) s.fail(fmt::format("{} does not broadcast to the scores {}; reshape or expand it", s.describe(p.mask), to_string(scores)));
-  if (m.dtype != Dtype::boolean && !info(m.dtype).floating) s.fail(fmt::format("the mask must be bool or floating ({}); convert it with to()", s.describe(p.mask)));
-  if (s.attribute(kIsCausal).as_bool()) s.fail(fmt::format("attn_mask and is_causal exclude each other ({}, is_causal true); put the causal part into the mask", s.describe(p.mask)));
+  if (m.dtype != Dtype::boolean && !info(m.dtype).floating)
+    s.fail(fmt::format("the mask must be bool or floating ({}); convert it with to()", s.describe(p.mask)));
+  if (s.attribute(kIsCausal).as_bool())
+    s.fail(fmt::format("attn_mask and is_causal exclude each other ({}, is_causal true); put the causal part into the mask", s.describe(p.mask)));
 }
 
 void check_operands(const ShapeCall& s, const Positions& p) {
   for (int i : {p.query, p.key, p.value}) {
-    if (s.input(i).shape.ndim() != 4) s.fail(fmt::format("four dims are wanted, [batch, heads, length, width] ({}); unsqueeze or reshape it", s.describe(i)));
-    if (s.input(i).dtype != s.input(p.query).dtype) s.fail(fmt::format("dtypes differ ({}, {}); convert one with to()", s.describe(p.query), s.describe(i)));
+    if (s.input(i).shape.ndim() != 4)
+      s.fail(fmt::format("four dims are wanted, [batch, heads, length, width] ({}); unsqueeze or reshape it", s.describe(i)));
+    if (s.input(i).dtype != s.input(p.query).dtype)
+      s.fail(fmt::format("dtypes differ ({}, {}); convert one with to()", s.describe(p.query), s.describe(i)));
     if (!info(s.input(i).dtype).floating) s.fail(fmt::format("a floating dtype is wanted ({}); convert it with to()", s.describe(i)));
   }
   const Shape &q = s.input(p.query).shape, &k = s.input(p.key).shape, &v = s.input(p.value).shape;
@@ -49,8 +53,8 @@ void check_operands(const ShapeCall& s, const Positions& p) {
   if (k[1] != v[1]) differ("heads of key and value", p.key, p.value);
   if (k[2] != v[2]) differ("lengths of key and value", p.key, p.value);
   if (q[1] != k[1] && (!s.attribute(kEnableGqa).as_bool() || k[1] == 0 || q[1] % k[1] != 0))
-    s.fail(fmt::format("heads of query and key do not fit ({}, {}, enable_gqa {}); with enable_gqa the first must be a multiple of the second", s.describe(p.query),
-                       s.describe(p.key), s.attribute(kEnableGqa).as_bool()));
+    s.fail(fmt::format("heads of query and key do not fit ({}, {}, enable_gqa {}); with enable_gqa the first must be a multiple of the second",
+                       s.describe(p.query), s.describe(p.key), s.attribute(kEnableGqa).as_bool()));
   if (s.has_input(p.mask)) check_mask(s, p);
 }
 
@@ -74,7 +78,8 @@ std::string mask_operand(const ShapeCall& s, int mask, const char* head) {
   const std::array<const char*, 4> names{"b", head, "t", "s"};
   const Shape& m = s.input(mask).shape;
   std::string text;
-  for (int d = 0; d < m.ndim(); ++d) text += fmt::format("{}{}", d == 0 ? "" : " ", m[d] == 1 ? "1" : names[static_cast<std::size_t>(d + 4 - m.ndim())]);
+  for (int d = 0; d < m.ndim(); ++d)
+    text += fmt::format("{}{}", d == 0 ? "" : " ", m[d] == 1 ? "1" : names[static_cast<std::size_t>(d + 4 - m.ndim())]);
   return text.empty() ? "()" : text;
 }
 
@@ -89,8 +94,9 @@ std::string attention_rule(const ShapeCall& s) {
 // Key and value gradients lack the factors in `sums`: they are Partial where those are split.
 std::string backward_strategy(const ShapeCall& s, const char* q, const char* kv, const char* sums) {
   return fmt::format(
-      "b {0} t e, b {0} t e, b {0} t, b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t d, b {1} s d, b {1} s e    s, d, e: whole; {3}: reduce(sum); linear 1", q, kv,
-      mask_operand(s, kReverse.mask, q), sums);
+      "b {0} t e, b {0} t e, b {0} t, b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t d, b {1} s d, b {1} s e    s, d, e: whole; {3}: reduce(sum); "
+      "linear 1",
+      q, kv, mask_operand(s, kReverse.mask, q), sums);
 }
 std::string backward_rule(const ShapeCall& s) {
   const std::string whole = backward_strategy(s, "h", "1", "t, h");
@@ -117,7 +123,8 @@ struct LocalAttention {
     for (std::int64_t i = 0; i < call.query.shape()[2]; ++i) rows.push_back(q.to_global(2, i));
     for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) {
       const std::int64_t global = q.to_global(1, h) / group, local = kv.to_local(1, global);
-      if (local < 0) throw InternalError(fmt::format("{}: key head {} is not on this rank (query head {} is); report this", k.op_name, global, q.to_global(1, h)));
+      if (local < 0)
+        throw InternalError(fmt::format("{}: key head {} is not on this rank (query head {} is); report this", k.op_name, global, q.to_global(1, h)));
       heads.push_back(local);
     }
     call.rows = rows;
@@ -137,13 +144,13 @@ void backward_cpu(const KernelCall& k) {
 }
 
 // Gradient.
-std::vector<Sample> backward_samples() {
-  return {};
-}
+std::vector<Sample> backward_samples() { return {}; }
 constexpr OpDef kBackward{
     .name = "scaled_dot_product_attention_backward",
-    .signature = "grad, out, logsumexp, query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0"
-                 " -> grad_query, grad_key, grad_value",
+    .signature =
+        "grad, out, logsumexp, query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, "
+        "causal_offset: number = 0"
+        " -> grad_query, grad_key, grad_value",
     .shape = backward_shape,
     .rule_for = backward_rule,
     .cpu = backward_cpu,
@@ -151,7 +158,9 @@ constexpr OpDef kBackward{
 };
 
 std::vector<DTensor> attention_gradient(const GradientCall& g) {
-  if (g.needs(3)) throw Unsupported("scaled_dot_product_attention: attn_mask gets no gradient (requires_grad is set); detach it, or write the attention with matmul and softmax");
+  if (g.needs(3))
+    throw Unsupported(
+        "scaled_dot_product_attention: attn_mask gets no gradient (requires_grad is set); detach it, or write the attention with matmul and softmax");
   const DTensor mask = g.inputs_.size() > 3 ? g.inputs_[3] : DTensor();
   const std::array<Input, 7> inputs{g.grad_output(0), g.output(0), g.output(1), g.input(0), g.input(1), g.input(2), mask};
   const std::array<Attribute, 4> attributes{g.attribute(0), g.attribute(1), g.attribute(2), g.attribute(3)};
@@ -165,14 +174,17 @@ std::vector<DTensor> attention_gradient(const GradientCall& g) {
 std::vector<Sample> attention_samples() {
   return {{.shapes = {{2, 4, 5, 3}, {2, 4, 5, 3}, {2, 4, 5, 3}, {}}, .attributes = {{"is_causal", "true"}}},
           {.shapes = {{1, 6, 5, 4}, {1, 2, 7, 4}, {1, 2, 7, 3}, {}}, .attributes = {{"enable_gqa", "true"}, {"scale", "0.7"}}},
-          {.shapes = {{2, 4, 3, 2}, {2, 2, 5, 2}, {2, 2, 5, 2}, {}}, .attributes = {{"enable_gqa", "true"}, {"is_causal", "true"}, {"causal_offset", "2"}}},
+          {.shapes = {{2, 4, 3, 2}, {2, 2, 5, 2}, {2, 2, 5, 2}, {}},
+           .attributes = {{"enable_gqa", "true"}, {"is_causal", "true"}, {"causal_offset", "2"}}},
           {.shapes = {{1, 2, 3, 2}, {1, 2, 5, 2}, {1, 2, 5, 2}, {3, 5}}, .dtypes = {Dtype::f32, Dtype::f32, Dtype::f32, Dtype::boolean}},
           {.shapes = {{2, 3, 0, 2}, {2, 3, 4, 2}, {2, 3, 4, 2}, {}}},
           {.shapes = {{2, 1, 3, 2}, {2, 1, 0, 2}, {2, 1, 0, 2}, {}}}};
 }
 constexpr OpDef kAttention{
     .name = "scaled_dot_product_attention",
-    .signature = "query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0 -> out, logsumexp",
+    .signature =
+        "query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0 -> "
+        "out, logsumexp",
     .saves = "query, key, value, attn_mask, out, logsumexp",
     .shape = attention_shape,
     .rule_for = attention_rule,
@@ -186,7 +198,9 @@ constexpr OpDef kAttention{
 
 DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
   if (o.dropout_p != 0)
-    throw Unsupported(fmt::format("scaled_dot_product_attention: dropout inside attention is not built (dropout_p {}); use dropout_p 0 and dropout on the result", o.dropout_p));
+    throw Unsupported(
+        fmt::format("scaled_dot_product_attention: dropout inside attention is not built (dropout_p {}); use dropout_p 0 and dropout on the result",
+                    o.dropout_p));
   const Attribute scale = o.scale ? Attribute(*o.scale) : Attribute();
   return call(kAttention, {query, key, value, o.attn_mask}, {o.is_causal, scale, o.enable_gqa, o.causal_offset});
 }

@@ -38,15 +38,23 @@ void check_alpha(ShapeCall& s, int attribute) {
 }
 
 std::vector<Sample> pairs(double low = -2, double high = 2) {
-  return {{.shapes = {{5, 7}, {5, 7}}, .low = low, .high = high}, {.shapes = {{5, 7}, {7}}, .low = low, .high = high}, {.shapes = {{4, 1, 3}, {2, 1}}, .low = low, .high = high},
-          {.shapes = {{0, 3}, {3}}, .low = low, .high = high},    {.shapes = {{3}, {}}, .low = low, .high = high}};
+  return {{.shapes = {{5, 7}, {5, 7}}, .low = low, .high = high},
+          {.shapes = {{5, 7}, {7}}, .low = low, .high = high},
+          {.shapes = {{4, 1, 3}, {2, 1}}, .low = low, .high = high},
+          {.shapes = {{0, 3}, {3}}, .low = low, .high = high},
+          {.shapes = {{3}, {}}, .low = low, .high = high}};
 }
 std::vector<Sample> arithmetic_samples() { return pairs(); }
 std::vector<Sample> positive_samples() { return pairs(0.3, 2); }
-std::vector<Sample> integer_samples() { return {{.shapes = {{5, 7}, {5, 7}}, .dtypes = {Dtype::i64, Dtype::i64}}, {.shapes = {{4, 1}, {3}}, .dtypes = {Dtype::i32, Dtype::u8}, .index_limit = 8}}; }
+std::vector<Sample> integer_samples() {
+  return {{.shapes = {{5, 7}, {5, 7}}, .dtypes = {Dtype::i64, Dtype::i64}},
+          {.shapes = {{4, 1}, {3}}, .dtypes = {Dtype::i32, Dtype::u8}, .index_limit = 8}};
+}
 std::vector<Sample> with_number(std::string_view name) {
   const auto of = [&](std::string_view v) { return std::vector<std::pair<std::string, std::string>>{{std::string(name), std::string(v)}}; };
-  return {{.shapes = {{5, 7}}, .attributes = of("1.5"), .low = 0.3}, {.shapes = {{0, 3}}, .attributes = of("2")}, {.shapes = {{1}}, .attributes = of("3"), .low = 0.3},
+  return {{.shapes = {{5, 7}}, .attributes = of("1.5"), .low = 0.3},
+          {.shapes = {{0, 3}}, .attributes = of("2")},
+          {.shapes = {{1}}, .attributes = of("3"), .low = 0.3},
           {.shapes = {{4}}, .attributes = of("2"), .dtypes = {Dtype::i64}}};
 }
 std::vector<Sample> other_samples() { return with_number("other"); }
@@ -124,11 +132,12 @@ constexpr OpDef number_sum_op(std::string_view name, Gradients (*gradient)(const
           .samples = other_samples,
           .reasons = "Partial(max, min) could pass, but an empty integer part holds the extreme of the type and would wrap around"};
 }
-constexpr OpDef kAddScalar = number_sum_op<Binary::add, false>("add.scalar", [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; });
-constexpr OpDef kSubScalar = number_sum_op<Binary::sub, false>("sub.scalar", [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; });
-constexpr OpDef kRsubScalar = number_sum_op<Binary::sub, true>("rsub.scalar", [](const GradientCall& g) -> Gradients {
-  return {gradient_for(g, 0, g.grad_output(0) * minus_one(g.attribute(1).scalar()))};
-});
+constexpr OpDef kAddScalar =
+    number_sum_op<Binary::add, false>("add.scalar", [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; });
+constexpr OpDef kSubScalar =
+    number_sum_op<Binary::sub, false>("sub.scalar", [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; });
+constexpr OpDef kRsubScalar = number_sum_op<Binary::sub, true>(
+    "rsub.scalar", [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0) * minus_one(g.attribute(1).scalar()))}; });
 
 // mul
 constexpr OpDef kMul{
@@ -203,7 +212,10 @@ constexpr OpDef kDivScalar{
           check_mode(s, 1);
         },
     .rule_for = [](const ShapeCall& s) -> std::string { return std::string(mode_of(s.attribute(1)).empty() ? kOneLinear : kOne); },
-    .cpu = [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::binary(div_kind(c.attribute(1)), c.input(0), c.attribute(0).scalar(), c.output(0)); }); },
+    .cpu =
+        [](const KernelCall& c) {
+          ops::run_checked(c, [&] { cpu::binary(div_kind(c.attribute(1)), c.input(0), c.attribute(0).scalar(), c.output(0)); });
+        },
     .gradient = [](const GradientCall& g) -> Gradients {
       if (!mode_of(g.attribute(1)).empty()) return ops::zero_gradient(g);
       return {gradient_for(g, 0, g.grad_output(0) / g.attribute(0).scalar())};
@@ -223,7 +235,11 @@ constexpr OpDef kRdivScalar{
         },
     .cpu = [](const KernelCall& c) { cpu::binary(Binary::div, c.attribute(0).scalar(), c.input(0), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, neg(g.grad_output(0) * (g.output(0) / g.input(0))))}; },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"other", "1.5"}}, .low = 0.3}, {.shapes = {{0}}, .attributes = {{"other", "2"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"other", "1.5"}}, .low = 0.3},
+                                     {.shapes = {{0}}, .attributes = {{"other", "2"}}}};
+        },
 };
 
 // maximum, minimum
@@ -231,14 +247,27 @@ Gradients extreme_gradient(const GradientCall& g, bool maximum_wanted) {
   const DTensor &u = g.grad_output(0), &a = g.input(0), &b = g.input(1);
   const DTensor shared = where(eq(a, b), u * 0.5, u);
   const DTensor first_loses = maximum_wanted ? lt(a, b) : gt(a, b), second_loses = maximum_wanted ? gt(a, b) : lt(a, b);
-  return {g.needs(0) ? gradient_for(g, 0, masked_fill(shared, first_loses, 0)) : DTensor(), g.needs(1) ? gradient_for(g, 1, masked_fill(shared, second_loses, 0)) : DTensor()};
+  return {g.needs(0) ? gradient_for(g, 0, masked_fill(shared, first_loses, 0)) : DTensor(),
+          g.needs(1) ? gradient_for(g, 1, masked_fill(shared, second_loses, 0)) : DTensor()};
 }
-constexpr OpDef kMaximum{
-    .name = "maximum", .signature = "input, other -> out", .rule = kTwo, .saves = "input, other", .dtypes = "any", .shape = two_type, .cpu = two_cpu<Binary::maximum>,
-    .gradient = [](const GradientCall& g) { return extreme_gradient(g, true); }, .samples = arithmetic_samples};
-constexpr OpDef kMinimum{
-    .name = "minimum", .signature = "input, other -> out", .rule = kTwo, .saves = "input, other", .dtypes = "any", .shape = two_type, .cpu = two_cpu<Binary::minimum>,
-    .gradient = [](const GradientCall& g) { return extreme_gradient(g, false); }, .samples = arithmetic_samples};
+constexpr OpDef kMaximum{.name = "maximum",
+                         .signature = "input, other -> out",
+                         .rule = kTwo,
+                         .saves = "input, other",
+                         .dtypes = "any",
+                         .shape = two_type,
+                         .cpu = two_cpu<Binary::maximum>,
+                         .gradient = [](const GradientCall& g) { return extreme_gradient(g, true); },
+                         .samples = arithmetic_samples};
+constexpr OpDef kMinimum{.name = "minimum",
+                         .signature = "input, other -> out",
+                         .rule = kTwo,
+                         .saves = "input, other",
+                         .dtypes = "any",
+                         .shape = two_type,
+                         .cpu = two_cpu<Binary::minimum>,
+                         .gradient = [](const GradientCall& g) { return extreme_gradient(g, false); },
+                         .samples = arithmetic_samples};
 
 // pow
 void pow_scalar_cpu(const KernelCall& c) {
@@ -282,7 +311,8 @@ constexpr OpDef kPowScalar{
           number_type(s);
           const Scalar& e = s.attribute(0).scalar();
           if (!info(s.output(0).dtype).floating && e.as_int() < 0 && e.kind() == ScalarKind::integer)
-            s.fail("integers to a negative integer power are not integers (" + s.describe(0) + ", exponent " + to_string(e) + "); give a floating exponent");
+            s.fail("integers to a negative integer power are not integers (" + s.describe(0) + ", exponent " + to_string(e) +
+                   "); give a floating exponent");
         },
     .cpu = pow_scalar_cpu,
     .gradient = [](const GradientCall& g) -> Gradients {
@@ -305,7 +335,10 @@ constexpr OpDef kPowBase{
       if (base == 0) return ops::zero_gradient(g);
       return {gradient_for(g, 0, g.grad_output(0) * (g.output(0) * std::log(base)))};
     },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"input", "1.5"}}}, {.shapes = {{0}}, .attributes = {{"input", "2"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"input", "1.5"}}}, {.shapes = {{0}}, .attributes = {{"input", "2"}}}};
+        },
 };
 
 // atan2, remainder, fmod
@@ -331,18 +364,33 @@ constexpr OpDef kAtan2{
 template <Binary op>
 Gradients rest_gradient(const GradientCall& g) {
   DTensor to_other;
-  if (g.needs(1)) to_other = gradient_for(g, 1, neg(g.grad_output(0) * div(g.input(0), g.input(1), {.rounding_mode = op == Binary::remainder ? "floor" : "trunc"})));
+  if (g.needs(1))
+    to_other =
+        gradient_for(g, 1, neg(g.grad_output(0) * div(g.input(0), g.input(1), {.rounding_mode = op == Binary::remainder ? "floor" : "trunc"})));
   return {gradient_for(g, 0, g.grad_output(0)), to_other};
 }
 template <Binary op>
 constexpr OpDef rest_op(std::string_view name) {
-  return {.name = name, .signature = "input, other -> out", .rule = kTwo, .saves = "input, other", .dtypes = "number", .shape = two_type, .cpu = two_cpu<op>, .gradient = rest_gradient<op>,
+  return {.name = name,
+          .signature = "input, other -> out",
+          .rule = kTwo,
+          .saves = "input, other",
+          .dtypes = "number",
+          .shape = two_type,
+          .cpu = two_cpu<op>,
+          .gradient = rest_gradient<op>,
           .samples = positive_samples};
 }
 template <Binary op>
 constexpr OpDef rest_number_op(std::string_view name) {
-  return {.name = name, .signature = "input, *, other: number -> out", .rule = kOne, .dtypes = "number", .shape = number_type, .cpu = number_cpu<op>,
-          .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; }, .samples = other_samples};
+  return {.name = name,
+          .signature = "input, *, other: number -> out",
+          .rule = kOne,
+          .dtypes = "number",
+          .shape = number_type,
+          .cpu = number_cpu<op>,
+          .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; },
+          .samples = other_samples};
 }
 constexpr OpDef kRemainder = rest_op<Binary::remainder>("remainder");
 constexpr OpDef kFmod = rest_op<Binary::fmod>("fmod");
@@ -358,7 +406,8 @@ constexpr OpDef bitwise_op(std::string_view name) {
           .shape =
               [](ShapeCall& s) {
                 two_type(s);
-                if (info(s.output(0).dtype).floating) s.fail("bits of floating numbers are not combined (" + s.describe(0) + ", " + s.describe(1) + "); use integers or bool");
+                if (info(s.output(0).dtype).floating)
+                  s.fail("bits of floating numbers are not combined (" + s.describe(0) + ", " + s.describe(1) + "); use integers or bool");
               },
           .cpu = two_cpu<op>,
           .samples = integer_samples};
@@ -391,7 +440,8 @@ constexpr OpDef kAddcmul{
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);
       const Scalar value = g.attribute(0).scalar();
-      return {gradient_for(g, 0, u), g.needs(1) ? gradient_for(g, 1, u * g.input(2) * value) : DTensor(), g.needs(2) ? gradient_for(g, 2, u * g.input(1) * value) : DTensor()};
+      return {gradient_for(g, 0, u), g.needs(1) ? gradient_for(g, 1, u * g.input(2) * value) : DTensor(),
+              g.needs(2) ? gradient_for(g, 2, u * g.input(1) * value) : DTensor()};
     },
     .samples = three_samples,
 };
@@ -435,14 +485,20 @@ constexpr OpDef kLerpScalar{
     .cpu = [](const KernelCall& c) { cpu::ternary(Ternary::lerp, c.input(0), c.input(1), c.attribute(0).scalar(), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double w = g.attribute(0).as_double();
-      return {g.needs(0) ? gradient_for(g, 0, g.grad_output(0) * (1 - w)) : DTensor(), g.needs(1) ? gradient_for(g, 1, g.grad_output(0) * w) : DTensor()};
+      return {g.needs(0) ? gradient_for(g, 0, g.grad_output(0) * (1 - w)) : DTensor(),
+              g.needs(1) ? gradient_for(g, 1, g.grad_output(0) * w) : DTensor()};
     },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}}, .attributes = {{"weight", "0.3"}}}, {.shapes = {{0, 3}, {3}}, .attributes = {{"weight", "0.75"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}}, .attributes = {{"weight", "0.3"}}},
+                                     {.shapes = {{0, 3}, {3}}, .attributes = {{"weight", "0.75"}}}};
+        },
 };
 
-constexpr const OpDef* kFamily[] = {&kAdd, &kSub, &kAddScalar, &kSubScalar, &kRsubScalar, &kMul, &kMulScalar, &kDiv, &kDivScalar, &kRdivScalar, &kMaximum, &kMinimum,
-                                    &kPow, &kPowScalar, &kPowBase, &kAtan2, &kRemainder, &kFmod, &kRemainderScalar, &kFmodScalar, &kBitwiseAnd, &kBitwiseOr, &kBitwiseXor,
-                                    &kAddcmul, &kAddcdiv, &kLerp, &kLerpScalar};
+constexpr const OpDef* kFamily[] = {&kAdd,       &kSub,        &kAddScalar,       &kSubScalar,  &kRsubScalar, &kMul,       &kMulScalar,  &kDiv,
+                                    &kDivScalar, &kRdivScalar, &kMaximum,         &kMinimum,    &kPow,        &kPowScalar, &kPowBase,    &kAtan2,
+                                    &kRemainder, &kFmod,       &kRemainderScalar, &kFmodScalar, &kBitwiseAnd, &kBitwiseOr, &kBitwiseXor, &kAddcmul,
+                                    &kAddcdiv,   &kLerp,       &kLerpScalar};
 
 }  // namespace
 
@@ -474,8 +530,12 @@ DTensor fmod(const DTensor& input, const Scalar& other) { return call(kFmodScala
 DTensor bitwise_and(const DTensor& input, const DTensor& other) { return call(kBitwiseAnd, {input, other}); }
 DTensor bitwise_or(const DTensor& input, const DTensor& other) { return call(kBitwiseOr, {input, other}); }
 DTensor bitwise_xor(const DTensor& input, const DTensor& other) { return call(kBitwiseXor, {input, other}); }
-DTensor addcmul(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& o) { return call(kAddcmul, {input, tensor1, tensor2}, {o.value}); }
-DTensor addcdiv(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& o) { return call(kAddcdiv, {input, tensor1, tensor2}, {o.value}); }
+DTensor addcmul(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& o) {
+  return call(kAddcmul, {input, tensor1, tensor2}, {o.value});
+}
+DTensor addcdiv(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& o) {
+  return call(kAddcdiv, {input, tensor1, tensor2}, {o.value});
+}
 DTensor lerp(const DTensor& input, const DTensor& end, const DTensor& weight) { return call(kLerp, {input, end, weight}); }
 DTensor lerp(const DTensor& input, const DTensor& end, const Scalar& weight) { return call(kLerpScalar, {input, end}, {weight}); }
 DTensor operator-(const DTensor& a) { return neg(a); }

@@ -15,7 +15,10 @@ constexpr OpDef kTo{
     .name = "to",
     .signature = "input, *, dtype: dtype -> out",
     .dtypes = "any",
-    .shape = [](ShapeCall& s) { s.output(0) = {s.input(0).shape, s.attribute(0).as_dtype()}; },
+    .shape =
+        [](ShapeCall& s) {
+          s.output(0) = {s.input(0).shape, s.attribute(0).as_dtype()};
+        },
     .rule_for = [](const ShapeCall& s) -> std::string {
       const Dtype from = s.input(0).dtype, to = s.attribute(0).as_dtype();
       if (from == to || widens(from, to)) return "... -> ...    linear; monotone";

@@ -18,9 +18,16 @@ using ops::gradient_for;
 
 void two_boolean(ShapeCall& s) { s.output(0) = {ops::broadcast_shape(s, 0, 2), Dtype::boolean}; }
 
-std::vector<Sample> pairs() { return {{.shapes = {{5, 7}, {5, 7}}}, {.shapes = {{4, 1}, {3}}, .dtypes = {Dtype::i64, Dtype::i64}}, {.shapes = {{0, 3}, {3}}}, {.shapes = {{2}, {2}}, .dtypes = {Dtype::i64, Dtype::f32}}}; }
+std::vector<Sample> pairs() {
+  return {{.shapes = {{5, 7}, {5, 7}}},
+          {.shapes = {{4, 1}, {3}}, .dtypes = {Dtype::i64, Dtype::i64}},
+          {.shapes = {{0, 3}, {3}}},
+          {.shapes = {{2}, {2}}, .dtypes = {Dtype::i64, Dtype::f32}}};
+}
 std::vector<Sample> with_number() {
-  return {{.shapes = {{5, 7}}, .attributes = {{"other", "0.5"}}}, {.shapes = {{5}}, .attributes = {{"other", "1"}}, .dtypes = {Dtype::i64}}, {.shapes = {{0}}, .attributes = {{"other", "0"}}}};
+  return {{.shapes = {{5, 7}}, .attributes = {{"other", "0.5"}}},
+          {.shapes = {{5}}, .attributes = {{"other", "1"}}, .dtypes = {Dtype::i64}},
+          {.shapes = {{0}}, .attributes = {{"other", "0"}}}};
 }
 
 template <Compare op>
@@ -34,11 +41,23 @@ void number_cpu(const KernelCall& c) {
 }
 template <Compare op>
 constexpr OpDef two_op(std::string_view name) {
-  return {.name = name, .signature = "input, other -> out", .rule = "..., ... -> ...", .dtypes = "any", .shape = two_boolean, .cpu = two_cpu<op>, .samples = pairs};
+  return {.name = name,
+          .signature = "input, other -> out",
+          .rule = "..., ... -> ...",
+          .dtypes = "any",
+          .shape = two_boolean,
+          .cpu = two_cpu<op>,
+          .samples = pairs};
 }
 template <Compare op>
 constexpr OpDef number_op(std::string_view name) {
-  return {.name = name, .signature = "input, *, other: number -> out", .rule = "... -> ...", .dtypes = "any", .shape = ops::boolean_type, .cpu = number_cpu<op>, .samples = with_number};
+  return {.name = name,
+          .signature = "input, *, other: number -> out",
+          .rule = "... -> ...",
+          .dtypes = "any",
+          .shape = ops::boolean_type,
+          .cpu = number_cpu<op>,
+          .samples = with_number};
 }
 
 constexpr OpDef kEq = two_op<Compare::eq>("eq");
@@ -66,7 +85,8 @@ constexpr OpDef kIsClose{
     .cpu =
         [](const KernelCall& c) {
           const Scalar numbers[3] = {c.attribute(0).scalar(), c.attribute(1).scalar(), c.attribute(2).as_bool() ? 1.0 : 0.0};
-          cpu::compare(Compare::isclose, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0), numbers);
+          cpu::compare(Compare::isclose, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0),
+                       numbers);
         },
     .samples = pairs,
 };
@@ -86,12 +106,14 @@ Dtype where_dtype(const ShapeCall& s) {
 void where_type(ShapeCall& s) {
   check_mask(s, 0, "the condition");
   for (int i : {1, 2})
-    if (s.has_input(i) != s.attribute(i - 1).is_none()) s.fail(std::string(i == 1 ? "input" : "other") + " is a tensor or a number, one of them (" + (s.has_input(i) ? "both" : "none") + " given)");
+    if (s.has_input(i) != s.attribute(i - 1).is_none())
+      s.fail(std::string(i == 1 ? "input" : "other") + " is a tensor or a number, one of them (" + (s.has_input(i) ? "both" : "none") + " given)");
   s.output(0) = {ops::broadcast_shape(s, 0, 3), where_dtype(s)};
 }
 Gradients where_gradient(const GradientCall& g) {
   const DTensor& u = g.grad_output(0);
-  return {DTensor(), g.needs(1) ? gradient_for(g, 1, where(g.input(0), u, 0)) : DTensor(), g.needs(2) ? gradient_for(g, 2, where(g.input(0), 0, u)) : DTensor()};
+  return {DTensor(), g.needs(1) ? gradient_for(g, 1, where(g.input(0), u, 0)) : DTensor(),
+          g.needs(2) ? gradient_for(g, 2, where(g.input(0), 0, u)) : DTensor()};
 }
 constexpr OpDef kWhere{
     .name = "where",
@@ -99,7 +121,9 @@ constexpr OpDef kWhere{
     .saves = "condition",
     .dtypes = "any",
     .shape = where_type,
-    .rule_for = [](const ShapeCall& s) -> std::string { return s.has_input(1) && s.has_input(2) ? "..., ..., ... -> ...    linear 2 3" : "..., ..., ... -> ..."; },
+    .rule_for = [](const ShapeCall& s) -> std::string {
+      return s.has_input(1) && s.has_input(2) ? "..., ..., ... -> ...    linear 2 3" : "..., ..., ... -> ...";
+    },
     .cpu =
         [](const KernelCall& c) {
           const auto value = [&](int i) -> cpu::Value { return c.has_input(i) ? cpu::Value(c.input(i)) : cpu::Value(c.attribute(i - 1).scalar()); };
@@ -109,7 +133,9 @@ constexpr OpDef kWhere{
     .samples =
         [] {
           const std::vector<Dtype> dtypes{Dtype::boolean, Dtype::f32, Dtype::f32};
-          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .dtypes = dtypes}, {.shapes = {{5, 1}, {7}, {1, 7}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {1}}, .dtypes = dtypes}};
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .dtypes = dtypes},
+                                     {.shapes = {{5, 1}, {7}, {1, 7}}, .dtypes = dtypes},
+                                     {.shapes = {{0, 3}, {3}, {1}}, .dtypes = dtypes}};
         },
 };
 
@@ -125,7 +151,9 @@ constexpr OpDef kMaskedFill{
           s.output(0) = {ops::broadcast_shape(s, 0, 2), s.input(0).dtype};
         },
     .cpu = [](const KernelCall& c) { cpu::where(c.input(1), c.attribute(0).scalar(), c.input(0), c.output(0)); },
-    .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, masked_fill(g.grad_output(0), g.input(1), 0)), DTensor()}; },
+    .gradient = [](const GradientCall& g) -> Gradients {
+      return {gradient_for(g, 0, masked_fill(g.grad_output(0), g.input(1), 0)), DTensor()};
+    },
     .samples =
         [] {
           const std::vector<Dtype> dtypes{Dtype::f32, Dtype::boolean};
@@ -135,8 +163,9 @@ constexpr OpDef kMaskedFill{
         },
 };
 
-constexpr const OpDef* kFamily[] = {&kEq, &kNe, &kLt, &kLe, &kGt, &kGe, &kEqScalar, &kNeScalar, &kLtScalar, &kLeScalar, &kGtScalar, &kGeScalar,
-                                    &kLogicalAnd, &kLogicalOr, &kLogicalXor, &kIsClose, &kWhere, &kMaskedFill};
+constexpr const OpDef* kFamily[] = {&kEq,         &kNe,        &kLt,         &kLe,       &kGt,       &kGe,
+                                    &kEqScalar,   &kNeScalar,  &kLtScalar,   &kLeScalar, &kGtScalar, &kGeScalar,
+                                    &kLogicalAnd, &kLogicalOr, &kLogicalXor, &kIsClose,  &kWhere,    &kMaskedFill};
 
 DTensor select(const DTensor& condition, const DTensor* input, const DTensor* other, Attribute input_value, Attribute other_value) {
   const Input inputs[3] = {condition, input, other};
@@ -165,7 +194,9 @@ DTensor ge(const DTensor& input, const Scalar& other) { return call(kGeScalar, {
 DTensor logical_and(const DTensor& input, const DTensor& other) { return call(kLogicalAnd, {input, other}); }
 DTensor logical_or(const DTensor& input, const DTensor& other) { return call(kLogicalOr, {input, other}); }
 DTensor logical_xor(const DTensor& input, const DTensor& other) { return call(kLogicalXor, {input, other}); }
-DTensor isclose(const DTensor& input, const DTensor& other, const IsCloseOptions& o) { return call(kIsClose, {input, other}, {o.rtol, o.atol, o.equal_nan}); }
+DTensor isclose(const DTensor& input, const DTensor& other, const IsCloseOptions& o) {
+  return call(kIsClose, {input, other}, {o.rtol, o.atol, o.equal_nan});
+}
 DTensor where(const DTensor& condition, const DTensor& input, const DTensor& other) { return select(condition, &input, &other, {}, {}); }
 DTensor where(const DTensor& condition, const DTensor& input, const Scalar& other) { return select(condition, &input, nullptr, {}, other); }
 DTensor where(const DTensor& condition, const Scalar& input, const DTensor& other) { return select(condition, nullptr, &other, input, {}); }

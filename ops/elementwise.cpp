@@ -30,7 +30,8 @@ Shape broadcast_shape(const ShapeCall& s, int first, int count) {
     for (int d = 0; d < shape.ndim(); ++d) {
       std::int64_t& size = result[d + missing];
       if (shape[d] == size || shape[d] == 1) continue;
-      if (size != 1) s.fail("shapes do not broadcast (" + s.describe(from) + ", " + s.describe(i) + "); sizes must be equal or 1, counted from the last dim");
+      if (size != 1)
+        s.fail("shapes do not broadcast (" + s.describe(from) + ", " + s.describe(i) + "); sizes must be equal or 1, counted from the last dim");
       size = shape[d];
       from = i;
     }

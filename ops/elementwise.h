@@ -35,9 +35,7 @@ template <class Body>
 void run_checked(const KernelCall& call, Body body) {
   try {
     body();
-  } catch (const std::domain_error& e) {
-    call.fail(e.what());
-  }
+  } catch (const std::domain_error& e) { call.fail(e.what()); }
 }
 
 }  // namespace dtensor::ops

@@ -79,7 +79,8 @@ void embedding_backward_shape(ShapeCall& s) {
   const std::int64_t rows = s.attribute(0).as_int();
   Shape leading = grad;
   if (!leading.empty()) leading.pop_back();
-  if (grad.empty() || leading != s.input(1).shape) s.fail(fmt::format("{} does not fit the indices ({}); [indices..., width] is wanted", s.describe(0), s.describe(1)));
+  if (grad.empty() || leading != s.input(1).shape)
+    s.fail(fmt::format("{} does not fit the indices ({}); [indices..., width] is wanted", s.describe(0), s.describe(1)));
   if (s.has_input(2) && s.input(2).shape != Shape{rows, grad.back()})
     s.fail(fmt::format("{} does not fit num_embeddings {} and {}", s.describe(2), rows, s.describe(0)));
   s.output(0) = {.shape = {rows, grad.back()}, .dtype = s.input(0).dtype};
@@ -87,8 +88,8 @@ void embedding_backward_shape(ShapeCall& s) {
 
 std::string embedding_backward_rule(const ShapeCall& s) {
   const int n = s.input(1).shape.ndim();
-  return fmt::format("{} d, {}, {} -> v d    {}{}linear 1", leading_names(n, " "), n == 0 ? "()" : leading_names(n, " "), s.has_input(2) ? "v d" : "()",
-                     leading_names(n, ", "), n == 0 ? "" : ": reduce(sum); ");
+  return fmt::format("{} d, {}, {} -> v d    {}{}linear 1", leading_names(n, " "), n == 0 ? "()" : leading_names(n, " "),
+                     s.has_input(2) ? "v d" : "()", leading_names(n, ", "), n == 0 ? "" : ": reduce(sum); ");
 }
 
 void embedding_backward_cpu(const KernelCall& call) {
@@ -103,7 +104,10 @@ std::vector<DTensor> embedding_backward_gradient(const GradientCall& g) {
 
 std::vector<Sample> embedding_backward_samples() {
   return {{.shapes = {{5, 3}, {5}, {}}, .attributes = {{"num_embeddings", "7"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
-          {.shapes = {{2, 5, 3}, {2, 5}, {7, 3}}, .attributes = {{"num_embeddings", "7"}}, .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32}, .index_limit = 7},
+          {.shapes = {{2, 5, 3}, {2, 5}, {7, 3}},
+           .attributes = {{"num_embeddings", "7"}},
+           .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32},
+           .index_limit = 7},
           {.shapes = {{0, 3}, {0}, {}}, .attributes = {{"num_embeddings", "4"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4}};
 }
 constexpr OpDef kEmbeddingBackward{
@@ -151,7 +155,9 @@ void gather_shape(ShapeCall& s) {
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   bool fits = in.ndim() == index.ndim() && in.ndim() > 0;
   for (int d = 0; fits && d < in.ndim(); ++d) fits = d == dim || index[d] <= in[d];
-  if (!fits) s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0), s.describe(1), dim));
+  if (!fits)
+    s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0),
+                       s.describe(1), dim));
   s.output(0) = {.shape = index, .dtype = s.input(0).dtype};
 }
 
@@ -175,7 +181,8 @@ std::string gather_rule(const ShapeCall& s) {
   const Shape &in = s.input(0).shape, &index = s.input(1).shape;
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string out = dims_with(index.ndim(), dim, "i");
-  return fmt::format("{}, {} -> {}    v: lookup; {}linear 1", source_dims(in, index, dim), out, out, names_where_longer(in, index, dim, 'w', "whole"));
+  return fmt::format("{}, {} -> {}    v: lookup; {}linear 1", source_dims(in, index, dim), out, out,
+                     names_where_longer(in, index, dim, 'w', "whole"));
 }
 
 // Coordinates of the index, dimension by dimension, as coordinates of what is read or written.
@@ -211,7 +218,8 @@ std::string gather_backward_rule(const ShapeCall& s) {
   const Shape &index = s.input(1).shape, out = s.attribute(1).as_shape();
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string in = dims_with(index.ndim(), dim, "i");
-  return fmt::format("{}, {} -> {}    i: reduce(sum); {}linear 1", in, in, source_dims(out, index, dim), names_where_longer(out, index, dim, 'a', "reduce(sum)"));
+  return fmt::format("{}, {} -> {}    i: reduce(sum); {}linear 1", in, in, source_dims(out, index, dim),
+                     names_where_longer(out, index, dim, 'a', "reduce(sum)"));
 }
 
 void gather_backward_cpu(const KernelCall& call) {
@@ -380,7 +388,9 @@ constexpr OpDef kOneHot{
 }  // namespace
 
 DTensor embedding(const DTensor& input, const DTensor& weight) { return call(kEmbedding, {input, weight}); }
-DTensor gather(const DTensor& input, int dim, const DTensor& index) { return call(kGather, {input, index}, {normalize_dim(dim, input.ndim(), "gather")}); }
+DTensor gather(const DTensor& input, int dim, const DTensor& index) {
+  return call(kGather, {input, index}, {normalize_dim(dim, input.ndim(), "gather")});
+}
 DTensor index_select(const DTensor& input, int dim, const DTensor& index) {
   return call(kIndexSelect, {input, index}, {normalize_dim(dim, input.ndim(), "index_select")});
 }
@@ -388,7 +398,8 @@ DTensor one_hot(const DTensor& input, std::int64_t num_classes) { return call(kO
 
 namespace ops {
 OpList embedding_ops() {
-  static constexpr std::array<const OpDef*, 7> kOps{&kEmbedding, &kGather, &kIndexSelect, &kOneHot, &kEmbeddingBackward, &kGatherBackward, &kSelectBackward};
+  static constexpr std::array<const OpDef*, 7> kOps{&kEmbedding,         &kGather,         &kIndexSelect,   &kOneHot,
+                                                    &kEmbeddingBackward, &kGatherBackward, &kSelectBackward};
   return kOps;
 }
 }  // namespace ops

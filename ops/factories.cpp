@@ -19,7 +19,8 @@ namespace {
 Device device_of(const std::optional<Device>& device, std::string_view op) { return device.value_or(base::require_rank(op).device); }
 
 // Factories make Replicate or split parts; Partial is a local move from there.
-DTensor make(const OpDef& op, const DeviceMesh& mesh, const Placements& placements, const Shape& shape, Dtype dtype, Device device, std::initializer_list<Attribute> attributes) {
+DTensor make(const OpDef& op, const DeviceMesh& mesh, const Placements& placements, const Shape& shape, Dtype dtype, Device device,
+             std::initializer_list<Attribute> attributes) {
   const auto layout = placements::make_layout(mesh, shape, dtype, placements, op.name);
   const std::span<const Attribute> list(attributes.begin(), attributes.size());
   if (!layout->has_partial()) return call_on(op, mesh, placements, device, list);
@@ -47,10 +48,11 @@ constexpr OpDef kFull{
     .signature = "size: int[], fill_value: number, dtype: dtype -> out",
     .shape = full_shape,
     .cpu = [](const KernelCall& call) { call.output(0).fill_(call.attribute(1).scalar()); },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {}, .attributes = {{"size", "[5, 3]"}, {"fill_value", "1.5"}, {"dtype", "f32"}}},
-                                 {.shapes = {}, .attributes = {{"size", "[]"}, {"fill_value", "2"}, {"dtype", "i64"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {}, .attributes = {{"size", "[5, 3]"}, {"fill_value", "1.5"}, {"dtype", "f32"}}},
+                                     {.shapes = {}, .attributes = {{"size", "[]"}, {"fill_value", "2"}, {"dtype", "i64"}}}};
+        },
 };
 constexpr OpDef kEmpty{
     .name = "empty",
@@ -105,7 +107,8 @@ constexpr OpDef kEye{
         },
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {}, .attributes = {{"n", "5"}, {"m", "7"}, {"dtype", "f32"}}}, {.shapes = {}, .attributes = {{"n", "3"}, {"m", "0"}, {"dtype", "i64"}}}};
+          return std::vector<Sample>{{.shapes = {}, .attributes = {{"n", "5"}, {"m", "7"}, {"dtype", "f32"}}},
+                                     {.shapes = {}, .attributes = {{"n", "3"}, {"m", "0"}, {"dtype", "i64"}}}};
         },
 };
 
@@ -137,7 +140,10 @@ constexpr OpDef kTril{
     .shape = triangle_shape,
     .cpu = [](const KernelCall& call) { triangle(call, true); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {tril(g.grad_output(0), g.attribute(0).as_int())}; },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 3}}, .attributes = {{"diagonal", "-1"}}}, {.shapes = {{0, 4}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 3}}, .attributes = {{"diagonal", "-1"}}}, {.shapes = {{0, 4}}}};
+        },
 };
 constexpr OpDef kTriu{
     .name = "triu",
@@ -146,7 +152,10 @@ constexpr OpDef kTriu{
     .shape = triangle_shape,
     .cpu = [](const KernelCall& call) { triangle(call, false); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {triu(g.grad_output(0), g.attribute(0).as_int())}; },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 3}}, .attributes = {{"diagonal", "1"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 3}}, .attributes = {{"diagonal", "1"}}}};
+        },
 };
 
 constexpr std::array<const OpDef*, 6> kOps{&kFull, &kEmpty, &kArange, &kEye, &kTril, &kTriu};
@@ -163,10 +172,15 @@ DTensor full(const Shape& size, const Scalar& fill_value, const DeviceMesh& mesh
 DTensor empty(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
   return finished(make(kEmpty, mesh, placements, size, options.dtype, device_of(options.device, "empty"), {size, 0, options.dtype}), options);
 }
-DTensor zeros(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) { return full(size, 0, mesh, placements, options); }
-DTensor ones(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) { return full(size, 1, mesh, placements, options); }
+DTensor zeros(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
+  return full(size, 0, mesh, placements, options);
+}
+DTensor ones(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
+  return full(size, 1, mesh, placements, options);
+}
 
-DTensor arange(const Scalar& start, const Scalar& end, const Scalar& step, const DeviceMesh& mesh, const Placements& placements, const ArangeOptions& options) {
+DTensor arange(const Scalar& start, const Scalar& end, const Scalar& step, const DeviceMesh& mesh, const Placements& placements,
+               const ArangeOptions& options) {
   if (step.as_double() == 0) throw InvalidArgument("arange: step is zero; give a step that leads from start to end");
   const double count = std::ceil((end.as_double() - start.as_double()) / step.as_double());
   const std::int64_t length = count > 0 ? static_cast<std::int64_t>(count) : 0;
@@ -174,7 +188,9 @@ DTensor arange(const Scalar& start, const Scalar& end, const Scalar& step, const
   const Dtype dtype = options.dtype.value_or(floating ? Dtype::f32 : Dtype::i64);
   return make(kArange, mesh, placements, {length}, dtype, device_of(options.device, "arange"), {length, start, step, dtype});
 }
-DTensor arange(const Scalar& end, const DeviceMesh& mesh, const Placements& placements, const ArangeOptions& options) { return arange(0, end, 1, mesh, placements, options); }
+DTensor arange(const Scalar& end, const DeviceMesh& mesh, const Placements& placements, const ArangeOptions& options) {
+  return arange(0, end, 1, mesh, placements, options);
+}
 
 DTensor eye(std::int64_t n, std::int64_t m, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
   return finished(make(kEye, mesh, placements, {n, m}, options.dtype, device_of(options.device, "eye"), {n, m, options.dtype}), options);
@@ -182,7 +198,8 @@ DTensor eye(std::int64_t n, std::int64_t m, const DeviceMesh& mesh, const Placem
 
 DTensor full_like(const DTensor& input, const Scalar& fill_value) {
   const tensor::Spec& s = *tensor::checked(input, "full_like").spec;
-  return full(s.shape, fill_value, s.mesh, placements::to_placements(*tensor::without_partial(s.layout), s.mesh.names()), {.dtype = s.dtype, .device = s.device});
+  return full(s.shape, fill_value, s.mesh, placements::to_placements(*tensor::without_partial(s.layout), s.mesh.names()),
+              {.dtype = s.dtype, .device = s.device});
 }
 DTensor zeros_like(const DTensor& input) { return full_like(input, 0); }
 DTensor ones_like(const DTensor& input) { return full_like(input, 1); }

@@ -84,9 +84,11 @@ constexpr OpDef kCat{
     .rule_for = cat_rule,
     .cpu = cat_cpu,
     .gradient = cat_gradient,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{3, 5}, {2, 5}}, .attributes = {{"dim", "0"}}}, {.shapes = {{3, 5}, {3, 0}, {3, 1}}, .attributes = {{"dim", "1"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{3, 5}, {2, 5}}, .attributes = {{"dim", "0"}}},
+                                     {.shapes = {{3, 5}, {3, 0}, {3, 1}}, .attributes = {{"dim", "1"}}}};
+        },
 };
 
 constexpr std::array<const OpDef*, 1> kOps{&kCat};

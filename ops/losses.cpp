@@ -65,7 +65,9 @@ cpu::Classes classes_of(const Place& place) {
   return {.count = place.global[c], .to_local = [&place, c](std::int64_t i) { return place.to_local(c, i); }};
 }
 void check_index(const KernelCall& call, std::optional<std::int64_t> bad, std::int64_t classes) {
-  if (bad) call.fail("target " + std::to_string(*bad) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " + std::to_string(classes - 1) + " or ignore_index");
+  if (bad)
+    call.fail("target " + std::to_string(*bad) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " +
+              std::to_string(classes - 1) + " or ignore_index");
 }
 Shape all_dims(const Shape& shape) {
   Shape dims;
@@ -91,12 +93,16 @@ constexpr OpDef kCountTargets{
     .signature = "target, ignore_index: int, dtype: dtype -> out",
     .contiguous = true,
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = {}, .dtype = s.attribute(1).as_dtype()}; },
-    .rule_for = [](const ShapeCall& s) {
-      const int ndim = s.input(0).shape.ndim();
-      return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
-    },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = s.input(0).shape.ndim();
+          return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
+        },
     .cpu = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"ignore_index", "1"}, {"dtype", "f32"}}, .dtypes = {Dtype::i64}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"ignore_index", "1"}, {"dtype", "f32"}}, .dtypes = {Dtype::i64}}};
+        },
 };
 DTensor count_targets(const DTensor& target, const Attribute& ignore_index, Dtype dtype) {
   return ops::without_partial(call(kCountTargets, {target}, {ignore_index, dtype}));
@@ -107,23 +113,31 @@ constexpr OpDef kTargetLogit{
     .name = "target_logit",
     .signature = "input, target, ignore_index: int = -100, label_smoothing: float = 0.0 -> out",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_targets(s, 0, 1);
-      s.output(0) = {.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape.ndim());
-      return n.logits + ", " + n.rows + " -> " + n.rows + "  " + n.class_name + ": lookup; linear 1";
-    },
-    .cpu = [](const KernelCall& call) {
-      const cpu::Classes classes = classes_of(call.input_place(0));
-      check_index(call,
-                  cpu::target_logit(call.input(0), call.input(1), classes,
-                                    {.dim = class_dim(call.input(0).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
-                                    call.output(0)),
-                  classes.count);
-    },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7}}; },
+    .shape =
+        [](ShapeCall& s) {
+          check_targets(s, 0, 1);
+          s.output(0) = {.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape.ndim());
+          return n.logits + ", " + n.rows + " -> " + n.rows + "  " + n.class_name + ": lookup; linear 1";
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const cpu::Classes classes = classes_of(call.input_place(0));
+          check_index(call,
+                      cpu::target_logit(call.input(0), call.input(1), classes,
+                                        {.dim = class_dim(call.input(0).ndim()),
+                                         .ignore_index = call.attribute(0).as_int(),
+                                         .label_smoothing = call.attribute(1).as_double()},
+                                        call.output(0)),
+                      classes.count);
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7}};
+        },
 };
 
 // ---- cross_entropy_backward: attributes ignore_index, label_smoothing
@@ -131,24 +145,30 @@ constexpr OpDef kCrossEntropyBackward{
     .name = "cross_entropy_backward",
     .signature = "grad_rows, input, target, log_sum?, ignore_index: int = -100, label_smoothing: float = 0.0 -> grad_input",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_targets(s, 1, 2);
-      s.output(0) = s.input(1);
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(1).shape.ndim());
-      return n.rows + ", " + n.logits + ", " + n.rows + ", " + n.rows + " -> " + n.logits + "  linear 1";
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::cross_entropy_backward(
-          call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
-          {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()}, call.output(0));
-    },
-    .samples = [] {
-      const std::vector<Dtype> dtypes{Dtype::f32, Dtype::f32, Dtype::i64, Dtype::f32};
-      return std::vector<Sample>{{.shapes = {{5}, {5, 7}, {5}, {5}}, .attributes = {{"ignore_index", "3"}}, .dtypes = dtypes, .index_limit = 7},
-                                 {.shapes = {{2, 3}, {2, 5, 3}, {2, 3}, {2, 3}}, .attributes = {{"label_smoothing", "0.1"}}, .dtypes = dtypes, .index_limit = 5}};
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_targets(s, 1, 2);
+          s.output(0) = s.input(1);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(1).shape.ndim());
+          return n.rows + ", " + n.logits + ", " + n.rows + ", " + n.rows + " -> " + n.logits + "  linear 1";
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::cross_entropy_backward(
+              call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
+              {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
+              call.output(0));
+        },
+    .samples =
+        [] {
+          const std::vector<Dtype> dtypes{Dtype::f32, Dtype::f32, Dtype::i64, Dtype::f32};
+          return std::vector<Sample>{
+              {.shapes = {{5}, {5, 7}, {5}, {5}}, .attributes = {{"ignore_index", "3"}}, .dtypes = dtypes, .index_limit = 7},
+              {.shapes = {{2, 3}, {2, 5, 3}, {2, 3}, {2, 3}}, .attributes = {{"label_smoothing", "0.1"}}, .dtypes = dtypes, .index_limit = 5}};
+        },
 };
 /// Gradient of each row's loss.
 DTensor row_gradient(const DTensor& grad, Mode mode, const DTensor& total, const Shape& rows) {
@@ -163,29 +183,37 @@ constexpr OpDef kCrossEntropyRows{
     .name = "cross_entropy_rows",
     .signature = "input, target, ignore_index: int = -100, label_smoothing: float = 0.0 -> rows, log_sum",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_targets(s, 0, 1);
-      const TensorType row{.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
-      s.output(0) = row;
-      s.output(1) = row;
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape.ndim());
-      return n.logits + ", " + n.rows + " -> " + n.rows + ", " + n.rows + "  " + n.class_name + ": whole";
-    },
-    .cpu = [](const KernelCall& call) {
-      const int dim = class_dim(call.input(0).ndim());
-      check_index(call,
-                  cpu::cross_entropy_rows(call.input(0), call.input(1),
-                                          {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
-                                          call.output(0), call.output(1)),
-                  call.input(0).shape()[dim]);
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_targets(s, 0, 1);
+          const TensorType row{.shape = s.input(1).shape, .dtype = computation_dtype(s.input(0).dtype)};
+          s.output(0) = row;
+          s.output(1) = row;
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape.ndim());
+          return n.logits + ", " + n.rows + " -> " + n.rows + ", " + n.rows + "  " + n.class_name + ": whole";
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const int dim = class_dim(call.input(0).ndim());
+          check_index(
+              call,
+              cpu::cross_entropy_rows(call.input(0), call.input(1),
+                                      {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
+                                      call.output(0), call.output(1)),
+              call.input(0).shape()[dim]);
+        },
     .decompose = [](const DecomposeCall& c) { return split_rows(c.input(0), c.input(1), c.attribute(0), c.attribute(1).as_double()); },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
-                                 {.shapes = {{2, 5, 3}, {2, 3}}, .attributes = {{"label_smoothing", "0.1"}, {"ignore_index", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
+                                     {.shapes = {{2, 5, 3}, {2, 3}},
+                                      .attributes = {{"label_smoothing", "0.1"}, {"ignore_index", "1"}},
+                                      .dtypes = {Dtype::f32, Dtype::i64},
+                                      .index_limit = 5}};
+        },
 };
 Results split_rows(const DTensor& input, const DTensor& target, const Attribute& ignore_index, double smoothing) {
   const int dim = class_dim(input.ndim());
@@ -219,40 +247,48 @@ void cross_entropy_cpu(const KernelCall& call) {
 }
 std::vector<Sample> class_samples() {
   const auto sample = [](Shape logits, Shape target, std::vector<std::pair<std::string, std::string>> attributes) {
-    return Sample{.shapes = {logits, target}, .attributes = std::move(attributes), .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = logits[class_dim(logits.ndim())]};
+    return Sample{.shapes = {logits, target},
+                  .attributes = std::move(attributes),
+                  .dtypes = {Dtype::f32, Dtype::i64},
+                  .index_limit = logits[class_dim(logits.ndim())]};
   };
-  return {sample({5, 7}, {5}, {}), sample({5, 7}, {5}, {{"reduction", "sum"}, {"ignore_index", "2"}}), sample({2, 5, 3}, {2, 3}, {{"reduction", "none"}}),
-          sample({7}, {}, {}), sample({0, 3}, {0}, {{"reduction", "sum"}})};
+  return {sample({5, 7}, {5}, {}), sample({5, 7}, {5}, {{"reduction", "sum"}, {"ignore_index", "2"}}),
+          sample({2, 5, 3}, {2, 3}, {{"reduction", "none"}}), sample({7}, {}, {}), sample({0, 3}, {0}, {{"reduction", "sum"}})};
 }
 constexpr OpDef kCrossEntropy{
     .name = "cross_entropy",
     .signature = "input, target, ignore_index: int = -100, reduction: text? = mean, label_smoothing: float = 0.0 -> loss, log_sum, total",
     .saves = "input, target, log_sum, total",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_targets(s, 0, 1);
-      check_reduction(s, s.attribute(1));
-      const Dtype dtype = s.input(0).dtype;
-      s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = dtype};
-      s.output(1) = {.shape = s.input(1).shape, .dtype = computation_dtype(dtype)};
-      s.output(2) = {.shape = {}, .dtype = computation_dtype(dtype)};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape.ndim());
-      const Mode mode = mode_of(s.attribute(1));
-      return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows : "()") + ", " + n.rows + ", ()" + n.clauses("whole", mode == Mode::mean ? "whole" : "reduce(sum)");
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_targets(s, 0, 1);
+          check_reduction(s, s.attribute(1));
+          const Dtype dtype = s.input(0).dtype;
+          s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = dtype};
+          s.output(1) = {.shape = s.input(1).shape, .dtype = computation_dtype(dtype)};
+          s.output(2) = {.shape = {}, .dtype = computation_dtype(dtype)};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape.ndim());
+          const Mode mode = mode_of(s.attribute(1));
+          return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows : "()") + ", " + n.rows + ", ()" +
+                 n.clauses("whole", mode == Mode::mean ? "whole" : "reduce(sum)");
+        },
     .cpu = cross_entropy_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor rows = row_gradient(g.grad_output(0), mode_of(g.attribute(1)), g.output(2), g.input_type(1).shape);
       return {call(kCrossEntropyBackward, {rows, g.input(0), g.input(1), g.output(1)}, {g.attribute(0), g.attribute(2)}), DTensor()};
     },
     .decompose = split_cross_entropy,
-    .samples = [] {
-      std::vector<Sample> samples = class_samples();
-      samples.push_back({.shapes = {{4, 5}, {4}}, .attributes = {{"label_smoothing", "0.2"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5});
-      return samples;
-    },
+    .samples =
+        [] {
+          std::vector<Sample> samples = class_samples();
+          samples.push_back(
+              {.shapes = {{4, 5}, {4}}, .attributes = {{"label_smoothing", "0.2"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5});
+          return samples;
+        },
 };
 
 // ---- nll_loss: attributes ignore_index, reduction
@@ -273,17 +309,21 @@ constexpr OpDef kNllLoss{
     .signature = "input, target, ignore_index: int = -100, reduction: text? = mean -> loss",
     .saves = "input, target",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_targets(s, 0, 1);
-      check_reduction(s, s.attribute(1));
-      s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = s.input(0).dtype};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape.ndim());
-      const Mode mode = mode_of(s.attribute(1));
-      return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows + "  " + n.class_name + ": lookup" : "()" + n.clauses("lookup", mode == Mode::mean ? "whole" : "reduce(sum)")) +
-             "; linear 1";
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_targets(s, 0, 1);
+          check_reduction(s, s.attribute(1));
+          s.output(0) = {.shape = mode_of(s.attribute(1)) == Mode::none ? s.input(1).shape : Shape(), .dtype = s.input(0).dtype};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape.ndim());
+          const Mode mode = mode_of(s.attribute(1));
+          return n.logits + ", " + n.rows + " -> " +
+                 (mode == Mode::none ? n.rows + "  " + n.class_name + ": lookup"
+                                     : "()" + n.clauses("lookup", mode == Mode::mean ? "whole" : "reduce(sum)")) +
+                 "; linear 1";
+        },
     .cpu = nll_loss_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Mode mode = mode_of(g.attribute(1));
@@ -313,17 +353,20 @@ constexpr OpDef kMseLoss{
     .saves = "input, target",
     .dtypes = "floating",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_reduction(s, s.attribute(0));
-      if (s.input(0).shape != s.input(1).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); expand one of them");
-      s.output(0) = {.shape = mode_of(s.attribute(0)) == Mode::none ? s.input(0).shape : Shape(), .dtype = promote(s.input(0).dtype, s.input(1).dtype)};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Shape& shape = s.input(0).shape;
-      const std::string names = ops::all_names(shape.ndim());
-      const bool none = mode_of(s.attribute(0)) == Mode::none;
-      return names + ", " + names + " -> " + (none ? names : "()  " + ops::clause(all_dims(shape), "reduce(sum)"));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_reduction(s, s.attribute(0));
+          if (s.input(0).shape != s.input(1).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); expand one of them");
+          s.output(0) = {.shape = mode_of(s.attribute(0)) == Mode::none ? s.input(0).shape : Shape(),
+                         .dtype = promote(s.input(0).dtype, s.input(1).dtype)};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Shape& shape = s.input(0).shape;
+          const std::string names = ops::all_names(shape.ndim());
+          const bool none = mode_of(s.attribute(0)) == Mode::none;
+          return names + ", " + names + " -> " + (none ? names : "()  " + ops::clause(all_dims(shape), "reduce(sum)"));
+        },
     .cpu = mse_loss_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Mode mode = mode_of(g.attribute(0));
@@ -333,15 +376,17 @@ constexpr OpDef kMseLoss{
       const DTensor grad = mul(sub(g.input(0), g.input(1)), each);
       return {g.needs(0) ? in_dtype(grad, g.input_type(0).dtype) : DTensor(), g.needs(1) ? in_dtype(neg(grad), g.input_type(1).dtype) : DTensor()};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}}},
-                                 {.shapes = {{5}, {5}}, .attributes = {{"reduction", "sum"}}},
-                                 {.shapes = {{2, 3}, {2, 3}}, .attributes = {{"reduction", "none"}}},
-                                 {.shapes = {{0, 3}, {0, 3}}, .attributes = {{"reduction", "sum"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}}},
+                                     {.shapes = {{5}, {5}}, .attributes = {{"reduction", "sum"}}},
+                                     {.shapes = {{2, 3}, {2, 3}}, .attributes = {{"reduction", "none"}}},
+                                     {.shapes = {{0, 3}, {0, 3}}, .attributes = {{"reduction", "sum"}}}};
+        },
 };
 
-constexpr std::array<const OpDef*, 7> kOps{&kCountTargets, &kTargetLogit, &kCrossEntropyBackward, &kCrossEntropyRows, &kCrossEntropy, &kNllLoss, &kMseLoss};
+constexpr std::array<const OpDef*, 7> kOps{&kCountTargets, &kTargetLogit, &kCrossEntropyBackward, &kCrossEntropyRows, &kCrossEntropy,
+                                           &kNllLoss,      &kMseLoss};
 
 }  // namespace
 
@@ -352,7 +397,9 @@ OpList loss_ops() { return kOps; }
 DTensor cross_entropy(const DTensor& input, const DTensor& target, const CrossEntropyOptions& o) {
   return call(kCrossEntropy, {input, target}, {o.ignore_index, o.reduction, o.label_smoothing});
 }
-DTensor nll_loss(const DTensor& input, const DTensor& target, const NllLossOptions& o) { return call(kNllLoss, {input, target}, {o.ignore_index, o.reduction}); }
+DTensor nll_loss(const DTensor& input, const DTensor& target, const NllLossOptions& o) {
+  return call(kNllLoss, {input, target}, {o.ignore_index, o.reduction});
+}
 DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& o) { return call(kMseLoss, {input, target}, {o.reduction}); }
 
 }  // namespace dtensor

@@ -36,8 +36,8 @@ void check_ndim(const ShapeCall& s, int i, int ndim) {
 
 void check_contraction(const ShapeCall& s, const TensorType& a, int a_dim, const TensorType& b, int b_dim) {
   if (a.shape[a_dim] != b.shape[b_dim])
-    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim {} = {}); transpose or reshape one of them", text_of("a", a), a_dim, a.shape[a_dim],
-                       text_of("b", b), b_dim, b.shape[b_dim]));
+    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim {} = {}); transpose or reshape one of them", text_of("a", a), a_dim,
+                       a.shape[a_dim], text_of("b", b), b_dim, b.shape[b_dim]));
 }
 
 void matmul_shape(ShapeCall& s) {
@@ -52,7 +52,8 @@ void matmul_shape(ShapeCall& s) {
     const int at_a = d - batch + batch_a, at_b = d - batch + batch_b;
     const std::int64_t x = at_a < 0 ? 1 : a.shape[at_a], y = at_b < 0 ? 1 : b.shape[at_b];
     if (x != y && x != 1 && y != 1)
-      s.fail(fmt::format("batch sizes differ ({} dim {} = {}, {} dim {} = {}); equal sizes or 1 are wanted", text_of("a", a), at_a, x, text_of("b", b), at_b, y));
+      s.fail(fmt::format("batch sizes differ ({} dim {} = {}, {} dim {} = {}); equal sizes or 1 are wanted", text_of("a", a), at_a, x,
+                         text_of("b", b), at_b, y));
     out.push_back(x == 1 ? y : x);
   }
   if (na > 1) out.push_back(a.shape[na - 2]);
@@ -65,8 +66,8 @@ void fixed_shape(ShapeCall& s) {
   check_ndim(s, 0, ndim_a);
   check_ndim(s, 1, ndim_b);
   if (ndim_a == 3 && s.input(0).shape[0] != s.input(1).shape[0])
-    s.fail(fmt::format("batch sizes differ ({} dim 0 = {}, {} dim 0 = {}); matmul broadcasts", text_of("a", s.input(0)), s.input(0).shape[0], text_of("b", s.input(1)),
-                       s.input(1).shape[0]));
+    s.fail(fmt::format("batch sizes differ ({} dim 0 = {}, {} dim 0 = {}); matmul broadcasts", text_of("a", s.input(0)), s.input(0).shape[0],
+                       text_of("b", s.input(1)), s.input(1).shape[0]));
   matmul_shape(s);
 }
 
@@ -97,7 +98,8 @@ void linear_shape(ShapeCall& s) {
   const Shape& w = s.input(1).shape;
   if (x.ndim() == 0) s.fail(fmt::format("input needs at least one dim ({})", s.describe(0)));
   if (x.back() != w[1])
-    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim 1 = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(), s.describe(1), w[1]));
+    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim 1 = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(),
+                       s.describe(1), w[1]));
   if (s.has_input(2) && s.input(2).shape != Shape{w[0]})
     s.fail(fmt::format("bias has the wrong shape ({}, {}); [{}] is wanted", s.describe(2), s.describe(1), w[0]));
   Shape out = x;
@@ -308,7 +310,8 @@ std::vector<DTensor> addmm_gradient(const GradientCall& g) {
   const DTensor& up = g.grad_output(0);
   const Scalar &beta = g.attribute(0).scalar(), &alpha = g.attribute(1).scalar();
   return {g.needs(0) ? times(fitted(up, g.input_type(0).shape), beta) : DTensor(),
-          g.needs(1) ? times(matmul(up, transpose(g.input(2), 0, 1)), alpha) : DTensor(), g.needs(2) ? times(sum_of_outer(g.input(1), up), alpha) : DTensor()};
+          g.needs(1) ? times(matmul(up, transpose(g.input(2), 0, 1)), alpha) : DTensor(),
+          g.needs(2) ? times(sum_of_outer(g.input(1), up), alpha) : DTensor()};
 }
 
 std::vector<DTensor> linear_gradient(const GradientCall& g) {
@@ -329,7 +332,9 @@ std::vector<Sample> matmul_samples() {
           {.shapes = {{1, 4}, {4, 1}}}};
 }
 std::vector<Sample> mm_samples() { return {{.shapes = {{5, 7}, {7, 4}}}, {.shapes = {{3, 0}, {0, 2}}}, {.shapes = {{1, 1}, {1, 1}}}}; }
-std::vector<Sample> bmm_samples() { return {{.shapes = {{2, 3, 5}, {2, 5, 4}}}, {.shapes = {{0, 2, 3}, {0, 3, 2}}}, {.shapes = {{1, 5, 1}, {1, 1, 4}}}}; }
+std::vector<Sample> bmm_samples() {
+  return {{.shapes = {{2, 3, 5}, {2, 5, 4}}}, {.shapes = {{0, 2, 3}, {0, 3, 2}}}, {.shapes = {{1, 5, 1}, {1, 1, 4}}}};
+}
 std::vector<Sample> mv_samples() { return {{.shapes = {{5, 7}, {7}}}, {.shapes = {{3, 0}, {0}}}}; }
 std::vector<Sample> dot_samples() { return {{.shapes = {{7}, {7}}}, {.shapes = {{0}, {0}}}}; }
 std::vector<Sample> outer_samples() { return {{.shapes = {{5}, {7}}}, {.shapes = {{0}, {3}}}}; }
@@ -340,11 +345,12 @@ std::vector<Sample> addmm_samples() {
           {.shapes = {{2, 3}, {2, 0}, {0, 3}}}};
 }
 std::vector<Sample> linear_samples() {
-  return {{.shapes = {{5, 7}, {4, 7}, {4}}}, {.shapes = {{2, 3, 5}, {4, 5}, {}}}, {.shapes = {{2, 3, 5}, {4, 5}, {4}}}, {.shapes = {{3}, {2, 3}, {2}}},
-          {.shapes = {{0, 3}, {2, 3}, {2}}}, {.shapes = {{2, 0}, {3, 0}, {3}}}};
+  return {{.shapes = {{5, 7}, {4, 7}, {4}}}, {.shapes = {{2, 3, 5}, {4, 5}, {}}}, {.shapes = {{2, 3, 5}, {4, 5}, {4}}},
+          {.shapes = {{3}, {2, 3}, {2}}},    {.shapes = {{0, 3}, {2, 3}, {2}}},   {.shapes = {{2, 0}, {3, 0}, {3}}}};
 }
 
-constexpr OpDef product(std::string_view name, std::string_view signature, std::string_view saves, void (*shape)(ShapeCall&), std::vector<Sample> (*samples)()) {
+constexpr OpDef product(std::string_view name, std::string_view signature, std::string_view saves, void (*shape)(ShapeCall&),
+                        std::vector<Sample> (*samples)()) {
   OpDef op;
   op.name = name;
   op.signature = signature;

@@ -26,7 +26,9 @@ Shape dims_of(const KernelCall& call) { return ops::normal_dims(call.attribute(0
 Shape dims_of(const GradientCall& g) { return ops::normal_dims(g.attribute(0), g.input_type(0).shape.ndim()); }
 Shape dims_of(const DecomposeCall& c) { return ops::normal_dims(c.attribute(0), c.input(0).ndim()); }
 bool keeps(const ShapeCall& s) { return s.attribute(1).as_bool(); }
-DTensor spread(const GradientCall& g, const DTensor& reduced) { return ops::expand_reduced(reduced, dims_of(g), g.attribute(1).as_bool(), g.input_type(0).shape); }
+DTensor spread(const GradientCall& g, const DTensor& reduced) {
+  return ops::expand_reduced(reduced, dims_of(g), g.attribute(1).as_bool(), g.input_type(0).shape);
+}
 std::vector<int> ints(const Shape& dims) { return {dims.begin(), dims.end()}; }
 void set_result(ShapeCall& s, Dtype dtype) { s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, dims_of(s), keeps(s)), .dtype = dtype}; }
 std::string whole_rule(const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "whole", ""); }
@@ -38,7 +40,9 @@ double count_over(const Shape& shape, const Shape& dims) {
 
 // ---- var, std: attributes dim, keepdim, correction
 DTensor deviations(const DTensor& x, const Shape& dims) { return sub(x, mean(x, std::span<const int>(ints(dims)), {.keepdim = true})); }
-double divisor_of(const Shape& shape, const Shape& dims, const Attribute& correction) { return std::max(0.0, count_over(shape, dims) - correction.as_double()); }
+double divisor_of(const Shape& shape, const Shape& dims, const Attribute& correction) {
+  return std::max(0.0, count_over(shape, dims) - correction.as_double());
+}
 DTensor split_var(const DecomposeCall& c) {
   const Shape dims = dims_of(c);
   const DTensor centred = deviations(in_dtype(c.input(0), computation_dtype(c.input(0).dtype())), dims);
@@ -90,13 +94,18 @@ Order order_of(const Attribute& ord) { return ord.as_text() == "1" ? Order::one 
 Dtype norm_dtype(const ShapeCall& s) { return s.attribute(2).is_none() ? s.input(0).dtype : s.attribute(2).as_dtype(); }
 void norm_shape(ShapeCall& s) {
   const std::string_view ord = s.attribute(3).as_text();
-  if (ord != "1" && ord != "2" && ord != "inf") s.fail("ord must be 1, 2 or inf ('" + std::string(ord) + "' given); write other norms with pow and sum");
+  if (ord != "1" && ord != "2" && ord != "inf")
+    s.fail("ord must be 1, 2 or inf ('" + std::string(ord) + "' given); write other norms with pow and sum");
   if (!info(norm_dtype(s)).floating) s.fail("a norm needs a floating dtype (" + s.describe(0) + "); pass dtype, for example f32");
   set_result(s, norm_dtype(s));
 }
 std::string norm_rule(const ShapeCall& s) {
   const Order order = order_of(s.attribute(3));
-  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), order == Order::one ? "reduce(sum)" : order == Order::two ? "whole" : "reduce(max)", "");
+  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s),
+                             order == Order::one   ? "reduce(sum)"
+                             : order == Order::two ? "whole"
+                                                   : "reduce(max)",
+                             "");
 }
 void norm_cpu(const KernelCall& call) {
   const Order order = order_of(call.attribute(3));
@@ -125,8 +134,14 @@ constexpr OpDef kSquareSum{
     .shape = [](ShapeCall& s) { set_result(s, norm_dtype(s)); },
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", ""); },
     .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
-    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)}; },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}}}, {.shapes = {{0, 3}}}, {.shapes = {{3, 4}}, .attributes = {{"keepdim", "true"}}}}; },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)};
+    },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}}}, {.shapes = {{0, 3}}}, {.shapes = {{3, 4}}, .attributes = {{"keepdim", "true"}}}};
+        },
 };
 constexpr OpDef kVectorNorm{
     .name = "vector_norm",
@@ -140,13 +155,14 @@ constexpr OpDef kVectorNorm{
       const Dtype dtype = c.attribute(2).is_none() ? c.input(0).dtype() : c.attribute(2).as_dtype();
       return {in_dtype(sqrt(call(kSquareSum, {c.input(0)}, {c.attribute(0), c.attribute(1), computation_dtype(dtype)})), dtype)};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}},
-                                 {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}, {"keepdim", "true"}}},
-                                 {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}, {"ord", "1"}}},
-                                 {.shapes = {{3, 4}}, .attributes = {{"ord", "inf"}}},
-                                 {.shapes = {{0, 3}}, .attributes = {{"dim", "[0]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}},
+                                     {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}, {"keepdim", "true"}}},
+                                     {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}, {"ord", "1"}}},
+                                     {.shapes = {{3, 4}}, .attributes = {{"ord", "inf"}}},
+                                     {.shapes = {{0, 3}}, .attributes = {{"dim", "[0]"}}}};
+        },
     .reasons = "ord 1 and inf of a Partial operand: |x| is not linear",
 };
 
@@ -203,16 +219,19 @@ constexpr OpDef kFirstEqual{
     .signature = "input, value, dim: int[], keepdim: bool -> out",
     .dtypes = "number",
     .shape = [](ShapeCall& s) { set_result(s, Dtype::i64); },
-    .rule_for = [](const ShapeCall& s) {
-      const int ndim = s.input(0).shape.ndim();
-      const std::string kept = ops::kept_names(ndim, dims_of(s), keeps(s));
-      return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims_of(s), "reduce(min)");
-    },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = s.input(0).shape.ndim();
+          const std::string kept = ops::kept_names(ndim, dims_of(s), keeps(s));
+          return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims_of(s), "reduce(min)");
+        },
     .cpu = first_equal_cpu,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .attributes = {{"dim", "[1]"}, {"keepdim", "false"}}, .dtypes = {Dtype::i64, Dtype::i64}},
-                                 {.shapes = {{5, 7}, {1, 1}}, .attributes = {{"dim", "[0, 1]"}, {"keepdim", "true"}}, .dtypes = {Dtype::i64, Dtype::i64}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {{5, 7}, {5}}, .attributes = {{"dim", "[1]"}, {"keepdim", "false"}}, .dtypes = {Dtype::i64, Dtype::i64}},
+              {.shapes = {{5, 7}, {1, 1}}, .attributes = {{"dim", "[0, 1]"}, {"keepdim", "true"}}, .dtypes = {Dtype::i64, Dtype::i64}}};
+        },
     .reasons = "Partial(min) of integers is reduced first",
 };
 std::vector<DTensor> split_arg(const DecomposeCall& c, bool largest) {
@@ -231,7 +250,9 @@ Shape several(std::initializer_list<int> dims) {
   for (int d : dims) shape.push_back(d);
   return shape;
 }
-DTensor moment(const OpDef& op, const DTensor& input, const Shape& dims, const VarOptions& o) { return call(op, {input}, {dims, o.keepdim, o.correction}); }
+DTensor moment(const OpDef& op, const DTensor& input, const Shape& dims, const VarOptions& o) {
+  return call(op, {input}, {dims, o.keepdim, o.correction});
+}
 DTensor norm_over(const DTensor& input, const Shape& dims, const VectorNormOptions& o) {
   const std::string other = to_string(Scalar(o.ord));
   const std::string_view ord = o.ord == 1 ? "1" : o.ord == 2 ? "2" : std::isinf(o.ord) && o.ord > 0 ? "inf" : std::string_view(other);
@@ -261,7 +282,9 @@ DTensor vector_norm(const DTensor& input, const VectorNormOptions& o) { return n
 DTensor vector_norm(const DTensor& input, int dim, const VectorNormOptions& o) { return norm_over(input, one(dim), o); }
 DTensor vector_norm(const DTensor& input, std::initializer_list<int> dim, const VectorNormOptions& o) { return norm_over(input, several(dim), o); }
 DTensor norm(const DTensor& input, const NormOptions& o) { return norm_over(input, {}, {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype}); }
-DTensor norm(const DTensor& input, int dim, const NormOptions& o) { return norm_over(input, one(dim), {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype}); }
+DTensor norm(const DTensor& input, int dim, const NormOptions& o) {
+  return norm_over(input, one(dim), {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype});
+}
 DTensor argmax(const DTensor& input, const KeepdimOptions& o) { return call(kArgmax, {input}, {Attribute(), o.keepdim}); }
 DTensor argmax(const DTensor& input, int dim, const KeepdimOptions& o) { return call(kArgmax, {input}, {dim, o.keepdim}); }
 DTensor argmin(const DTensor& input, const KeepdimOptions& o) { return call(kArgmin, {input}, {Attribute(), o.keepdim}); }

@@ -32,7 +32,8 @@ void check_shapes(ShapeCall& s, const Attribute& normalized, int input, std::ini
   for (int d = 0; fits && d < wanted.ndim(); ++d) fits = wanted[d] == shape[shape.ndim() - wanted.ndim() + d];
   if (!fits) s.fail("normalized_shape " + to_string(wanted) + " is not the end of " + s.describe(input) + "; give its last sizes");
   for (int i : parameters)
-    if (s.has_input(i) && s.input(i).shape != wanted) s.fail("a parameter does not have normalized_shape " + to_string(wanted) + " (" + s.describe(i) + "); give one number per normalised element");
+    if (s.has_input(i) && s.input(i).shape != wanted)
+      s.fail("a parameter does not have normalized_shape " + to_string(wanted) + " (" + s.describe(i) + "); give one number per normalised element");
 }
 TensorType statistics(const ShapeCall& s, const Attribute& normalized, int input) {
   const Shape& shape = s.input(input).shape;
@@ -63,7 +64,8 @@ std::vector<Sample> norm_samples(bool bias) {
     if (bias) s.shapes.push_back(weight ? normalized : Shape());
     return s;
   };
-  return {sample({5, 7}, {7}, true), sample({2, 3, 4}, {3, 4}, true), sample({3, 5}, {5}, false), sample({0, 4}, {4}, true), sample({5, 1}, {1}, true)};
+  return {sample({5, 7}, {7}, true), sample({2, 3, 4}, {3, 4}, true), sample({3, 5}, {5}, false), sample({0, 4}, {4}, true),
+          sample({5, 1}, {1}, true)};
 }
 
 // ---- layer_norm
@@ -85,20 +87,23 @@ constexpr OpDef kLayerNorm{
     .saves = "input, weight, mean, rstd",
     .dtypes = "floating",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_shapes(s, s.attribute(0), 0, {1, 2});
-      s.output(0) = s.input(0);
-      s.output(1) = statistics(s, s.attribute(0), 0);
-      s.output(2) = statistics(s, s.attribute(0), 0);
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape, s.attribute(0));
-      return n.full + ", " + n.parameter + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + ", " + n.statistic + "  " + n.whole;
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::layer_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), optional_input(call, 2), call.attribute(1).as_double(), call.output(0),
-                      call.output(1), call.output(2));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_shapes(s, s.attribute(0), 0, {1, 2});
+          s.output(0) = s.input(0);
+          s.output(1) = statistics(s, s.attribute(0), 0);
+          s.output(2) = statistics(s, s.attribute(0), 0);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape, s.attribute(0));
+          return n.full + ", " + n.parameter + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + ", " + n.statistic + "  " + n.whole;
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::layer_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), optional_input(call, 2), call.attribute(1).as_double(),
+                          call.output(0), call.output(1), call.output(2));
+        },
     .gradient = layer_norm_gradient,
     .decompose = split_layer_norm,
     .samples = [] { return norm_samples(true); },
@@ -114,35 +119,40 @@ std::vector<DTensor> split_layer_norm_backward(const DecomposeCall& c) {
   const DTensor weighted = c.has_input(2) ? mul(grad, in_dtype(c.input(2), dtype)) : grad;
   const DTensor shift = ops::without_partial(mean_over(weighted, dims)), slope = ops::without_partial(mean_over(mul(weighted, normal), dims));
   const DTensor result = mul(rstd, sub(sub(weighted, shift), mul(normal, slope)));
-  return {in_dtype(result, c.input(1).dtype()), in_dtype(sum_to_shape(mul(grad, normal), shape), of_weight), in_dtype(sum_to_shape(grad, shape), of_weight)};
+  return {in_dtype(result, c.input(1).dtype()), in_dtype(sum_to_shape(mul(grad, normal), shape), of_weight),
+          in_dtype(sum_to_shape(grad, shape), of_weight)};
 }
 constexpr OpDef kLayerNormBackward{
     .name = "layer_norm_backward",
     .signature = "grad_output, input, weight?, mean, rstd, normalized_shape: int[] -> grad_input, grad_weight, grad_bias",
     .dtypes = "floating",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_shapes(s, s.attribute(0), 1, {2});
-      const TensorType parameter{.shape = s.attribute(0).as_shape(), .dtype = s.has_input(2) ? s.input(2).dtype : s.input(1).dtype};
-      s.output(0) = s.input(1);
-      s.output(1) = parameter;
-      s.output(2) = parameter;
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(1).shape, s.attribute(0));
-      return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + ", " + n.parameter + "  " +
-             n.whole + (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.input(4), call.output(0),
-                               call.output(1), call.output(2));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_shapes(s, s.attribute(0), 1, {2});
+          const TensorType parameter{.shape = s.attribute(0).as_shape(), .dtype = s.has_input(2) ? s.input(2).dtype : s.input(1).dtype};
+          s.output(0) = s.input(1);
+          s.output(1) = parameter;
+          s.output(2) = parameter;
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(1).shape, s.attribute(0));
+          return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + ", " +
+                 n.parameter + "  " + n.whole + (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.input(4),
+                                   call.output(0), call.output(1), call.output(2));
+        },
     .decompose = split_layer_norm_backward,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
-                                 {.shapes = {{2, 3, 4}, {2, 3, 4}, {3, 4}, {2, 1, 1}, {2, 1, 1}}, .attributes = {{"normalized_shape", "[3, 4]"}}},
-                                 {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
+                                     {.shapes = {{2, 3, 4}, {2, 3, 4}, {3, 4}, {2, 1, 1}, {2, 1, 1}}, .attributes = {{"normalized_shape", "[3, 4]"}}},
+                                     {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
+        },
 };
 std::vector<DTensor> layer_norm_gradient(const GradientCall& g) {
   const DTensor& weight = g.inputs_[1];  // empty when absent
@@ -172,18 +182,22 @@ constexpr OpDef kRmsNorm{
     .saves = "input, weight, rstd",
     .dtypes = "floating",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_shapes(s, s.attribute(0), 0, {1});
-      s.output(0) = s.input(0);
-      s.output(1) = statistics(s, s.attribute(0), 0);
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(0).shape, s.attribute(0));
-      return n.full + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + "  " + n.whole;
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::rms_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), rms_eps(call.attribute(1), call.input(0).dtype()), call.output(0), call.output(1));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_shapes(s, s.attribute(0), 0, {1});
+          s.output(0) = s.input(0);
+          s.output(1) = statistics(s, s.attribute(0), 0);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(0).shape, s.attribute(0));
+          return n.full + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + "  " + n.whole;
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::rms_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), rms_eps(call.attribute(1), call.input(0).dtype()),
+                        call.output(0), call.output(1));
+        },
     .gradient = rms_norm_gradient,
     .decompose = split_rms_norm,
     .samples = [] { return norm_samples(false); },
@@ -198,31 +212,37 @@ std::vector<DTensor> split_rms_norm_backward(const DecomposeCall& c) {
   const DTensor weighted = c.has_input(2) ? mul(grad, in_dtype(c.input(2), dtype)) : grad;
   const DTensor slope = ops::without_partial(mean_over(mul(weighted, normal), last_dims(x.ndim(), c.attribute(0))));
   const DTensor of_weight = sum_to_shape(mul(grad, normal), c.attribute(0).as_shape());
-  return {in_dtype(mul(rstd, sub(weighted, mul(normal, slope))), c.input(1).dtype()), in_dtype(of_weight, c.has_input(2) ? c.input(2).dtype() : c.input(1).dtype())};
+  return {in_dtype(mul(rstd, sub(weighted, mul(normal, slope))), c.input(1).dtype()),
+          in_dtype(of_weight, c.has_input(2) ? c.input(2).dtype() : c.input(1).dtype())};
 }
 constexpr OpDef kRmsNormBackward{
     .name = "rms_norm_backward",
     .signature = "grad_output, input, weight?, rstd, normalized_shape: int[] -> grad_input, grad_weight",
     .dtypes = "floating",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      check_shapes(s, s.attribute(0), 1, {2});
-      s.output(0) = s.input(1);
-      s.output(1) = {.shape = s.attribute(0).as_shape(), .dtype = s.has_input(2) ? s.input(2).dtype : s.input(1).dtype};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const Names n(s.input(1).shape, s.attribute(0));
-      return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + "  " + n.whole +
-             (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.output(0), call.output(1));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          check_shapes(s, s.attribute(0), 1, {2});
+          s.output(0) = s.input(1);
+          s.output(1) = {.shape = s.attribute(0).as_shape(), .dtype = s.has_input(2) ? s.input(2).dtype : s.input(1).dtype};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Names n(s.input(1).shape, s.attribute(0));
+          return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + "  " + n.whole +
+                 (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.output(0),
+                                 call.output(1));
+        },
     .decompose = split_rms_norm_backward,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
-                                 {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}, {5, 1}}, .attributes = {{"normalized_shape", "[7]"}}},
+                                     {.shapes = {{0, 4}, {0, 4}, {}, {0, 1}}, .attributes = {{"normalized_shape", "[4]"}}}};
+        },
 };
 std::vector<DTensor> rms_norm_gradient(const GradientCall& g) {
   const DTensor& weight = g.inputs_[1];  // empty when absent

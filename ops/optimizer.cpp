@@ -11,14 +11,17 @@ namespace cpu = local::cpu;
 
 void step_type(ShapeCall& s) {
   for (int i = 1; i < s.num_inputs(); ++i)
-    if (s.has_input(i) && !(s.input(i).shape == s.input(0).shape)) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(i) + "); gradient and state have the parameter's shape");
+    if (s.has_input(i) && !(s.input(i).shape == s.input(0).shape))
+      s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(i) + "); gradient and state have the parameter's shape");
   s.output(0) = s.input(0);
 }
 
 constexpr OpDef kAdamW{
     .name = "adamw_step_",
-    .signature = "param!, grad, exp_avg!, exp_avg_sq!, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-08, weight_decay: float = 0.01, "
-                 "step: float = 1.0, decoupled: bool = true, maximize: bool = false -> param",
+    .signature =
+        "param!, grad, exp_avg!, exp_avg_sq!, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-08, weight_decay: "
+        "float = 0.01, "
+        "step: float = 1.0, decoupled: bool = true, maximize: bool = false -> param",
     .rule = "..., ..., ..., ... -> ...",
     .dtypes = "floating",
     .shape = step_type,
@@ -26,8 +29,14 @@ constexpr OpDef kAdamW{
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
           cpu::adam_step(c.input(0), c.input(1), c.input(2), c.input(3),
-                         {.lr = number(0), .beta1 = number(1), .beta2 = number(2), .eps = number(3), .weight_decay = number(4), .step = number(5),
-                          .decoupled = c.attribute(6).as_bool(), .maximize = c.attribute(7).as_bool()});
+                         {.lr = number(0),
+                          .beta1 = number(1),
+                          .beta2 = number(2),
+                          .eps = number(3),
+                          .weight_decay = number(4),
+                          .step = number(5),
+                          .decoupled = c.attribute(6).as_bool(),
+                          .maximize = c.attribute(7).as_bool()});
         },
     .samples =
         [] {
@@ -39,8 +48,10 @@ constexpr OpDef kAdamW{
 
 constexpr OpDef kSgd{
     .name = "sgd_step_",
-    .signature = "param!, grad, momentum_buffer!?, *, lr: float = 0.001, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = false, "
-                 "maximize: bool = false, first_step: number = false -> param",
+    .signature =
+        "param!, grad, momentum_buffer!?, *, lr: float = 0.001, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: "
+        "bool = false, "
+        "maximize: bool = false, first_step: number = false -> param",
     .rule = "..., ..., ... -> ...",
     .dtypes = "floating",
     .shape =
@@ -52,12 +63,18 @@ constexpr OpDef kSgd{
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
           cpu::sgd_step(c.input(0), c.input(1), c.has_input(2) ? c.input(2) : Tensor(),
-                        {.lr = number(0), .momentum = number(1), .dampening = number(2), .weight_decay = number(3), .nesterov = c.attribute(4).as_bool(),
-                         .maximize = c.attribute(5).as_bool(), .first = c.attribute(6).as_bool()});
+                        {.lr = number(0),
+                         .momentum = number(1),
+                         .dampening = number(2),
+                         .weight_decay = number(3),
+                         .nesterov = c.attribute(4).as_bool(),
+                         .maximize = c.attribute(5).as_bool(),
+                         .first = c.attribute(6).as_bool()});
         },
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .attributes = {{"momentum", "0.9"}, {"nesterov", "true"}}}, {.shapes = {{0, 2}, {0, 2}, {0, 2}}}};
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .attributes = {{"momentum", "0.9"}, {"nesterov", "true"}}},
+                                     {.shapes = {{0, 2}, {0, 2}, {0, 2}}}};
         },
 };
 

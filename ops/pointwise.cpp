@@ -35,9 +35,14 @@ void backward_type(ShapeCall& s) {
 }
 std::string_view attribute_text(const Attribute& a, std::string_view fallback) { return a.is_none() ? fallback : a.as_text(); }
 
-std::vector<Sample> any_samples() { return {{.shapes = {{5, 7}}}, {.shapes = {{0, 3}}}, {.shapes = {{1}}}, {.shapes = {{}}}, {.shapes = {{4, 2, 3}}, .dtypes = {Dtype::f64}}}; }
+std::vector<Sample> any_samples() {
+  return {{.shapes = {{5, 7}}}, {.shapes = {{0, 3}}}, {.shapes = {{1}}}, {.shapes = {{}}}, {.shapes = {{4, 2, 3}}, .dtypes = {Dtype::f64}}};
+}
 std::vector<Sample> positive_samples() {
-  return {{.shapes = {{5, 7}}, .low = 0.2, .high = 3}, {.shapes = {{0, 3}}, .low = 0.2}, {.shapes = {{1}}, .low = 0.2}, {.shapes = {{3, 2}}, .dtypes = {Dtype::f64}, .low = 0.2}};
+  return {{.shapes = {{5, 7}}, .low = 0.2, .high = 3},
+          {.shapes = {{0, 3}}, .low = 0.2},
+          {.shapes = {{1}}, .low = 0.2},
+          {.shapes = {{3, 2}}, .dtypes = {Dtype::f64}, .low = 0.2}};
 }
 std::vector<Sample> backward_samples() { return {{.shapes = {{5, 7}, {5, 7}}}, {.shapes = {{0, 3}, {0, 3}}}, {.shapes = {{1}, {1}}}}; }
 std::vector<Sample> swiglu_samples() { return backward_samples(); }
@@ -45,17 +50,42 @@ std::vector<Sample> swiglu_samples() { return backward_samples(); }
 using Kernel = void (*)(const KernelCall&);
 using Gradient = Gradients (*)(const GradientCall&);
 
-constexpr OpDef real_op(std::string_view name, std::string_view rule, Kernel kernel, std::string_view saves, Gradient gradient, std::vector<Sample> (*samples)() = any_samples) {
-  return {.name = name, .signature = "input -> out", .rule = rule, .saves = saves, .dtypes = "any", .shape = ops::floating_type, .cpu = kernel, .gradient = gradient, .samples = samples};
+constexpr OpDef real_op(std::string_view name, std::string_view rule, Kernel kernel, std::string_view saves, Gradient gradient,
+                        std::vector<Sample> (*samples)() = any_samples) {
+  return {.name = name,
+          .signature = "input -> out",
+          .rule = rule,
+          .saves = saves,
+          .dtypes = "any",
+          .shape = ops::floating_type,
+          .cpu = kernel,
+          .gradient = gradient,
+          .samples = samples};
 }
 constexpr OpDef number_op(std::string_view name, std::string_view rule, Kernel kernel, std::string_view saves, Gradient gradient) {
-  return {.name = name, .signature = "input -> out", .rule = rule, .saves = saves, .dtypes = "number", .shape = ops::same_type, .cpu = kernel, .gradient = gradient, .samples = any_samples};
+  return {.name = name,
+          .signature = "input -> out",
+          .rule = rule,
+          .saves = saves,
+          .dtypes = "number",
+          .shape = ops::same_type,
+          .cpu = kernel,
+          .gradient = gradient,
+          .samples = any_samples};
 }
 constexpr OpDef predicate_op(std::string_view name, Kernel kernel) {
-  return {.name = name, .signature = "input -> out", .rule = kPass, .dtypes = "any", .shape = ops::boolean_type, .cpu = kernel, .samples = any_samples};
+  return {
+      .name = name, .signature = "input -> out", .rule = kPass, .dtypes = "any", .shape = ops::boolean_type, .cpu = kernel, .samples = any_samples};
 }
 constexpr OpDef backward_op(std::string_view name, std::string_view signature, Kernel kernel, std::string_view saves, Gradient gradient) {
-  return {.name = name, .signature = signature, .rule = "..., ... -> ...    linear 1", .saves = saves, .dtypes = "floating", .shape = backward_type, .cpu = kernel, .gradient = gradient,
+  return {.name = name,
+          .signature = signature,
+          .rule = "..., ... -> ...    linear 1",
+          .saves = saves,
+          .dtypes = "floating",
+          .shape = backward_type,
+          .cpu = kernel,
+          .gradient = gradient,
           .samples = backward_samples};
 }
 // The gradient of a backward op: of grad_output it is the op itself, of x it is given.
@@ -64,58 +94,90 @@ Gradients twice(const GradientCall& g, First first, Second second) {
   return {g.needs(0) ? first(g.grad_output(0)) : DTensor(), g.needs(1) ? second(g.grad_output(0)) : DTensor()};
 }
 
-constexpr OpDef kNeg = number_op("neg", "... -> ...    linear", unary_cpu<Unary::neg>, "", [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0))}; });
-constexpr OpDef kAbs = number_op("abs", kPass, unary_cpu<Unary::abs>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * sign(g.input(0))}; });
+constexpr OpDef kNeg =
+    number_op("neg", "... -> ...    linear", unary_cpu<Unary::neg>, "", [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0))}; });
+constexpr OpDef kAbs =
+    number_op("abs", kPass, unary_cpu<Unary::abs>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * sign(g.input(0))}; });
 constexpr OpDef kSign = number_op("sign", kIncreasing, unary_cpu<Unary::sign>, "", ops::zero_gradient);
-constexpr OpDef kSquare = number_op("square", kPass, unary_cpu<Unary::square>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; });
-constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_cpu<Unary::relu>, "out", [](const GradientCall& g) -> Gradients { return {relu_backward(g.grad_output(0), g.output(0))}; });
+constexpr OpDef kSquare = number_op("square", kPass, unary_cpu<Unary::square>, "input",
+                                    [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; });
+constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_cpu<Unary::relu>, "out",
+                                  [](const GradientCall& g) -> Gradients { return {relu_backward(g.grad_output(0), g.output(0))}; });
 constexpr OpDef kFloor = number_op("floor", kIncreasing, unary_cpu<Unary::floor>, "", ops::zero_gradient);
 constexpr OpDef kCeil = number_op("ceil", kIncreasing, unary_cpu<Unary::ceil>, "", ops::zero_gradient);
 constexpr OpDef kTrunc = number_op("trunc", kIncreasing, unary_cpu<Unary::trunc>, "", ops::zero_gradient);
 constexpr OpDef kRound = number_op("round", kIncreasing, unary_cpu<Unary::round>, "", ops::zero_gradient);
 
-constexpr OpDef kExp = real_op("exp", kIncreasing, unary_cpu<Unary::exp>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.output(0)}; });
-constexpr OpDef kLog = real_op("log", kPass, unary_cpu<Unary::log>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / g.input(0)}; }, positive_samples);
-constexpr OpDef kLog2 = real_op("log2", kPass, unary_cpu<Unary::log2>, "input",
-                                [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) * 0.69314718055994530942)}; }, positive_samples);
-constexpr OpDef kLog1p = real_op("log1p", kPass, unary_cpu<Unary::log1p>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) + 1)}; }, positive_samples);
-constexpr OpDef kExpm1 = real_op("expm1", kIncreasing, unary_cpu<Unary::expm1>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.output(0) + 1)}; });
-constexpr OpDef kSqrt = real_op("sqrt", kPass, unary_cpu<Unary::sqrt>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.output(0) * 2)}; }, positive_samples);
-constexpr OpDef kRsqrt = real_op("rsqrt", kPass, unary_cpu<Unary::rsqrt>, "out",
-                                 [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (pow(g.output(0), 3) * -0.5)}; }, positive_samples);
-constexpr OpDef kReciprocal = real_op("reciprocal", kPass, unary_cpu<Unary::reciprocal>, "out",
-                                      [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * square(g.output(0))}; }, positive_samples);
-constexpr OpDef kSin = real_op("sin", kPass, unary_cpu<Unary::sin>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * cos(g.input(0))}; });
-constexpr OpDef kCos = real_op("cos", kPass, unary_cpu<Unary::cos>, "input", [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * sin(g.input(0))}; });
-constexpr OpDef kTan = real_op("tan", kPass, unary_cpu<Unary::tan>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (square(g.output(0)) + 1)}; },
-                               [] { return std::vector<Sample>{{.shapes = {{5, 7}}, .low = -1, .high = 1}, {.shapes = {{0}}}}; });
-constexpr OpDef kTanh = real_op("tanh", kIncreasing, unary_cpu<Unary::tanh>, "out", [](const GradientCall& g) -> Gradients { return {tanh_backward(g.grad_output(0), g.output(0))}; });
-constexpr OpDef kSigmoid = real_op("sigmoid", kIncreasing, unary_cpu<Unary::sigmoid>, "out", [](const GradientCall& g) -> Gradients { return {sigmoid_backward(g.grad_output(0), g.output(0))}; });
-constexpr OpDef kErf = real_op("erf", kIncreasing, unary_cpu<Unary::erf>, "input",
-                               [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (exp(neg(square(g.input(0)))) * 1.1283791670955125739)}; });
-constexpr OpDef kSilu = real_op("silu", kPass, unary_cpu<Unary::silu>, "input", [](const GradientCall& g) -> Gradients { return {silu_backward(g.grad_output(0), g.input(0))}; });
+constexpr OpDef kExp =
+    real_op("exp", kIncreasing, unary_cpu<Unary::exp>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.output(0)}; });
+constexpr OpDef kLog = real_op(
+    "log", kPass, unary_cpu<Unary::log>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / g.input(0)}; },
+    positive_samples);
+constexpr OpDef kLog2 = real_op(
+    "log2", kPass, unary_cpu<Unary::log2>, "input",
+    [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) * 0.69314718055994530942)}; }, positive_samples);
+constexpr OpDef kLog1p = real_op(
+    "log1p", kPass, unary_cpu<Unary::log1p>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) + 1)}; },
+    positive_samples);
+constexpr OpDef kExpm1 = real_op("expm1", kIncreasing, unary_cpu<Unary::expm1>, "out",
+                                 [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.output(0) + 1)}; });
+constexpr OpDef kSqrt = real_op(
+    "sqrt", kPass, unary_cpu<Unary::sqrt>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.output(0) * 2)}; },
+    positive_samples);
+constexpr OpDef kRsqrt = real_op(
+    "rsqrt", kPass, unary_cpu<Unary::rsqrt>, "out",
+    [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (pow(g.output(0), 3) * -0.5)}; }, positive_samples);
+constexpr OpDef kReciprocal = real_op(
+    "reciprocal", kPass, unary_cpu<Unary::reciprocal>, "out",
+    [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * square(g.output(0))}; }, positive_samples);
+constexpr OpDef kSin =
+    real_op("sin", kPass, unary_cpu<Unary::sin>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * cos(g.input(0))}; });
+constexpr OpDef kCos = real_op("cos", kPass, unary_cpu<Unary::cos>, "input",
+                               [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * sin(g.input(0))}; });
+constexpr OpDef kTan = real_op(
+    "tan", kPass, unary_cpu<Unary::tan>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (square(g.output(0)) + 1)}; },
+    [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}}, .low = -1, .high = 1}, {.shapes = {{0}}}};
+    });
+constexpr OpDef kTanh = real_op("tanh", kIncreasing, unary_cpu<Unary::tanh>, "out",
+                                [](const GradientCall& g) -> Gradients { return {tanh_backward(g.grad_output(0), g.output(0))}; });
+constexpr OpDef kSigmoid = real_op("sigmoid", kIncreasing, unary_cpu<Unary::sigmoid>, "out",
+                                   [](const GradientCall& g) -> Gradients { return {sigmoid_backward(g.grad_output(0), g.output(0))}; });
+constexpr OpDef kErf = real_op("erf", kIncreasing, unary_cpu<Unary::erf>, "input", [](const GradientCall& g) -> Gradients {
+  return {g.grad_output(0) * (exp(neg(square(g.input(0)))) * 1.1283791670955125739)};
+});
+constexpr OpDef kSilu = real_op("silu", kPass, unary_cpu<Unary::silu>, "input",
+                                [](const GradientCall& g) -> Gradients { return {silu_backward(g.grad_output(0), g.input(0))}; });
 constexpr OpDef kLogicalNot = predicate_op("logical_not", unary_cpu<Unary::logical_not>);
 constexpr OpDef kIsNan = predicate_op("isnan", unary_cpu<Unary::isnan>);
 constexpr OpDef kIsInf = predicate_op("isinf", unary_cpu<Unary::isinf>);
 constexpr OpDef kIsFinite = predicate_op("isfinite", unary_cpu<Unary::isfinite>);
 
-constexpr OpDef kReluBackward = backward_op("relu_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::relu>, "result", [](const GradientCall& g) -> Gradients {
-  return twice(g, [&](const DTensor& u) { return relu_backward(u, g.input(1)); }, [](const DTensor& u) { return u * 0; });
-});
-constexpr OpDef kTanhBackward = backward_op("tanh_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::tanh>, "grad_output, result", [](const GradientCall& g) -> Gradients {
-  return twice(g, [&](const DTensor& u) { return tanh_backward(u, g.input(1)); }, [&](const DTensor& u) { return u * g.input(0) * (g.input(1) * -2); });
-});
-constexpr OpDef kSigmoidBackward =
-    backward_op("sigmoid_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::sigmoid>, "grad_output, result", [](const GradientCall& g) -> Gradients {
-      return twice(g, [&](const DTensor& u) { return sigmoid_backward(u, g.input(1)); }, [&](const DTensor& u) { return u * g.input(0) * (1 - g.input(1) * 2); });
+constexpr OpDef kReluBackward =
+    backward_op("relu_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::relu>, "result", [](const GradientCall& g) -> Gradients {
+      return twice(
+          g, [&](const DTensor& u) { return relu_backward(u, g.input(1)); }, [](const DTensor& u) { return u * 0; });
     });
-constexpr OpDef kSiluBackward = backward_op("silu_backward", "grad_output, input -> out", backward_cpu<UnaryBackward::silu>, "grad_output, input", [](const GradientCall& g) -> Gradients {
-  return twice(g, [&](const DTensor& u) { return silu_backward(u, g.input(1)); },
-               [&](const DTensor& u) {
-                 const DTensor s = sigmoid(g.input(1));
-                 return u * g.input(0) * (s * (1 - s) * (g.input(1) * (1 - s * 2) + 2));
-               });
-});
+constexpr OpDef kTanhBackward = backward_op(
+    "tanh_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::tanh>, "grad_output, result", [](const GradientCall& g) -> Gradients {
+      return twice(
+          g, [&](const DTensor& u) { return tanh_backward(u, g.input(1)); }, [&](const DTensor& u) { return u * g.input(0) * (g.input(1) * -2); });
+    });
+constexpr OpDef kSigmoidBackward = backward_op("sigmoid_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::sigmoid>,
+                                               "grad_output, result", [](const GradientCall& g) -> Gradients {
+                                                 return twice(
+                                                     g, [&](const DTensor& u) { return sigmoid_backward(u, g.input(1)); },
+                                                     [&](const DTensor& u) { return u * g.input(0) * (1 - g.input(1) * 2); });
+                                               });
+constexpr OpDef kSiluBackward = backward_op("silu_backward", "grad_output, input -> out", backward_cpu<UnaryBackward::silu>, "grad_output, input",
+                                            [](const GradientCall& g) -> Gradients {
+                                              return twice(
+                                                  g, [&](const DTensor& u) { return silu_backward(u, g.input(1)); },
+                                                  [&](const DTensor& u) {
+                                                    const DTensor s = sigmoid(g.input(1));
+                                                    return u * g.input(0) * (s * (1 - s) * (g.input(1) * (1 - s * 2) + 2));
+                                                  });
+                                            });
 
 // gelu
 bool tanh_form(std::string_view text) { return text == "tanh"; }
@@ -150,7 +212,9 @@ constexpr OpDef kGelu{
           ops::same_type(s);
         },
     .cpu = [](const KernelCall& c) { cpu::unary(tanh_form(c.attribute(0)) ? Unary::gelu_tanh : Unary::gelu, c.input(0), c.output(0)); },
-    .gradient = [](const GradientCall& g) -> Gradients { return {gelu_backward(g.grad_output(0), g.input(0), {.approximate = attribute_text(g.attribute(0), "none")})}; },
+    .gradient = [](const GradientCall& g) -> Gradients {
+      return {gelu_backward(g.grad_output(0), g.input(0), {.approximate = attribute_text(g.attribute(0), "none")})};
+    },
     .samples = [] { return gelu_samples(any_samples()); },
 };
 constexpr OpDef kGeluBackward{
@@ -164,10 +228,14 @@ constexpr OpDef kGeluBackward{
           check_approximate(s, 0);
           backward_type(s);
         },
-    .cpu = [](const KernelCall& c) { cpu::unary_backward(tanh_form(c.attribute(0)) ? UnaryBackward::gelu_tanh : UnaryBackward::gelu, c.input(0), c.input(1), c.output(0)); },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::unary_backward(tanh_form(c.attribute(0)) ? UnaryBackward::gelu_tanh : UnaryBackward::gelu, c.input(0), c.input(1), c.output(0));
+        },
     .gradient = [](const GradientCall& g) -> Gradients {
-      return twice(g, [&](const DTensor& u) { return gelu_backward(u, g.input(1), {.approximate = attribute_text(g.attribute(0), "none")}); },
-                   [&](const DTensor& u) { return u * g.input(0) * gelu_second(g.input(1), tanh_form(g.attribute(0))); });
+      return twice(
+          g, [&](const DTensor& u) { return gelu_backward(u, g.input(1), {.approximate = attribute_text(g.attribute(0), "none")}); },
+          [&](const DTensor& u) { return u * g.input(0) * gelu_second(g.input(1), tanh_form(g.attribute(0))); });
     },
     .samples = [] { return gelu_samples(backward_samples()); },
 };
@@ -204,11 +272,12 @@ constexpr OpDef kSoftplusBackward{
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double beta = g.attribute(0).as_double(), threshold = g.attribute(1).as_double();
-      return twice(g, [&](const DTensor& u) { return softplus_backward(u, g.input(1), {.beta = beta, .threshold = threshold}); },
-                   [&](const DTensor& u) {
-                     const DTensor z = g.input(1) * beta, s = sigmoid(z);
-                     return masked_fill(u * g.input(0) * (s * (1 - s) * beta), gt(z, threshold), 0);
-                   });
+      return twice(
+          g, [&](const DTensor& u) { return softplus_backward(u, g.input(1), {.beta = beta, .threshold = threshold}); },
+          [&](const DTensor& u) {
+            const DTensor z = g.input(1) * beta, s = sigmoid(z);
+            return masked_fill(u * g.input(0) * (s * (1 - s) * beta), gt(z, threshold), 0);
+          });
     },
     .samples = backward_samples,
 };
@@ -239,7 +308,9 @@ void clamp_type(ShapeCall& s) {
   s.output(0) = {s.input(0).shape, dtype};
 }
 std::vector<Sample> clamp_samples(const std::vector<Shape>& whole, const std::vector<Shape>& none) {
-  return {{.shapes = whole, .attributes = {{"min", "-0.5"}, {"max", "1"}}}, {.shapes = whole, .attributes = {{"min", "0.25"}}}, {.shapes = none, .attributes = {{"max", "0"}}}};
+  return {{.shapes = whole, .attributes = {{"min", "-0.5"}, {"max", "1"}}},
+          {.shapes = whole, .attributes = {{"min", "0.25"}}},
+          {.shapes = none, .attributes = {{"max", "0"}}}};
 }
 constexpr OpDef kClamp{
     .name = "clamp",
@@ -256,7 +327,10 @@ constexpr OpDef kClamp{
     .gradient = [](const GradientCall& g) -> Gradients {
       return {ops::gradient_for(g, 0, clamp_backward(g.grad_output(0), g.input(0), clamp_options(g.attribute(0), g.attribute(1))))};
     },
-    .samples = [] { return clamp_samples({{5, 7}}, {{0, 3}}); },
+    .samples =
+        [] {
+          return clamp_samples({{5, 7}}, {{0, 3}});
+        },
 };
 constexpr OpDef kClampBackward{
     .name = "clamp_backward",
@@ -272,9 +346,13 @@ constexpr OpDef kClampBackward{
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       const ClampOptions o = clamp_options(g.attribute(0), g.attribute(1));
-      return twice(g, [&](const DTensor& u) { return clamp_backward(u, g.input(1), o); }, [](const DTensor& u) { return u * 0; });
+      return twice(
+          g, [&](const DTensor& u) { return clamp_backward(u, g.input(1), o); }, [](const DTensor& u) { return u * 0; });
     },
-    .samples = [] { return clamp_samples({{5, 7}, {5, 7}}, {{0, 3}, {0, 3}}); },
+    .samples =
+        [] {
+          return clamp_samples({{5, 7}, {5, 7}}, {{0, 3}, {0, 3}});
+        },
 };
 
 // swiglu
@@ -308,7 +386,10 @@ constexpr OpDef kSwigluBackward{
       }
       return {to_grad, to_gate, to_up};
     },
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}}, {.shapes = {{0, 3}, {0, 3}, {0, 3}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}}}, {.shapes = {{0, 3}, {0, 3}, {0, 3}}}};
+        },
 };
 constexpr OpDef kSwiglu{
     .name = "swiglu",
@@ -318,7 +399,8 @@ constexpr OpDef kSwiglu{
     .dtypes = "floating",
     .shape =
         [](ShapeCall& s) {
-          if (!(s.input(0).shape == s.input(1).shape)) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); gate and up have one shape");
+          if (!(s.input(0).shape == s.input(1).shape))
+            s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); gate and up have one shape");
           s.output(0) = {s.input(0).shape, promote(s.input(0).dtype, s.input(1).dtype)};
         },
     .cpu = [](const KernelCall& c) { cpu::swiglu(c.input(0), c.input(1), c.output(0)); },
@@ -331,9 +413,46 @@ constexpr OpDef kSwiglu{
     .samples = swiglu_samples,
 };
 
-constexpr const OpDef* kFamily[] = {&kNeg, &kAbs, &kSign, &kSquare, &kRelu, &kFloor, &kCeil, &kTrunc, &kRound, &kExp, &kLog, &kLog2, &kLog1p, &kExpm1, &kSqrt, &kRsqrt, &kReciprocal,
-                                    &kSin, &kCos, &kTan, &kTanh, &kSigmoid, &kErf, &kSilu, &kLogicalNot, &kIsNan, &kIsInf, &kIsFinite, &kGelu, &kSoftplus, &kSwiglu, &kClamp,
-                                    &kReluBackward, &kTanhBackward, &kSigmoidBackward, &kSiluBackward, &kGeluBackward, &kSoftplusBackward, &kClampBackward, &kSwigluBackward};
+constexpr const OpDef* kFamily[] = {&kNeg,
+                                    &kAbs,
+                                    &kSign,
+                                    &kSquare,
+                                    &kRelu,
+                                    &kFloor,
+                                    &kCeil,
+                                    &kTrunc,
+                                    &kRound,
+                                    &kExp,
+                                    &kLog,
+                                    &kLog2,
+                                    &kLog1p,
+                                    &kExpm1,
+                                    &kSqrt,
+                                    &kRsqrt,
+                                    &kReciprocal,
+                                    &kSin,
+                                    &kCos,
+                                    &kTan,
+                                    &kTanh,
+                                    &kSigmoid,
+                                    &kErf,
+                                    &kSilu,
+                                    &kLogicalNot,
+                                    &kIsNan,
+                                    &kIsInf,
+                                    &kIsFinite,
+                                    &kGelu,
+                                    &kSoftplus,
+                                    &kSwiglu,
+                                    &kClamp,
+                                    &kReluBackward,
+                                    &kTanhBackward,
+                                    &kSigmoidBackward,
+                                    &kSiluBackward,
+                                    &kGeluBackward,
+                                    &kSoftplusBackward,
+                                    &kClampBackward,
+                                    &kSwigluBackward};
 
 }  // namespace
 
@@ -380,11 +499,15 @@ DTensor isfinite(const DTensor& input) { return call(kIsFinite, {input}); }
 DTensor relu_backward(const DTensor& grad_output, const DTensor& result) { return call(kReluBackward, {grad_output, result}); }
 DTensor tanh_backward(const DTensor& grad_output, const DTensor& result) { return call(kTanhBackward, {grad_output, result}); }
 DTensor sigmoid_backward(const DTensor& grad_output, const DTensor& result) { return call(kSigmoidBackward, {grad_output, result}); }
-DTensor gelu_backward(const DTensor& grad_output, const DTensor& input, const GeluOptions& options) { return call(kGeluBackward, {grad_output, input}, {options.approximate}); }
+DTensor gelu_backward(const DTensor& grad_output, const DTensor& input, const GeluOptions& options) {
+  return call(kGeluBackward, {grad_output, input}, {options.approximate});
+}
 DTensor silu_backward(const DTensor& grad_output, const DTensor& input) { return call(kSiluBackward, {grad_output, input}); }
 DTensor softplus_backward(const DTensor& grad_output, const DTensor& input, const SoftplusOptions& options) {
   return call(kSoftplusBackward, {grad_output, input}, {options.beta, options.threshold});
 }
-DTensor clamp_backward(const DTensor& grad_output, const DTensor& input, const ClampOptions& options) { return call(kClampBackward, {grad_output, input}, {options.min, options.max}); }
+DTensor clamp_backward(const DTensor& grad_output, const DTensor& input, const ClampOptions& options) {
+  return call(kClampBackward, {grad_output, input}, {options.min, options.max});
+}
 
 }  // namespace dtensor

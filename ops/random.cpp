@@ -60,20 +60,30 @@ constexpr OpDef kUniform{
     .signature = "size: int[], low: float = 0, high: float = 1, dtype: dtype -> out",
     .random = true,
     .shape = random_shape,
-    .cpu = [](const KernelCall& call) {
-      local::fill_uniform(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(), call.attribute(2).as_double());
-    },
-    .samples = [] { return sized({{"low", "-1"}, {"dtype", "f32"}}); },
+    .cpu =
+        [](const KernelCall& call) {
+          local::fill_uniform(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(),
+                              call.attribute(2).as_double());
+        },
+    .samples =
+        [] {
+          return sized({{"low", "-1"}, {"dtype", "f32"}});
+        },
 };
 constexpr OpDef kNormal{
     .name = "normal",
     .signature = "size: int[], mean: float = 0, std: float = 1, dtype: dtype -> out",
     .random = true,
     .shape = random_shape,
-    .cpu = [](const KernelCall& call) {
-      local::fill_normal(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(), call.attribute(2).as_double());
-    },
-    .samples = [] { return sized({{"std", "2"}, {"dtype", "bf16"}}); },
+    .cpu =
+        [](const KernelCall& call) {
+          local::fill_normal(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(),
+                             call.attribute(2).as_double());
+        },
+    .samples =
+        [] {
+          return sized({{"std", "2"}, {"dtype", "bf16"}});
+        },
 };
 constexpr OpDef kRandint{
     .name = "randint",
@@ -81,14 +91,19 @@ constexpr OpDef kRandint{
     .random = true,
     .shape =
         [](ShapeCall& s) {
-          if (s.attribute(1).as_int() >= s.attribute(2).as_int()) s.fail("low " + std::to_string(s.attribute(1).as_int()) + " is not below high " + std::to_string(s.attribute(2).as_int()));
+          if (s.attribute(1).as_int() >= s.attribute(2).as_int())
+            s.fail("low " + std::to_string(s.attribute(1).as_int()) + " is not below high " + std::to_string(s.attribute(2).as_int()));
           s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.attribute(3).as_dtype()};
         },
     .cpu =
         [](const KernelCall& call) {
-          local::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(), call.attribute(2).as_int());
+          local::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(),
+                               call.attribute(2).as_int());
         },
-    .samples = [] { return sized({{"low", "-3"}, {"high", "50"}, {"dtype", "i64"}}); },
+    .samples =
+        [] {
+          return sized({{"low", "-3"}, {"high", "50"}, {"dtype", "i64"}});
+        },
 };
 
 // The mask is the saved result: 0 or 1 / (1 - p) per element, so that the gradient is one product.
@@ -113,17 +128,24 @@ constexpr OpDef kDropout{
     .shape = dropout_shape,
     .cpu = dropout_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {g.grad_output(0) * g.output(1)}; },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 4}}, .attributes = {{"p", "0.1"}}}, {.shapes = {{3}}, .attributes = {{"p", "1"}}}, {.shapes = {{0, 3}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}},
+                                     {.shapes = {{2, 3, 4}}, .attributes = {{"p", "0.1"}}},
+                                     {.shapes = {{3}}, .attributes = {{"p", "1"}}},
+                                     {.shapes = {{0, 3}}}};
+        },
 };
 
 constexpr std::array<const OpDef*, 4> kOps{&kUniform, &kNormal, &kRandint, &kDropout};
 
-DTensor make(const OpDef& op, const Shape& size, double a, double b, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
+DTensor make(const OpDef& op, const Shape& size, double a, double b, const DeviceMesh& mesh, const Placements& placements,
+             const TensorOptions& options) {
   const Device device = options.device.value_or(base::require_rank(op.name).device);
   const auto layout = placements::make_layout(mesh, size, options.dtype, placements, op.name);
-  if (layout->has_partial()) throw InvalidArgument(std::string(op.name) + ": a random tensor is never Partial (" + to_string(placements) + "); make it Replicate and redistribute");
+  if (layout->has_partial())
+    throw InvalidArgument(std::string(op.name) + ": a random tensor is never Partial (" + to_string(placements) +
+                          "); make it Replicate and redistribute");
   const std::array<Attribute, 4> attributes{Attribute(size), Attribute(a), Attribute(b), Attribute(options.dtype)};
   DTensor t = call_on(op, mesh, placements, device, attributes);
   if (options.requires_grad) t.set_requires_grad();
@@ -145,10 +167,15 @@ DTensor uniform(const Shape& size, double low, double high, const DeviceMesh& me
 DTensor normal(const Shape& size, double mean, double std, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
   return make(kNormal, size, mean, std, mesh, placements, options);
 }
-DTensor rand(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) { return uniform(size, 0, 1, mesh, placements, options); }
-DTensor randn(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) { return normal(size, 0, 1, mesh, placements, options); }
+DTensor rand(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
+  return uniform(size, 0, 1, mesh, placements, options);
+}
+DTensor randn(const Shape& size, const DeviceMesh& mesh, const Placements& placements, const TensorOptions& options) {
+  return normal(size, 0, 1, mesh, placements, options);
+}
 
-DTensor randint(std::int64_t low, std::int64_t high, const Shape& size, const DeviceMesh& mesh, const Placements& placements, const RandintOptions& options) {
+DTensor randint(std::int64_t low, std::int64_t high, const Shape& size, const DeviceMesh& mesh, const Placements& placements,
+                const RandintOptions& options) {
   const Device device = options.device.value_or(base::require_rank("randint").device);
   const std::array<Attribute, 4> attributes{Attribute(size), Attribute(low), Attribute(high), Attribute(options.dtype)};
   return call_on(kRandint, mesh, placements, device, attributes);

@@ -31,8 +31,8 @@ Shape checked_dims(const ShapeCall& s, const Attribute& attribute) {
   std::array<bool, kMaxDims> seen{};
   for (std::int64_t d : listed(attribute)) {
     if (d < -bound || d >= bound)
-      s.fail("dim " + std::to_string(d) + " is out of range (" + s.describe(0) + " has " + std::to_string(ndim) + " dims); give " + std::to_string(-bound) + " .. " +
-             std::to_string(bound - 1));
+      s.fail("dim " + std::to_string(d) + " is out of range (" + s.describe(0) + " has " + std::to_string(ndim) + " dims); give " +
+             std::to_string(-bound) + " .. " + std::to_string(bound - 1));
     bool& at = seen[static_cast<std::size_t>(d < 0 ? d + bound : d)];
     if (at) s.fail("dim " + std::to_string(d) + " is named twice (dim " + to_string(listed(attribute)) + "); name each once");
     at = true;

@@ -67,7 +67,10 @@ constexpr OpDef kSum{
     .name = "sum",
     .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none -> out",
     .shape = [](ShapeCall& s) { set_result(s, sum_dtype(s)); },
-    .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", linear_unless_cast(s, sum_dtype(s))); },
+    .rule_for =
+        [](const ShapeCall& s) {
+          return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", linear_unless_cast(s, sum_dtype(s)));
+        },
     .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::sum, call.input(0), dims_of(call), call.output(0)); },
     .gradient = sum_gradient,
     .samples = sum_samples,
@@ -85,9 +88,11 @@ constexpr OpDef kMean{
     .name = "mean",
     .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none -> out",
     .shape = mean_shape,
-    .rule_for = [](const ShapeCall& s) {
-      return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", linear_unless_cast(s, dtype_or(s.attribute(2), s.input(0).dtype)));
-    },
+    .rule_for =
+        [](const ShapeCall& s) {
+          return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)",
+                                     linear_unless_cast(s, dtype_or(s.attribute(2), s.input(0).dtype)));
+        },
     .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::sum, call.input(0), dims_of(call), call.output(0), {.divisor = count_of(call)}); },
     .gradient = mean_gradient,
     .samples = reduce_samples,
@@ -115,12 +120,13 @@ constexpr OpDef kProd{
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(product)", ""); },
     .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::product, call.input(0), dims_of(call), call.output(0)); },
     .gradient = prod_gradient,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"dim", "[1]"}}},
-                                 {.shapes = {{7}}},
-                                 {.shapes = {{3, 4}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}}},
-                                 {.shapes = {{0, 2}}, .attributes = {{"dim", "[0]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"dim", "[1]"}}},
+                                     {.shapes = {{7}}},
+                                     {.shapes = {{3, 4}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}}},
+                                     {.shapes = {{0, 2}}, .attributes = {{"dim", "[0]"}}}};
+        },
 };
 
 // ---- amax, amin
@@ -206,7 +212,8 @@ std::string sum_to_shape_rule(const ShapeCall& s) {
   const int ndim = s.input(0).shape.ndim();
   const Shape dims = broadcast_dims(s.input(0).shape, to);
   std::string result;
-  for (int d = ndim - to.ndim(); d < ndim; ++d) result += (result.empty() ? "" : " ") + (ops::contains(dims, d) ? std::string("1") : "d" + std::to_string(d));
+  for (int d = ndim - to.ndim(); d < ndim; ++d)
+    result += (result.empty() ? "" : " ") + (ops::contains(dims, d) ? std::string("1") : "d" + std::to_string(d));
   const std::string reduced = ops::clause(dims, "reduce(sum)");
   return ops::all_names(ndim) + " -> " + (result.empty() ? "()" : result) + "  " + reduced + (reduced.empty() ? "linear" : "; linear");
 }
@@ -216,9 +223,10 @@ constexpr OpDef kSumToShape{
     .dtypes = "number",
     .shape = sum_to_shape_shape,
     .rule_for = sum_to_shape_rule,
-    .cpu = [](const KernelCall& call) {
-      cpu::reduce(Reduction::sum, call.input(0), broadcast_dims(call.input_place(0).global, call.attribute(0).as_shape()), call.output(0));
-    },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::reduce(Reduction::sum, call.input(0), broadcast_dims(call.input_place(0).global, call.attribute(0).as_shape()), call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
       const Shape to = g.attribute(0).as_shape();
@@ -232,40 +240,46 @@ constexpr OpDef kSumToShape{
         if (d >= leading.ndim()) inner.push_back(d);
       return {inner.empty() ? full : expand_reduced(full, inner, true, shape)};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"shape", "[7]"}}},
-                                 {.shapes = {{3, 4, 2}}, .attributes = {{"shape", "[4, 1]"}}},
-                                 {.shapes = {{3, 4}}, .attributes = {{"shape", "[]"}}},
-                                 {.shapes = {{0, 4}}, .attributes = {{"shape", "[1, 4]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"shape", "[7]"}}},
+                                     {.shapes = {{3, 4, 2}}, .attributes = {{"shape", "[4, 1]"}}},
+                                     {.shapes = {{3, 4}}, .attributes = {{"shape", "[]"}}},
+                                     {.shapes = {{0, 4}}, .attributes = {{"shape", "[1, 4]"}}}};
+        },
 };
 
 constexpr OpDef kExpandReduced{
     .name = "expand_reduced",
     .signature = "input, dim: int[], keepdim: bool, shape: int[] -> view(input)",
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = s.attribute(2).as_shape(), .dtype = s.input(0).dtype}; },
-    .rule_for = [](const ShapeCall& s) {
-      const int ndim = static_cast<int>(s.attribute(2).as_list().size());
-      return ops::kept_names(ndim, s.attribute(0).as_shape(), keeps(s)) + " -> " + ops::all_names(ndim);
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = static_cast<int>(s.attribute(2).as_list().size());
+          return ops::kept_names(ndim, s.attribute(0).as_shape(), keeps(s)) + " -> " + ops::all_names(ndim);
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const Tensor& input = call.input(0);
+          const Shape& shape = call.output_shape(0);
+          const Shape dims = call.attribute(0).as_shape();
+          Shape strides;
+          for (int d = 0, from = 0; d < shape.ndim(); ++d) {
+            const bool reduced = ops::contains(dims, d);
+            strides.push_back(reduced ? 0 : input.strides()[from]);
+            if (!reduced || call.attribute(1).as_bool()) ++from;
+          }
+          call.set_output(0, input.as_strided(shape, strides, input.offset()));
+        },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      return {call(kSum, {g.grad_output(0)}, {g.attribute(0), keeps(g)})};
     },
-    .cpu = [](const KernelCall& call) {
-      const Tensor& input = call.input(0);
-      const Shape& shape = call.output_shape(0);
-      const Shape dims = call.attribute(0).as_shape();
-      Shape strides;
-      for (int d = 0, from = 0; d < shape.ndim(); ++d) {
-        const bool reduced = ops::contains(dims, d);
-        strides.push_back(reduced ? 0 : input.strides()[from]);
-        if (!reduced || call.attribute(1).as_bool()) ++from;
-      }
-      call.set_output(0, input.as_strided(shape, strides, input.offset()));
-    },
-    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {call(kSum, {g.grad_output(0)}, {g.attribute(0), keeps(g)})}; },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5}}, .attributes = {{"dim", "[1]"}, {"keepdim", "false"}, {"shape", "[5, 3]"}}},
-                                 {.shapes = {{1, 7}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}, {"shape", "[2, 7]"}}},
-                                 {.shapes = {{}}, .attributes = {{"dim", "[0]"}, {"keepdim", "false"}, {"shape", "[4]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5}}, .attributes = {{"dim", "[1]"}, {"keepdim", "false"}, {"shape", "[5, 3]"}}},
+                                     {.shapes = {{1, 7}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}, {"shape", "[2, 7]"}}},
+                                     {.shapes = {{}}, .attributes = {{"dim", "[0]"}, {"keepdim", "false"}, {"shape", "[4]"}}}};
+        },
     .reasons = "a Partial operand is reduced before it grows",
 };
 
@@ -275,27 +289,32 @@ constexpr OpDef kCumsum{
     .name = "cumsum",
     .signature = "input, dim: int, dtype: dtype? = none, reverse: bool = false -> out",
     .contiguous = true,
-    .shape = [](ShapeCall& s) {
-      ops::checked_dims(s, s.attribute(0));
-      s.output(0) = {.shape = s.input(0).shape, .dtype = dtype_or(s.attribute(1), summed(s.input(0).dtype))};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const std::string names = ops::all_names(s.input(0).shape.ndim());
-      const std::string whole = ops::clause(ops::checked_dims(s, s.attribute(0)), "whole");
-      return names + " -> " + names + "  " + whole + (whole.empty() ? "" : "; ") + std::string(linear_unless_cast(s, dtype_or(s.attribute(1), summed(s.input(0).dtype))));
-    },
-    .cpu = [](const KernelCall& call) {
-      cpu::cumulative_sum(call.input(0), cumsum_dim(call.attribute(0), call.input(0).ndim()), call.attribute(2).as_bool(), call.output(0));
-    },
+    .shape =
+        [](ShapeCall& s) {
+          ops::checked_dims(s, s.attribute(0));
+          s.output(0) = {.shape = s.input(0).shape, .dtype = dtype_or(s.attribute(1), summed(s.input(0).dtype))};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const std::string names = ops::all_names(s.input(0).shape.ndim());
+          const std::string whole = ops::clause(ops::checked_dims(s, s.attribute(0)), "whole");
+          return names + " -> " + names + "  " + whole + (whole.empty() ? "" : "; ") +
+                 std::string(linear_unless_cast(s, dtype_or(s.attribute(1), summed(s.input(0).dtype))));
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::cumulative_sum(call.input(0), cumsum_dim(call.attribute(0), call.input(0).ndim()), call.attribute(2).as_bool(), call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(call(ops::cumsum_op(), {g.grad_output(0)}, {g.attribute(0), Attribute(), !g.attribute(2).as_bool()}), g.input_type(0).dtype)};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
-                                 {.shapes = {{3, 2, 4}}, .attributes = {{"dim", "-2"}, {"reverse", "true"}}},
-                                 {.shapes = {{0, 2}}, .attributes = {{"dim", "0"}}},
-                                 {.shapes = {{1}}, .attributes = {{"dim", "0"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
+                                     {.shapes = {{3, 2, 4}}, .attributes = {{"dim", "-2"}, {"reverse", "true"}}},
+                                     {.shapes = {{0, 2}}, .attributes = {{"dim", "0"}}},
+                                     {.shapes = {{1}}, .attributes = {{"dim", "0"}}}};
+        },
     .reasons = "the dimension is whole: a scan over parts is not written",
 };
 

@@ -11,10 +11,10 @@
 namespace dtensor {
 namespace {
 
-constexpr std::array kFamilies{ops::pointwise_ops, ops::binary_ops,    ops::compare_ops, ops::cast_ops,      ops::inplace_ops, ops::optimizer_ops,
-                               ops::reduction_ops, ops::softmax_ops,   ops::norm_ops,    ops::loss_ops,      ops::matmul_ops,  ops::attention_ops,
-                               ops::rotary_ops,    ops::embedding_ops, ops::view_ops,    ops::join_ops,      ops::factory_ops, ops::random_ops,
-                               tensor::move_ops};
+constexpr std::array kFamilies{ops::pointwise_ops, ops::binary_ops,    ops::compare_ops, ops::cast_ops,      ops::inplace_ops,
+                               ops::optimizer_ops, ops::reduction_ops, ops::softmax_ops, ops::norm_ops,      ops::loss_ops,
+                               ops::matmul_ops,    ops::attention_ops, ops::rotary_ops,  ops::embedding_ops, ops::view_ops,
+                               ops::join_ops,      ops::factory_ops,   ops::random_ops,  tensor::move_ops};
 
 struct Registry {
   std::mutex mutex;
@@ -68,7 +68,8 @@ void register_op(const OpDef& op) {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   const auto it = std::lower_bound(r.ops.begin(), r.ops.end(), op.name, [](const OpDef* o, std::string_view n) { return o->name < n; });
-  if (it != r.ops.end() && (*it)->name == op.name) base::fail<InvalidArgument>("register_op: the name '{}' is taken; choose another, such as app::{}", op.name, op.name);
+  if (it != r.ops.end() && (*it)->name == op.name)
+    base::fail<InvalidArgument>("register_op: the name '{}' is taken; choose another, such as app::{}", op.name, op.name);
   r.ops.insert(it, &op);
 }
 

@@ -22,7 +22,8 @@ void rotary_shape(ShapeCall& s) {
   for (int i : {1, 2}) {
     const TensorType& table = s.input(i);
     if (table.shape.ndim() != 2 || table.shape[0] != t || (table.shape[1] != d && table.shape[1] != d / 2) || table.shape != s.input(1).shape)
-      s.fail(fmt::format("tables do not fit ({}, {}, {}); [{}, {}] or [{}, {}] is wanted, slice longer tables", s.describe(0), s.describe(1), s.describe(2), t, d / 2, t, d));
+      s.fail(fmt::format("tables do not fit ({}, {}, {}); [{}, {}] or [{}, {}] is wanted, slice longer tables", s.describe(0), s.describe(1),
+                         s.describe(2), t, d / 2, t, d));
     if (table.dtype != x.dtype) s.fail(fmt::format("dtypes differ ({}, {}); convert one with to()", s.describe(0), s.describe(i)));
   }
   s.output(0) = x;
@@ -70,7 +71,8 @@ enum TablePosition { kLength, kHeadDim, kTheta, kOffset, kSine, kDtype };
 
 void table_shape(ShapeCall& s) {
   const std::int64_t length = s.attribute(kLength).as_int(), head_dim = s.attribute(kHeadDim).as_int();
-  if (length < 0 || head_dim < 0 || head_dim % 2 != 0) s.fail(fmt::format("length must be at least 0 and head_dim even (length {}, head_dim {})", length, head_dim));
+  if (length < 0 || head_dim < 0 || head_dim % 2 != 0)
+    s.fail(fmt::format("length must be at least 0 and head_dim even (length {}, head_dim {})", length, head_dim));
   s.output(0) = {.shape = {length, head_dim / 2}, .dtype = s.attribute(kDtype).as_dtype()};
   if (!info(s.output(0).dtype).floating) s.fail(fmt::format("a floating dtype is wanted (dtype {})", to_string(s.output(0).dtype)));
 }
@@ -79,7 +81,8 @@ void table_cpu(const KernelCall& call) {
   std::vector<std::int64_t> rows = global_indices(call.output_place(0), 0);
   for (std::int64_t& row : rows) row += call.attribute(kOffset).as_int();
   const std::vector<std::int64_t> columns = global_indices(call.output_place(0), 1);
-  local::cpu::rotary_table({call.attribute(kHeadDim).as_int(), call.attribute(kTheta).as_double(), call.attribute(kSine).as_bool(), rows, columns}, call.output(0));
+  local::cpu::rotary_table({call.attribute(kHeadDim).as_int(), call.attribute(kTheta).as_double(), call.attribute(kSine).as_bool(), rows, columns},
+                           call.output(0));
 }
 
 constexpr OpDef kTable{
@@ -90,7 +93,8 @@ constexpr OpDef kTable{
     .cpu = table_cpu,
     .samples =
         [] {
-          const std::vector<std::pair<std::string, std::string>> common{{"length", "7"}, {"head_dim", "6"}, {"theta", "10000"}, {"offset", "2"}, {"dtype", "f32"}};
+          const std::vector<std::pair<std::string, std::string>> common{
+              {"length", "7"}, {"head_dim", "6"}, {"theta", "10000"}, {"offset", "2"}, {"dtype", "f32"}};
           std::vector<Sample> samples{{.shapes = {}, .attributes = common}, {.shapes = {}, .attributes = common}};
           samples[0].attributes.emplace_back("sine", "true");
           samples[1].attributes.emplace_back("sine", "false");

@@ -111,7 +111,10 @@ constexpr OpDef kSoftmaxBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 2, "linear 1"); },
-    .cpu = [](const KernelCall& call) { cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), false, call.output(0)); },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), false, call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
       const DTensor v = g.grad_output(0), grad = g.input(0), y = g.input(1);
@@ -133,7 +136,10 @@ constexpr OpDef kLogSoftmaxBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 2, "linear 1"); },
-    .cpu = [](const KernelCall& call) { cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), true, call.output(0)); },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), true, call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
       const DTensor v = g.grad_output(0), weighted = mul(v, exp(g.input(1)));
@@ -156,35 +162,45 @@ constexpr OpDef kExpSum{
     .name = "exp_sum",
     .signature = "input, shift, dim: int[], keepdim: bool = false -> out",
     .dtypes = "floating",
-    .shape = [](ShapeCall& s) {
-      const Shape shape = ops::reduced_shape(s.input(0).shape, ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool());
-      if (s.input(1).shape != shape) s.fail("the shift must have the shape of the result " + to_string(shape) + " (" + s.describe(1) + "); reduce it over the same dims");
-      s.output(0) = {.shape = shape, .dtype = computation_dtype(s.input(0).dtype)};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      const int ndim = s.input(0).shape.ndim();
-      const Shape dims = ops::checked_dims(s, s.attribute(0));
-      const std::string kept = ops::kept_names(ndim, dims, s.attribute(1).as_bool());
-      return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims, "reduce(sum)");
-    },
-    .cpu = [](const KernelCall& call) { cpu::exp_sum(call.input(0), call.input(1), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0)); },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .attributes = {{"dim", "[1]"}}},
-                                 {.shapes = {{3, 5}, {1, 5}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}}},
-                                 {.shapes = {{0, 3}, {3}}, .attributes = {{"dim", "[0]"}}}};
-    },
+    .shape =
+        [](ShapeCall& s) {
+          const Shape shape = ops::reduced_shape(s.input(0).shape, ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool());
+          if (s.input(1).shape != shape)
+            s.fail("the shift must have the shape of the result " + to_string(shape) + " (" + s.describe(1) + "); reduce it over the same dims");
+          s.output(0) = {.shape = shape, .dtype = computation_dtype(s.input(0).dtype)};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = s.input(0).shape.ndim();
+          const Shape dims = ops::checked_dims(s, s.attribute(0));
+          const std::string kept = ops::kept_names(ndim, dims, s.attribute(1).as_bool());
+          return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims, "reduce(sum)");
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          cpu::exp_sum(call.input(0), call.input(1), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0));
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5}}, .attributes = {{"dim", "[1]"}}},
+                                     {.shapes = {{3, 5}, {1, 5}}, .attributes = {{"dim", "[0]"}, {"keepdim", "true"}}},
+                                     {.shapes = {{0, 3}, {3}}, .attributes = {{"dim", "[0]"}}}};
+        },
 };
 constexpr OpDef kLogSumExp{
     .name = "logsumexp",
     .signature = "input, dim: int[], keepdim: bool = false -> out",
     .saves = "input, out",
     .dtypes = "floating",
-    .shape = [](ShapeCall& s) {
-      s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool()), .dtype = s.input(0).dtype};
-    },
-    .rule_for = [](const ShapeCall& s) {
-      return ops::reduction_rule(s.input(0).shape.ndim(), ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool(), "whole", "");
-    },
+    .shape =
+        [](ShapeCall& s) {
+          s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool()),
+                         .dtype = s.input(0).dtype};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          return ops::reduction_rule(s.input(0).shape.ndim(), ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool(), "whole", "");
+        },
     .cpu = [](const KernelCall& call) { cpu::log_sum_exp(call.input(0), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
@@ -198,17 +214,19 @@ constexpr OpDef kLogSumExp{
       const DTensor& x = c.input(0);
       const Shape dims = ops::normal_dims(c.attribute(0), x.ndim());
       const bool keepdim = c.attribute(1).as_bool();
-      if (ops::reduced_shape(x.shape(), dims, true).numel() * x.numel() == 0) return {log(ops::in_dtype(sum(exp(x), std::vector<int>(dims.begin(), dims.end()), {.keepdim = keepdim}), x.dtype()))};
+      if (ops::reduced_shape(x.shape(), dims, true).numel() * x.numel() == 0)
+        return {log(ops::in_dtype(sum(exp(x), std::vector<int>(dims.begin(), dims.end()), {.keepdim = keepdim}), x.dtype()))};
       const std::vector<int> list(dims.begin(), dims.end());
       const DTensor top = ops::without_partial(amax(x, std::span<const int>(list), {.keepdim = keepdim}));
       const DTensor shift = in_dtype(masked_fill(top, isinf(top), 0), computation_dtype(x.dtype()));
       return {in_dtype(add(log(ops::exp_sum(x, top, dims, keepdim)), shift), x.dtype())};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}}},
-                                 {.shapes = {{3, 5, 2}}, .attributes = {{"dim", "[0, 1]"}, {"keepdim", "true"}}},
-                                 {.shapes = {{0, 3}}, .attributes = {{"dim", "[1]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}}},
+                                     {.shapes = {{3, 5, 2}}, .attributes = {{"dim", "[0, 1]"}, {"keepdim", "true"}}},
+                                     {.shapes = {{0, 3}}, .attributes = {{"dim", "[1]"}}}};
+        },
 };
 
 constexpr std::array<const OpDef*, 6> kOps{&kSoftmax, &kLogSoftmax, &kSoftmaxBackward, &kLogSoftmaxBackward, &kExpSum, &kLogSumExp};
@@ -217,7 +235,9 @@ constexpr std::array<const OpDef*, 6> kOps{&kSoftmax, &kLogSoftmax, &kSoftmaxBac
 
 namespace ops {
 OpList softmax_ops() { return kOps; }
-DTensor exp_sum(const DTensor& input, const DTensor& shift, const Shape& dims, bool keepdim) { return call(kExpSum, {input, shift}, {dims, keepdim}); }
+DTensor exp_sum(const DTensor& input, const DTensor& shift, const Shape& dims, bool keepdim) {
+  return call(kExpSum, {input, shift}, {dims, keepdim});
+}
 }  // namespace ops
 
 DTensor softmax(const DTensor& input, int dim, const SoftmaxOptions& o) { return call(kSoftmax, {input}, {dim, o.dtype}); }

@@ -111,7 +111,8 @@ std::string reshape_rule(const Shape& from, const Shape& to) {
       a += (a.empty() ? "" : " ") + std::string(same ? "f" : "w") + std::to_string(d);
       if (!same) whole += (whole.empty() ? "" : ", ") + std::string("w") + std::to_string(d);
     }
-    for (int d = 0; d < to.ndim(); ++d) b += (b.empty() ? "" : " ") + std::string(d < from.ndim() && from[d] == to[d] ? "f" : "v") + std::to_string(d);
+    for (int d = 0; d < to.ndim(); ++d)
+      b += (b.empty() ? "" : " ") + std::string(d < from.ndim() && from[d] == to[d] ? "f" : "v") + std::to_string(d);
     return (a.empty() ? "()" : a) + " -> " + (b.empty() ? "()" : b) + (whole.empty() ? "" : "    " + whole + ": whole");
   }
   return Common(from, to).rule();

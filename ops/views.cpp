@@ -16,7 +16,8 @@ using ops::names;
 
 int dim_of(const ShapeCall& s, int attribute, int ndim) {
   const auto dim = s.attribute(attribute).as_int();
-  if (dim < -ndim || dim >= ndim) s.fail("dim " + std::to_string(dim) + " is out of range (" + s.describe(0) + " has " + std::to_string(ndim) + " dims); give -ndim .. ndim-1");
+  if (dim < -ndim || dim >= ndim)
+    s.fail("dim " + std::to_string(dim) + " is out of range (" + s.describe(0) + " has " + std::to_string(ndim) + " dims); give -ndim .. ndim-1");
   return static_cast<int>(dim < 0 ? dim + ndim : dim);
 }
 int dim_at(const KernelCall& call, int attribute, int ndim) {
@@ -28,7 +29,8 @@ int dim_at(const KernelCall& call, int attribute, int ndim) {
 Shape target_shape(const ShapeCall& s) {
   Shape shape = s.attribute(0).as_shape();
   if (!ops::fill_size(shape, s.input(0).shape.numel()))
-    s.fail("shape " + to_string(s.attribute(0).as_shape()) + " does not fit " + s.describe(0) + " of " + std::to_string(s.input(0).shape.numel()) + " elements; give sizes with the same product");
+    s.fail("shape " + to_string(s.attribute(0).as_shape()) + " does not fit " + s.describe(0) + " of " + std::to_string(s.input(0).shape.numel()) +
+           " elements; give sizes with the same product");
   return shape;
 }
 void reshape_shape(ShapeCall& s) { s.output(0) = {.shape = target_shape(s), .dtype = s.input(0).dtype}; }
@@ -42,11 +44,13 @@ constexpr OpDef kReshape{
     .rule_for = reshape_rule_for,
     .cpu = reshape_cpu,
     .gradient = reshape_gradient,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{6, 4}}, .attributes = {{"shape", "[3, 2, 4]"}}}, {.shapes = {{3, 2, 5}}, .attributes = {{"shape", "[6, 5]"}}},
-                                 {.shapes = {{2, 3}}, .attributes = {{"shape", "[3, 2]"}}},    {.shapes = {{4, 6}}, .attributes = {{"shape", "[24]"}}},
-                                 {.shapes = {{0, 3}}, .attributes = {{"shape", "[0]"}}},       {.shapes = {{12}}, .attributes = {{"shape", "[1, 12, 1]"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {{6, 4}}, .attributes = {{"shape", "[3, 2, 4]"}}}, {.shapes = {{3, 2, 5}}, .attributes = {{"shape", "[6, 5]"}}},
+              {.shapes = {{2, 3}}, .attributes = {{"shape", "[3, 2]"}}},    {.shapes = {{4, 6}}, .attributes = {{"shape", "[24]"}}},
+              {.shapes = {{0, 3}}, .attributes = {{"shape", "[0]"}}},       {.shapes = {{12}}, .attributes = {{"shape", "[1, 12, 1]"}}}};
+        },
 };
 
 // ---- permute (transpose is one)
@@ -57,11 +61,13 @@ std::vector<int> order_of(const ShapeCall& s) {
   std::array<bool, kMaxDims> seen{};
   for (std::int64_t d : dims) {
     const std::int64_t k = d < 0 ? d + n : d;
-    if (k < 0 || k >= n || seen[static_cast<std::size_t>(k)]) s.fail("dims " + to_string(dims) + " are no permutation of the dims of " + s.describe(0) + "; name each once");
+    if (k < 0 || k >= n || seen[static_cast<std::size_t>(k)])
+      s.fail("dims " + to_string(dims) + " are no permutation of the dims of " + s.describe(0) + "; name each once");
     seen[static_cast<std::size_t>(k)] = true;
     order.push_back(static_cast<int>(k));
   }
-  if (static_cast<int>(order.size()) != n) s.fail("dims " + to_string(dims) + " are no permutation of the dims of " + s.describe(0) + "; name each once");
+  if (static_cast<int>(order.size()) != n)
+    s.fail("dims " + to_string(dims) + " are no permutation of the dims of " + s.describe(0) + "; name each once");
   return order;
 }
 void permute_shape(ShapeCall& s) {
@@ -93,7 +99,11 @@ constexpr OpDef kPermute{
     .rule_for = permute_rule,
     .cpu = permute_cpu,
     .gradient = permute_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{2, 3, 5}}, .attributes = {{"dims", "[2, 0, 1]"}}}, {.shapes = {{0, 1}}, .attributes = {{"dims", "[1, 0]"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{2, 3, 5}}, .attributes = {{"dims", "[2, 0, 1]"}}},
+                                     {.shapes = {{0, 1}}, .attributes = {{"dims", "[1, 0]"}}}};
+        },
 };
 
 // ---- unsqueeze, squeeze
@@ -117,7 +127,10 @@ constexpr OpDef kUnsqueeze{
     .rule_for = unsqueeze_rule,
     .cpu = view_to_shape,
     .gradient = view_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{3, 5}}, .attributes = {{"dim", "1"}}}, {.shapes = {{}}, .attributes = {{"dim", "0"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{3, 5}}, .attributes = {{"dim", "1"}}}, {.shapes = {{}}, .attributes = {{"dim", "0"}}}};
+        },
 };
 bool squeezed(const ShapeCall& s, int d) {
   if (s.input(0).shape[d] != 1) return false;
@@ -146,7 +159,10 @@ constexpr OpDef kSqueeze{
     .rule_for = squeeze_rule,
     .cpu = view_to_shape,
     .gradient = view_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{3, 1, 5}}, .attributes = {{"dim", "1"}}}, {.shapes = {{1, 1}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{3, 1, 5}}, .attributes = {{"dim", "1"}}}, {.shapes = {{1, 1}}}};
+        },
 };
 
 // ---- expand
@@ -158,7 +174,8 @@ void expand_shape(ShapeCall& s) {
   for (int d = 0; d < shape.ndim(); ++d) {
     const std::int64_t had = d < extra ? 1 : from[d - extra];
     if (shape[d] == -1 && d >= extra) shape[d] = had;
-    if (shape[d] < 0 || (had != 1 && shape[d] != had)) s.fail("shape " + to_string(shape) + " does not fit " + s.describe(0) + "; only dims of size one repeat");
+    if (shape[d] < 0 || (had != 1 && shape[d] != had))
+      s.fail("shape " + to_string(shape) + " does not fit " + s.describe(0) + "; only dims of size one repeat");
   }
   s.output(0) = {.shape = shape, .dtype = s.input(0).dtype};
 }
@@ -182,7 +199,12 @@ constexpr OpDef kExpand{
     .rule_for = expand_rule,
     .cpu = expand_cpu,
     .gradient = expand_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{3, 1}}, .attributes = {{"size", "[2, 3, 5]"}}}, {.shapes = {{}}, .attributes = {{"size", "[4]"}}}, {.shapes = {{1, 5}}, .attributes = {{"size", "[0, 5]"}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{3, 1}}, .attributes = {{"size", "[2, 3, 5]"}}},
+                                     {.shapes = {{}}, .attributes = {{"size", "[4]"}}},
+                                     {.shapes = {{1, 5}}, .attributes = {{"size", "[0, 5]"}}}};
+        },
 };
 
 // ---- slice and its gradient
@@ -236,11 +258,12 @@ constexpr OpDef kSlice{
     .rule_for = slice_rule,
     .cpu = slice_cpu,
     .gradient = slice_gradient,
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}},
-                                 {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}, {"start", "0"}, {"end", "5"}}},
-                                 {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}},
+                                     {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}, {"start", "0"}, {"end", "5"}}},
+                                     {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}}};
+        },
     .reasons = "the sliced dimension is whole: that the parts of a stepped slice are chunks again is chance",
 };
 void slice_backward_shape(ShapeCall& s) { s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.input(0).dtype}; }
@@ -274,11 +297,14 @@ constexpr OpDef kSliceBackward{
     .rule_for = slice_backward_rule,
     .cpu = slice_backward_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
-      return {slice(g.grad_output(0), static_cast<int>(g.attribute(1).as_int()), g.attribute(2).as_int(), g.attribute(3).as_int(), g.attribute(4).as_int())};
+      return {slice(g.grad_output(0), static_cast<int>(g.attribute(1).as_int()), g.attribute(2).as_int(), g.attribute(3).as_int(),
+                    g.attribute(4).as_int())};
     },
-    .samples = [] {
-      return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"shape", "[5, 7]"}, {"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}}};
-    },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {{5, 3}}, .attributes = {{"shape", "[5, 7]"}, {"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}}};
+        },
 };
 std::vector<DTensor> slice_gradient(const GradientCall& g) {
   return {call(kSliceBackward, {g.grad_output(0)}, {g.input_type(0).shape, g.attribute(0), g.attribute(1), g.attribute(2), g.attribute(3)})};
@@ -295,7 +321,10 @@ constexpr OpDef kClone{
     .shape = same_shape,
     .cpu = clone_cpu,
     .gradient = pass_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}}, {.shapes = {{}}}, {.shapes = {{0, 2}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}}}, {.shapes = {{}}}, {.shapes = {{0, 2}}}};
+        },
 };
 
 constexpr OpDef kAlias{
@@ -305,7 +334,10 @@ constexpr OpDef kAlias{
     .shape = same_shape,
     .cpu = [](const KernelCall& call) { call.set_output(0, call.input(0)); },
     .gradient = pass_gradient,
-    .samples = [] { return std::vector<Sample>{{.shapes = {{5, 3}}}}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}}}};
+        },
 };
 
 constexpr std::array<const OpDef*, 9> kOps{&kAlias, &kReshape, &kPermute, &kUnsqueeze, &kSqueeze, &kExpand, &kSlice, &kSliceBackward, &kClone};
@@ -322,7 +354,9 @@ DTensor view(const DTensor& input, const Shape& shape) { return reshape(input, s
 DTensor flatten(const DTensor& input, int start_dim, int end_dim) {
   if (input.ndim() == 0) return reshape(input, {1});
   const int a = normalize_dim(start_dim, input.ndim(), "flatten"), b = normalize_dim(end_dim, input.ndim(), "flatten");
-  if (a > b) throw InvalidArgument("flatten: start_dim " + std::to_string(start_dim) + " comes after end_dim " + std::to_string(end_dim) + " (" + to_string(input) + "); exchange them");
+  if (a > b)
+    throw InvalidArgument("flatten: start_dim " + std::to_string(start_dim) + " comes after end_dim " + std::to_string(end_dim) + " (" +
+                          to_string(input) + "); exchange them");
   Shape shape;
   for (int d = 0; d < input.ndim(); ++d) {
     if (d <= a || d > b) shape.push_back(input.shape()[d]);
@@ -335,7 +369,8 @@ DTensor unflatten(const DTensor& input, int dim, const Shape& sizes) {
   const int k = normalize_dim(dim, input.ndim(), "unflatten");
   Shape filled = sizes;
   if (!ops::fill_size(filled, input.shape()[k]))
-    throw InvalidArgument("unflatten: sizes " + to_string(sizes) + " do not multiply to dim " + std::to_string(k) + " of " + to_string(input) + "; give sizes with that product");
+    throw InvalidArgument("unflatten: sizes " + to_string(sizes) + " do not multiply to dim " + std::to_string(k) + " of " + to_string(input) +
+                          "; give sizes with that product");
   Shape shape;
   for (int d = 0; d < input.ndim(); ++d) {
     if (d != k) shape.push_back(input.shape()[d]);
@@ -355,7 +390,8 @@ DTensor transpose(const DTensor& input, int dim0, int dim1) {
 }
 
 DTensor t(const DTensor& input) {
-  if (input.ndim() > 2) throw InvalidArgument("t: the tensor has " + std::to_string(input.ndim()) + " dims (" + to_string(input) + "); use transpose");
+  if (input.ndim() > 2)
+    throw InvalidArgument("t: the tensor has " + std::to_string(input.ndim()) + " dims (" + to_string(input) + "); use transpose");
   return input.ndim() < 2 ? input : transpose(input, 0, 1);
 }
 
@@ -363,20 +399,24 @@ DTensor unsqueeze(const DTensor& input, int dim) { return call(kUnsqueeze, {inpu
 DTensor squeeze(const DTensor& input) { return call(kSqueeze, {input}); }
 DTensor squeeze(const DTensor& input, int dim) { return call(kSqueeze, {input}, {dim}); }
 DTensor expand(const DTensor& input, const Shape& shape) { return call(kExpand, {input}, {shape}); }
-DTensor slice(const DTensor& input, int dim, std::int64_t start, std::int64_t end, std::int64_t step) { return call(kSlice, {input}, {dim, start, end, step}); }
+DTensor slice(const DTensor& input, int dim, std::int64_t start, std::int64_t end, std::int64_t step) {
+  return call(kSlice, {input}, {dim, start, end, step});
+}
 
 DTensor narrow(const DTensor& input, int dim, std::int64_t start, std::int64_t length) {
   const int d = normalize_dim(dim, input.ndim(), "narrow");
   const std::int64_t n = input.shape()[d], from = start < 0 ? start + n : start;
   if (from < 0 || length < 0 || from + length > n)
-    throw InvalidArgument("narrow: start " + std::to_string(start) + " with length " + std::to_string(length) + " leaves dim " + std::to_string(d) + " of " + to_string(input));
+    throw InvalidArgument("narrow: start " + std::to_string(start) + " with length " + std::to_string(length) + " leaves dim " + std::to_string(d) +
+                          " of " + to_string(input));
   return slice(input, d, from, from + length);
 }
 
 DTensor select(const DTensor& input, int dim, std::int64_t index) {
   const int d = normalize_dim(dim, input.ndim(), "select");
   const std::int64_t n = input.shape()[d], i = index < 0 ? index + n : index;
-  if (i < 0 || i >= n) throw InvalidArgument("select: index " + std::to_string(index) + " is out of range for dim " + std::to_string(d) + " of " + to_string(input));
+  if (i < 0 || i >= n)
+    throw InvalidArgument("select: index " + std::to_string(index) + " is out of range for dim " + std::to_string(d) + " of " + to_string(input));
   return squeeze(slice(input, d, i, i + 1), d);
 }
 
@@ -386,7 +426,8 @@ std::vector<DTensor> split(const DTensor& input, const Shape& sizes, int dim) {
   std::int64_t at = 0;
   for (std::int64_t n : sizes) at += n;
   if (at != input.shape()[d])
-    throw InvalidArgument("split: sizes " + to_string(sizes) + " add up to " + std::to_string(at) + ", dim " + std::to_string(d) + " of " + to_string(input) + " is another; give sizes with that sum");
+    throw InvalidArgument("split: sizes " + to_string(sizes) + " add up to " + std::to_string(at) + ", dim " + std::to_string(d) + " of " +
+                          to_string(input) + " is another; give sizes with that sum");
   at = 0;
   for (std::int64_t n : sizes) {
     parts.push_back(slice(input, d, at, at + n));
@@ -399,7 +440,8 @@ std::vector<DTensor> split(const DTensor& input, std::int64_t split_size, int di
   const int d = normalize_dim(dim, input.ndim(), "split");
   if (split_size < 1) throw InvalidArgument("split: split_size " + std::to_string(split_size) + " is not positive");
   std::vector<DTensor> parts;
-  for (std::int64_t at = 0; at < input.shape()[d]; at += split_size) parts.push_back(slice(input, d, at, std::min(at + split_size, input.shape()[d])));
+  for (std::int64_t at = 0; at < input.shape()[d]; at += split_size)
+    parts.push_back(slice(input, d, at, std::min(at + split_size, input.shape()[d])));
   if (parts.empty()) parts.push_back(input);
   return parts;
 }

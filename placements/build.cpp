@@ -28,7 +28,8 @@ class Builder {
     const Placement& placement = entry.placement;
     if (const auto* ragged = placement.as<RaggedShard>()) return add_ragged(std::move(axes), *ragged, placement);
     if (axes.size() > 1)
-      base::fail<InvalidArgument>("{}: {} over the joint axes '{}'; only Ragged takes several axes, name each on its own", op_, to_string(placement), entry.axis);
+      base::fail<InvalidArgument>("{}: {} over the joint axes '{}'; only Ragged takes several axes, name each on its own", op_, to_string(placement),
+                                  entry.axis);
     if (const auto* shard = placement.as<Shard>()) {
       splits(shard->dim, placement).push_back({std::move(axes), 1, {}});
     } else if (const auto* strided = placement.as<StridedShard>()) {
@@ -49,7 +50,8 @@ class Builder {
   Splits& splits(int dim, const Placement& placement) {
     const int ndim = shape_.ndim();
     if (dim < -ndim || dim >= ndim)
-      base::fail<InvalidArgument>("{}: {} names dim {} of a tensor with {} dims ({}); use a dim of the tensor", op_, to_string(placement), dim, ndim, to_string(shape_));
+      base::fail<InvalidArgument>("{}: {} names dim {} of a tensor with {} dims ({}); use a dim of the tensor", op_, to_string(placement), dim, ndim,
+                                  to_string(shape_));
     return layout_.dims[static_cast<std::size_t>(dim < 0 ? dim + ndim : dim)];
   }
 
@@ -62,12 +64,14 @@ class Builder {
     std::size_t ranks = 1;
     for (int axis : axes) ranks *= static_cast<std::size_t>(layout_.mesh_sizes[static_cast<std::size_t>(axis)]);
     if (ragged.sizes.size() != ranks)
-      base::fail<InvalidArgument>("{}: {} has {} sizes for {} ranks of {}; give one size per rank", op_, to_string(placement), ragged.sizes.size(), ranks, to_string(mesh_));
+      base::fail<InvalidArgument>("{}: {} has {} sizes for {} ranks of {}; give one size per rank", op_, to_string(placement), ragged.sizes.size(),
+                                  ranks, to_string(mesh_));
     for (std::int64_t size : ragged.sizes)
       if (size < 0) base::fail<InvalidArgument>("{}: {} has the size {}; sizes are 0 or more", op_, to_string(placement), size);
     const std::int64_t sum = std::accumulate(ragged.sizes.begin(), ragged.sizes.end(), std::int64_t{0});
     if (sum != n)
-      base::fail<InvalidArgument>("{}: sizes of {} add up to {}, the dim has {} ({}); make the sum equal", op_, to_string(placement), sum, n, to_string(shape_));
+      base::fail<InvalidArgument>("{}: sizes of {} add up to {}, the dim has {} ({}); make the sum equal", op_, to_string(placement), sum, n,
+                                  to_string(shape_));
     list.push_back({std::move(axes), 1, ragged.sizes});
   }
 
@@ -81,8 +85,8 @@ class Builder {
     for (std::size_t other = 0; other < layout_.partial.size(); ++other) {
       if (!layout_.partial[other] || *layout_.partial[other] == kind) continue;
       if (kind <= ReduceOp::avg && *layout_.partial[other] <= ReduceOp::avg) continue;
-      base::fail<InvalidArgument>("{}: P({}) on axis '{}' and P({}) on axis '{}' do not commute; use one kind, or sum with avg", op_, to_string(*layout_.partial[other]),
-                                  name_of(static_cast<int>(other)), to_string(kind), name_of(axis));
+      base::fail<InvalidArgument>("{}: P({}) on axis '{}' and P({}) on axis '{}' do not commute; use one kind, or sum with avg", op_,
+                                  to_string(*layout_.partial[other]), name_of(static_cast<int>(other)), to_string(kind), name_of(axis));
     }
     layout_.partial[static_cast<std::size_t>(axis)] = kind;
   }
@@ -176,8 +180,8 @@ LayoutRef make_layout(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, c
     for (const AxisPlacement& entry : entries) builder.add(axes_of(mesh, entry.axis, op), entry);
   } else if (!entries.empty()) {
     if (static_cast<int>(entries.size()) != mesh.ndim())
-      base::fail<InvalidArgument>("{}: {} placements for {} axes ({} on {}); give one per mesh axis, or name the axes", op, entries.size(), mesh.ndim(),
-                                  to_string(placements), to_string(mesh));
+      base::fail<InvalidArgument>("{}: {} placements for {} axes ({} on {}); give one per mesh axis, or name the axes", op, entries.size(),
+                                  mesh.ndim(), to_string(placements), to_string(mesh));
     for (std::size_t i = 0; i < entries.size(); ++i) builder.add({static_cast<int>(i)}, entries[i]);
   }
   return intern(builder.take());

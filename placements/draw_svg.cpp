@@ -23,7 +23,8 @@ class Canvas {
     body_ += fmt::format("<text x=\"{}\" y=\"{}\"{}{}>{}</text>\n", x, y, style.empty() ? "" : " ", style, text);
   }
   void cell(int x, int y, int width, int height, int hue, std::string_view text) {
-    body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 65%, 82%)\" stroke=\"#444\"/>\n", x, y, width, height, hue);
+    body_ +=
+        fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 65%, 82%)\" stroke=\"#444\"/>\n", x, y, width, height, hue);
     put(x + width / 2, y + height / 2 + 4, text, "text-anchor=\"middle\"");
     width_ = std::max(width_, x + width + kMargin);
   }
@@ -31,9 +32,10 @@ class Canvas {
   void advance(int by) noexcept { y_ += by; }
   std::string finish() const {
     const int height = y_ + kMargin;
-    return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
-                       "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
-                       width_, height, body_);
+    return fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
+        "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
+        width_, height, body_);
   }
 
  private:

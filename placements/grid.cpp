@@ -95,7 +95,8 @@ std::vector<std::string> notes(const DeviceMesh& mesh, const Layout& layout, con
   std::vector<std::string> lines;
   for (std::size_t axis = 0; axis < layout.partial.size(); ++axis)
     if (layout.partial[axis])
-      lines.push_back(fmt::format("partial on {}: the value is the {} over its {} ranks", mesh.names()[axis], to_string(*layout.partial[axis]), layout.mesh_sizes[axis]));
+      lines.push_back(fmt::format("partial on {}: the value is the {} over its {} ranks", mesh.names()[axis], to_string(*layout.partial[axis]),
+                                  layout.mesh_sizes[axis]));
   if (!grid.empty_ranks().empty()) lines.push_back("without elements: rank " + ranks_text(grid.empty_ranks()));
   return lines;
 }
@@ -115,7 +116,8 @@ std::vector<std::string> table_lines(const Grid& grid) {
   std::vector<std::string> lines;
   for (const auto& row : rows) {
     std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) line += fmt::format("{:<{}}{}", row[i], i + 1 < row.size() ? widths[i] : 0, i + 1 < row.size() ? "  " : "");
+    for (std::size_t i = 0; i < row.size(); ++i)
+      line += fmt::format("{:<{}}{}", row[i], i + 1 < row.size() ? widths[i] : 0, i + 1 < row.size() ? "  " : "");
     lines.push_back(std::move(line));
   }
   return lines;

@@ -216,7 +216,8 @@ std::string to_string(const Placement& placement) { return std::visit(PlacementT
 
 std::string to_string(const Placements& placements) {
   std::string text = "{";
-  for (const AxisPlacement& entry : placements.entries()) text += fmt::format("{}{}: {}", text.size() == 1 ? "" : ", ", entry.axis, to_string(entry.placement));
+  for (const AxisPlacement& entry : placements.entries())
+    text += fmt::format("{}{}: {}", text.size() == 1 ? "" : ", ", entry.axis, to_string(entry.placement));
   return text + "}";
 }
 

@@ -43,8 +43,8 @@ struct GradOptions {
   bool allow_unused = false;  ///< an input that no output depends on gives an empty DTensor instead of an error
 };
 /// Collective. Gradients of `outputs` (weighted by `grad_outputs`, default 1 for one element) with respect to `inputs`; leaves are not touched.
-DTENSOR_EXPORT std::vector<DTensor> grad(std::span<const DTensor> outputs, std::span<const DTensor> inputs, std::span<const DTensor> grad_outputs = {},
-                                         const GradOptions& options = {});
+DTENSOR_EXPORT std::vector<DTensor> grad(std::span<const DTensor> outputs, std::span<const DTensor> inputs,
+                                         std::span<const DTensor> grad_outputs = {}, const GradOptions& options = {});
 
 /// Runs `function` without keeping its activations; backward runs it again with the same random numbers. Leaves inside get their gradients.
 using CheckpointFunction = std::function<DTensor(std::span<const DTensor>)>;

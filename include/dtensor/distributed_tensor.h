@@ -26,16 +26,17 @@ struct Spec;
 }  // namespace tensor
 
 struct LocalOptions {
-  std::optional<Placements> grad_placements = {};  ///< of the gradient that comes back; default: the forward placements, Partial turned into Replicate
+  std::optional<Placements> grad_placements =
+      {};  ///< of the gradient that comes back; default: the forward placements, Partial turned into Replicate
 };
 struct BackwardOptions {
   bool retain_graph = false;
   bool create_graph = false;
 };
 struct RedistributeOptions {
-  std::optional<DeviceMesh> mesh = {};                          ///< another mesh of the same world
+  std::optional<DeviceMesh> mesh = {};                           ///< another mesh of the same world
   std::optional<Dtype> forward_dtype = {}, backward_dtype = {};  ///< cast before the collective, forward and backward
-  std::int64_t memory_limit = 0;                                ///< bytes; 0: none beyond the rule of docs/redistribution.md
+  std::int64_t memory_limit = 0;                                 ///< bytes; 0: none beyond the rule of docs/redistribution.md
 };
 struct TensorOptions {
   Dtype dtype = Dtype::f32;
@@ -82,7 +83,9 @@ class DTENSOR_EXPORT DTensor {
   DTensor full_tensor(const LocalOptions& options = {}) const;
   /// Collective unless Replicate on all axes. The one element. @throws InvalidArgument for more than one, or outside the mesh.
   template <class T = double>
-  T item() const { return static_cast<T>(item_value().as_double()); }
+  T item() const {
+    return static_cast<T>(item_value().as_double());
+  }
   Scalar item_value() const;
   /// Same elements converted; differentiable for floating dtypes.
   DTensor to(Dtype dtype) const;
@@ -119,7 +122,8 @@ bool operator==(const DTensor&, const DTensor&) = delete;  // eq(a, b) elementwi
 
 enum class Source : std::uint8_t { first_rank, every_rank };
 struct DistributeOptions {
-  Source source = Source::first_rank;  ///< first_rank: the mesh's first rank sends, others may pass a meta tensor; every_rank: each slices its own copy
+  Source source =
+      Source::first_rank;  ///< first_rank: the mesh's first rank sends, others may pass a meta tensor; every_rank: each slices its own copy
   bool requires_grad = false;
 };
 /// Collective over `mesh`. `tensor` has the global shape. Partial placements keep the value (docs/placements.md).

@@ -22,9 +22,9 @@ struct MeshData;
 /// One axis name or several: mesh["tp"], mesh[{"dp", "tp"}]. Unnamed axes go by position: "0", "1".
 class AxisNames {
  public:
-  AxisNames(const char* name) : names_{std::string(name)} {}         // NOLINT(google-explicit-constructor)
-  AxisNames(std::string_view name) : names_{std::string(name)} {}    // NOLINT(google-explicit-constructor)
-  AxisNames(const std::string& name) : names_{name} {}               // NOLINT(google-explicit-constructor)
+  AxisNames(const char* name) : names_{std::string(name)} {}       // NOLINT(google-explicit-constructor)
+  AxisNames(std::string_view name) : names_{std::string(name)} {}  // NOLINT(google-explicit-constructor)
+  AxisNames(const std::string& name) : names_{name} {}             // NOLINT(google-explicit-constructor)
   AxisNames(std::initializer_list<std::string_view> names) : names_(names.begin(), names.end()) {}
   explicit AxisNames(std::vector<std::string> names) : names_(std::move(names)) {}
   const std::vector<std::string>& list() const noexcept { return names_; }

@@ -99,8 +99,8 @@ struct Hooks {
   std::function<DTensor(ModuleBase&, const DTensor&)> input = {};   ///< each DTensor argument; returns what forward sees
   std::function<DTensor(ModuleBase&, const DTensor&)> output = {};  ///< returns what the caller sees
   std::function<void(ModuleBase&)> after_forward = {};
-  std::function<void(ModuleBase&)> before_backward = {};            ///< before any backward of the module
-  std::function<void(ModuleBase&)> after_backward = {};             ///< when the gradients of its inputs are ready
+  std::function<void(ModuleBase&)> before_backward = {};  ///< before any backward of the module
+  std::function<void(ModuleBase&)> after_backward = {};   ///< when the gradients of its inputs are ready
 };
 
 template <class T>
@@ -134,10 +134,7 @@ class DTENSOR_EXPORT ModuleBase {
   DTensor input(const DTensor& t);
   DTensor leave(DTensor t);
   template <class T>
-    requires(!IsTensor<T>)
-  T&& input(T&& other) {
-    return static_cast<T&&>(other);
-  }
+  requires(!IsTensor<T>) T && input(T&& other) { return static_cast<T&&>(other); }
 
  private:
   std::vector<Hooks> hooks_;

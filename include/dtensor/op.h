@@ -24,16 +24,19 @@ class Attribute {
   enum class Kind : std::uint8_t { none, number, list, text, dtype, object };
   constexpr Attribute() noexcept = default;
   template <class T>
-    requires std::is_arithmetic_v<T>
-  constexpr Attribute(T value) noexcept : kind_(Kind::number), number_(value) {}       // NOLINT(google-explicit-constructor)
-  constexpr Attribute(const Scalar& value) noexcept : kind_(Kind::number), number_(value) {}  // NOLINT(google-explicit-constructor)
+  requires std::is_arithmetic_v<T>
+  constexpr Attribute(T value) noexcept : kind_(Kind::number), number_(value) {}                                // NOLINT(google-explicit-constructor)
+  constexpr Attribute(const Scalar& value) noexcept : kind_(Kind::number), number_(value) {}                    // NOLINT(google-explicit-constructor)
   constexpr Attribute(Dtype value) noexcept : kind_(Kind::dtype), number_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
-  constexpr Attribute(std::string_view text) noexcept : kind_(Kind::text), data_(text.data()), size_(text.size()) {}  // NOLINT(google-explicit-constructor)
-  constexpr Attribute(const char* text) noexcept : Attribute(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
+  constexpr Attribute(std::string_view text) noexcept
+      : kind_(Kind::text), data_(text.data()), size_(text.size()) {}                                     // NOLINT(google-explicit-constructor)
+  constexpr Attribute(const char* text) noexcept : Attribute(std::string_view(text)) {}                  // NOLINT(google-explicit-constructor)
   Attribute(const Shape& list) noexcept : kind_(Kind::list), data_(list.begin()), size_(list.size()) {}  // NOLINT(google-explicit-constructor)
-  constexpr Attribute(std::span<const std::int64_t> list) noexcept : kind_(Kind::list), data_(list.data()), size_(list.size()) {}  // NOLINT(google-explicit-constructor)
+  constexpr Attribute(std::span<const std::int64_t> list) noexcept
+      : kind_(Kind::list), data_(list.data()), size_(list.size()) {}  // NOLINT(google-explicit-constructor)
   template <class T>
-  constexpr Attribute(const std::optional<T>& value) noexcept : Attribute(value ? Attribute(*value) : Attribute()) {}  // NOLINT(google-explicit-constructor)
+  constexpr Attribute(const std::optional<T>& value) noexcept
+      : Attribute(value ? Attribute(*value) : Attribute()) {}  // NOLINT(google-explicit-constructor)
   /// An interned object (a layout, a mesh): compared by address.
   static constexpr Attribute object(const void* pointer) noexcept {
     Attribute a;
@@ -185,7 +188,9 @@ struct DecomposeCall {
   std::span<const DTensor* const> inputs;  ///< null for an absent one
   std::span<const Attribute> attributes;
   const DTensor& input(int i) const { return *inputs[static_cast<std::size_t>(i)]; }
-  bool has_input(int i) const { return i < static_cast<int>(inputs.size()) && inputs[static_cast<std::size_t>(i)] != nullptr && *inputs[static_cast<std::size_t>(i)]; }
+  bool has_input(int i) const {
+    return i < static_cast<int>(inputs.size()) && inputs[static_cast<std::size_t>(i)] != nullptr && *inputs[static_cast<std::size_t>(i)];
+  }
   const Attribute& attribute(int i) const { return attributes[static_cast<std::size_t>(i)]; }
 };
 
@@ -207,12 +212,12 @@ struct Sample {
 struct OpDef {
   std::string_view name;
   std::string_view signature;
-  std::string_view rule = {};     ///< fixed text, or rule_for for rules that depend on shapes and attributes
-  std::string_view saves = {};    ///< inputs and outputs that gradient may read: "a, b, out"
-  std::string_view dtypes = {};   ///< of the inputs: "floating", "any", "f32 f64", "number" (all but bool); checked, with the list in the text
-  bool contiguous = false;        ///< inputs are made row-major before the kernel
-  bool random = false;            ///< adds one to the generator
-  bool data_dependent = false;    ///< result shape depends on data
+  std::string_view rule = {};    ///< fixed text, or rule_for for rules that depend on shapes and attributes
+  std::string_view saves = {};   ///< inputs and outputs that gradient may read: "a, b, out"
+  std::string_view dtypes = {};  ///< of the inputs: "floating", "any", "f32 f64", "number" (all but bool); checked, with the list in the text
+  bool contiguous = false;       ///< inputs are made row-major before the kernel
+  bool random = false;           ///< adds one to the generator
+  bool data_dependent = false;   ///< result shape depends on data
   void (*shape)(ShapeCall&) = nullptr;
   std::string (*rule_for)(const ShapeCall&) = nullptr;
   void (*cpu)(const KernelCall&) = nullptr;
@@ -229,8 +234,8 @@ struct OpDef {
 struct Input {
   const DTensor* tensor = nullptr;
   Input() = default;
-  Input(const DTensor& t) noexcept : tensor(&t) {}             // NOLINT(google-explicit-constructor)
-  Input(const DTensor* t) noexcept : tensor(t) {}              // NOLINT(google-explicit-constructor)
+  Input(const DTensor& t) noexcept : tensor(&t) {}                                // NOLINT(google-explicit-constructor)
+  Input(const DTensor* t) noexcept : tensor(t) {}                                 // NOLINT(google-explicit-constructor)
   Input(const std::optional<DTensor>& t) noexcept : tensor(t ? &*t : nullptr) {}  // NOLINT(google-explicit-constructor)
 };
 
@@ -240,9 +245,11 @@ DTENSOR_EXPORT DTensor call(const OpDef& op, std::initializer_list<Input> inputs
 /// Several results, run-time lists, absent inputs.
 DTENSOR_EXPORT Results call_all(const OpDef& op, std::span<const Input> inputs, std::span<const Attribute> attributes = {});
 /// Ops without tensor inputs (factories): mesh, placements and device are given.
-DTENSOR_EXPORT DTensor call_on(const OpDef& op, const DeviceMesh& mesh, const Placements& placements, Device device, std::span<const Attribute> attributes);
+DTENSOR_EXPORT DTensor call_on(const OpDef& op, const DeviceMesh& mesh, const Placements& placements, Device device,
+                               std::span<const Attribute> attributes);
 /// By name with named attributes ({"dim", 1}), for tests, files and the command line. @throws InvalidArgument for an unknown op or attribute, listing near ones.
-DTENSOR_EXPORT Results call_named(const OpDef& op, std::span<const Input> inputs, std::span<const std::pair<std::string_view, Attribute>> attributes = {});
+DTENSOR_EXPORT Results call_named(const OpDef& op, std::span<const Input> inputs,
+                                  std::span<const std::pair<std::string_view, Attribute>> attributes = {});
 
 /// "softmax" or "app::row_dot". @throws InvalidArgument naming similar ops.
 DTENSOR_EXPORT const OpDef& find_op(std::string_view name);

@@ -16,7 +16,7 @@ namespace dtensor::optim {
 /// What checkpoints see: tensors by name ("exp_avg.model.weight") that can be read and replaced, and the count of steps.
 struct StateTensor {
   std::string name;
-  std::function<DTensor()> get;              ///< allocates zeros when there is none yet
+  std::function<DTensor()> get;  ///< allocates zeros when there is none yet
   std::function<void(const DTensor&)> set;
 };
 

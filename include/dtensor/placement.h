@@ -65,7 +65,9 @@ class Placement {
   bool is_shard() const noexcept { return std::holds_alternative<Shard>(value_); }
   bool is_partial() const noexcept { return std::holds_alternative<Partial>(value_); }
   template <class T>
-  const T* as() const noexcept { return std::get_if<T>(&value_); }
+  const T* as() const noexcept {
+    return std::get_if<T>(&value_);
+  }
   friend bool operator==(const Placement&, const Placement&) = default;
 
  private:

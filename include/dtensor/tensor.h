@@ -21,8 +21,8 @@ class Storage;
 struct WrapOptions {
   Dtype dtype = Dtype::f32;
   Device device = {};
-  Shape strides = {};                 ///< in elements; empty: row-major
-  std::shared_ptr<void> owner = {};   ///< kept alive as long as the memory is used
+  Shape strides = {};                ///< in elements; empty: row-major
+  std::shared_ptr<void> owner = {};  ///< kept alive as long as the memory is used
 };
 
 class DTENSOR_EXPORT Tensor {
@@ -46,7 +46,11 @@ class DTENSOR_EXPORT Tensor {
 
   Tensor(const Tensor&) noexcept;
   Tensor(Tensor&& other) noexcept
-      : storage_(std::exchange(other.storage_, nullptr)), shape_(other.shape_), strides_(other.strides_), offset_(other.offset_), dtype_(other.dtype_) {}
+      : storage_(std::exchange(other.storage_, nullptr)),
+        shape_(other.shape_),
+        strides_(other.strides_),
+        offset_(other.offset_),
+        dtype_(other.dtype_) {}
   Tensor& operator=(const Tensor&) noexcept;
   Tensor& operator=(Tensor&&) noexcept;
   ~Tensor() {
@@ -115,7 +119,9 @@ class DTENSOR_EXPORT Tensor {
   // For kernels: no wait, no detach. The caller (the executor) has waited.
   void* raw() const noexcept;
   template <class T>
-  T* raw_as() const noexcept { return static_cast<T*>(raw()); }
+  T* raw_as() const noexcept {
+    return static_cast<T*>(raw());
+  }
   local::Storage* storage() const noexcept { return storage_; }
 
  private:

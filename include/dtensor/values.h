@@ -21,11 +21,11 @@ inline constexpr int kDtypeCount = 8;
 
 /// One row of the dtype table.
 struct DtypeInfo {
-  std::string_view name;      ///< as printed: "f32", "bool"
-  std::int8_t bytes;          ///< size of one element
-  bool floating;              ///< f64 f32 bf16 f16
-  bool integral;              ///< i64 i32 u8 (not bool)
-  Dtype accumulate;           ///< type in which sums are taken: f32 for bf16 and f16, itself otherwise
+  std::string_view name;  ///< as printed: "f32", "bool"
+  std::int8_t bytes;      ///< size of one element
+  bool floating;          ///< f64 f32 bf16 f16
+  bool integral;          ///< i64 i32 u8 (not bool)
+  Dtype accumulate;       ///< type in which sums are taken: f32 for bf16 and f16, itself otherwise
 };
 /// The row of `dtype`.
 DTENSOR_EXPORT const DtypeInfo& info(Dtype dtype) noexcept;
@@ -128,7 +128,7 @@ class Scalar {
  public:
   constexpr Scalar() noexcept = default;
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   constexpr Scalar(T value) noexcept {  // NOLINT(google-explicit-constructor)
     if constexpr (std::is_same_v<T, bool>) {
       kind_ = ScalarKind::boolean;
@@ -142,12 +142,8 @@ class Scalar {
     }
   }
   constexpr ScalarKind kind() const noexcept { return kind_; }
-  constexpr double as_double() const noexcept {
-    return kind_ == ScalarKind::floating ? floating_ : static_cast<double>(integer_);
-  }
-  constexpr std::int64_t as_int() const noexcept {
-    return kind_ == ScalarKind::floating ? static_cast<std::int64_t>(floating_) : integer_;
-  }
+  constexpr double as_double() const noexcept { return kind_ == ScalarKind::floating ? floating_ : static_cast<double>(integer_); }
+  constexpr std::int64_t as_int() const noexcept { return kind_ == ScalarKind::floating ? static_cast<std::int64_t>(floating_) : integer_; }
   constexpr bool as_bool() const noexcept { return kind_ == ScalarKind::floating ? floating_ != 0 : integer_ != 0; }
   friend constexpr bool operator==(const Scalar&, const Scalar&) = default;
 

@@ -24,10 +24,10 @@ namespace dtensor {
 struct VerifyOptions {
   std::vector<std::vector<int>> meshes = {{2}, {3}, {2, 2}};
   bool gradients = true;
-  bool missing = true;                         ///< look for rules that could do without communication (on the mesh (2))
-  std::vector<Dtype> dtypes = {Dtype::f32};    ///< of inputs to which a sample gives no dtype
+  bool missing = true;                       ///< look for rules that could do without communication (on the mesh (2))
+  std::vector<Dtype> dtypes = {Dtype::f32};  ///< of inputs to which a sample gives no dtype
   std::uint64_t seed = 0;
-  int limit = 0;                               ///< cases per sample, dtype and mesh; 0: all
+  int limit = 0;  ///< cases per sample, dtype and mesh; 0: all
 };
 
 struct VerifyReport {

@@ -21,11 +21,14 @@ DTensor ones_like(const DTensor& t) {
 Root root_of(const DTensor& t, const DTensor& grad_output, std::string_view op) {
   const tensor::Impl& impl = tensor::checked(t, op);
   if (!impl.requires_grad)
-    base::fail<InvalidArgument>("{}: the tensor asks for no gradient ({}); make an input with requires_grad = true, and record outside NoGrad", op, to_string(t));
+    base::fail<InvalidArgument>("{}: the tensor asks for no gradient ({}); make an input with requires_grad = true, and record outside NoGrad", op,
+                                to_string(t));
   if (!grad_output && t.numel() != 1)
-    base::fail<InvalidArgument>("{}: the tensor has {} elements ({}); reduce it to one, or give grad_output of its shape", op, t.numel(), to_string(t));
+    base::fail<InvalidArgument>("{}: the tensor has {} elements ({}); reduce it to one, or give grad_output of its shape", op, t.numel(),
+                                to_string(t));
   if (grad_output && grad_output.shape() != t.shape())
-    base::fail<InvalidArgument>("{}: shapes differ (grad_output {}, tensor {}); give a gradient of the tensor's shape", op, to_string(grad_output), to_string(t));
+    base::fail<InvalidArgument>("{}: shapes differ (grad_output {}, tensor {}); give a gradient of the tensor's shape", op, to_string(grad_output),
+                                to_string(t));
   return {t, grad_output ? grad_output : ones_like(t)};
 }
 
@@ -40,8 +43,10 @@ bool DTensor::requires_grad() const { return impl_ != nullptr && impl_->requires
 
 const DTensor& DTensor::set_requires_grad(bool on) const {
   tensor::Impl& impl = checked(*this, "set_requires_grad");
-  if (on && !info(dtype()).floating) base::fail<InvalidArgument>("set_requires_grad: {} is not floating; only floating tensors have gradients", to_string(*this));
-  if (!is_leaf()) base::fail<InvalidArgument>("set_requires_grad: {} is the result of a recorded op; call it on a leaf, or on detach()", to_string(*this));
+  if (on && !info(dtype()).floating)
+    base::fail<InvalidArgument>("set_requires_grad: {} is not floating; only floating tensors have gradients", to_string(*this));
+  if (!is_leaf())
+    base::fail<InvalidArgument>("set_requires_grad: {} is the result of a recorded op; call it on a leaf, or on detach()", to_string(*this));
   autograd::enable_recording();
   impl.requires_grad = on;
   if (on) ensure_meta(*this);
@@ -59,7 +64,8 @@ DTensor DTensor::grad() const {
 }
 
 void DTensor::set_grad(const DTensor& grad) const {
-  if (grad && grad.shape() != shape()) base::fail<InvalidArgument>("set_grad: shapes differ (gradient {}, tensor {})", to_string(grad), to_string(*this));
+  if (grad && grad.shape() != shape())
+    base::fail<InvalidArgument>("set_grad: shapes differ (gradient {}, tensor {})", to_string(grad), to_string(*this));
   checked(*this, "set_grad");
   ensure_meta(*this).grad = grad;
 }
@@ -109,16 +115,20 @@ EnableGrad::EnableGrad() : was_(tensor::call_state().grad_enabled) { tensor::cal
 EnableGrad::~EnableGrad() { tensor::call_state().grad_enabled = was_; }
 bool is_grad_enabled() { return tensor::call_state().grad_enabled; }
 
-std::vector<DTensor> grad(std::span<const DTensor> outputs, std::span<const DTensor> inputs, std::span<const DTensor> grad_outputs, const GradOptions& options) {
+std::vector<DTensor> grad(std::span<const DTensor> outputs, std::span<const DTensor> inputs, std::span<const DTensor> grad_outputs,
+                          const GradOptions& options) {
   if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
     base::fail<InvalidArgument>("grad: {} grad_outputs for {} outputs; give one per output or none", grad_outputs.size(), outputs.size());
   std::vector<autograd::Root> roots;
-  for (std::size_t i = 0; i < outputs.size(); ++i) roots.push_back(autograd::root_of(outputs[i], grad_outputs.empty() ? DTensor() : grad_outputs[i], "grad"));
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    roots.push_back(autograd::root_of(outputs[i], grad_outputs.empty() ? DTensor() : grad_outputs[i], "grad"));
   for (const DTensor& in : inputs)
     if (!in.requires_grad()) base::fail<InvalidArgument>("grad: an input asks for no gradient ({})", to_string(in));
   auto results = autograd::run_backward(roots, inputs, options.retain_graph, options.create_graph);
   for (std::size_t i = 0; i < results.size(); ++i)
-    if (!results[i] && !options.allow_unused) base::fail<InvalidArgument>("grad: no output depends on input {} ({}); pass allow_unused = true to get an empty tensor", i, to_string(inputs[i]));
+    if (!results[i] && !options.allow_unused)
+      base::fail<InvalidArgument>("grad: no output depends on input {} ({}); pass allow_unused = true to get an empty tensor", i,
+                                  to_string(inputs[i]));
   return results;
 }
 

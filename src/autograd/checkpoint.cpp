@@ -23,7 +23,8 @@ class CheckpointNode final : public Node {
   }
 
   std::vector<DTensor> backward(std::span<const DTensor> grads) override {
-    if (released_) base::fail<InvalidArgument>("backward: a checkpointed region was freed by an earlier backward; pass retain_graph = true to the first one");
+    if (released_)
+      base::fail<InvalidArgument>("backward: a checkpointed region was freed by an earlier backward; pass retain_graph = true to the first one");
     Generator& generator = current_generator();
     std::vector<DTensor> fresh;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {

@@ -15,7 +15,8 @@ namespace {
 
 class Engine {
  public:
-  Engine(std::span<const DTensor> wanted, bool retain_graph, bool create_graph) : wanted_(wanted), retain_(retain_graph), create_(create_graph), results_(wanted.size()) {
+  Engine(std::span<const DTensor> wanted, bool retain_graph, bool create_graph)
+      : wanted_(wanted), retain_(retain_graph), create_(create_graph), results_(wanted.size()) {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       const Edge e = edge_of(wanted[i]);
       if (e.node) wanted_results_[{e.node.get(), e.output}] = i;
@@ -76,7 +77,8 @@ class Engine {
       if (const auto w = wanted_results_.find({&node, static_cast<int>(i)}); w != wanted_results_.end()) results_[w->second] = grads[i];
     }
     std::vector<DTensor> next = node.backward(grads);
-    if (next.size() > node.edges.size()) base::fail<InternalError>("backward: {} gave {} gradients for {} inputs", node.name(), next.size(), node.edges.size());
+    if (next.size() > node.edges.size())
+      base::fail<InternalError>("backward: {} gave {} gradients for {} inputs", node.name(), next.size(), node.edges.size());
     for (std::size_t i = 0; i < node.edges.size(); ++i) deliver(node.edges[i], i < next.size() ? next[i] : DTensor());
     if (!retain_) node.forget();
   }

@@ -31,7 +31,8 @@ class OwnedAttributes {
 
 class OpNode final : public Node {
  public:
-  OpNode(std::uint64_t n, const tensor::CallRecord& r) : Node(n), op_(&r.op), attributes_(r.attributes), plan_(r.plan), seed_(r.seed), random_call_(r.random_call) {
+  OpNode(std::uint64_t n, const tensor::CallRecord& r)
+      : Node(n), op_(&r.op), attributes_(r.attributes), plan_(r.plan), seed_(r.seed), random_call_(r.random_call) {
     const tensor::Signature& s = r.signature;
     for (std::size_t i = 0; i < r.inputs.size(); ++i) {
       const bool here = r.inputs[i].tensor != nullptr && *r.inputs[i].tensor;
@@ -52,7 +53,8 @@ class OpNode final : public Node {
 
   std::vector<DTensor> backward(std::span<const DTensor> grads) override {
     if (released_)
-      base::fail<InvalidArgument>("backward: the values that {} needs were freed by an earlier backward; pass retain_graph = true to the first one", op_->name);
+      base::fail<InvalidArgument>("backward: the values that {} needs were freed by an earlier backward; pass retain_graph = true to the first one",
+                                  op_->name);
     if (op_->gradient == nullptr) base::fail<Unsupported>("backward: {} has no gradient; detach its inputs or use another op", op_->name);
     GradientCall call;
     call.op = op_;
@@ -85,8 +87,10 @@ class OpNode final : public Node {
     if (!s.tensor) return {};
     const std::uint64_t now = s.tensor.impl()->local.version();
     if (now != s.version)
-      base::fail<InvalidArgument>("backward: {} of {} was modified in place after it was saved ({}, version {} at the call, {} now); clone it before, or use the form that returns a result",
-                                  what, op_->name, to_string(s.tensor), s.version, now);
+      base::fail<InvalidArgument>(
+          "backward: {} of {} was modified in place after it was saved ({}, version {} at the call, {} now); clone it before, or use the form that "
+          "returns a result",
+          what, op_->name, to_string(s.tensor), s.version, now);
     return s.tensor;
   }
 

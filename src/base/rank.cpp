@@ -16,8 +16,7 @@ RankContext* current_rank() noexcept { return bound; }
 RankContext* bind_rank(RankContext* context) noexcept { return std::exchange(bound, context); }
 
 RankContext& require_rank(std::string_view op) {
-  if (bound == nullptr)
-    fail<InvalidArgument>("{}: this thread is no rank; call it inside run(), or bind the thread with World::enter", op);
+  if (bound == nullptr) fail<InvalidArgument>("{}: this thread is no rank; call it inside run(), or bind the thread with World::enter", op);
   return *bound;
 }
 

@@ -21,7 +21,7 @@ struct RankContext {
   int world_size = 1;
   std::uint64_t world_id = 0;  ///< unique in this process; part of mesh equality
   Device device{};
-  int threads = 1;             ///< this rank's own thread budget for kernels
+  int threads = 1;  ///< this rank's own thread budget for kernels
   /// Name (static text) of the last library call, read by other threads for the error that names a rank which does not come.
   std::atomic<const char*> last_call{nullptr};
   /// Set when the world is over; library calls then throw its error. Owned by the world; null: never over.

@@ -24,14 +24,21 @@ constexpr std::array<DtypeInfo, kDtypeCount> kDtypes{{
 // Position in bool < u8 < i32 < i64 < (f16, bf16) < f32 < f64.
 constexpr int rank_of(Dtype dtype) noexcept {
   switch (dtype) {
-    case Dtype::boolean: return 0;
-    case Dtype::u8: return 1;
-    case Dtype::i32: return 2;
-    case Dtype::i64: return 3;
+    case Dtype::boolean:
+      return 0;
+    case Dtype::u8:
+      return 1;
+    case Dtype::i32:
+      return 2;
+    case Dtype::i64:
+      return 3;
     case Dtype::f16:
-    case Dtype::bf16: return 4;
-    case Dtype::f32: return 5;
-    case Dtype::f64: return 6;
+    case Dtype::bf16:
+      return 4;
+    case Dtype::f32:
+      return 5;
+    case Dtype::f64:
+      return 6;
   }
   return 0;
 }
@@ -70,9 +77,12 @@ Dtype promote(Dtype dtype, ScalarKind kind) noexcept {
 
 std::string to_string(Device device) {
   switch (device.kind) {
-    case DeviceKind::cpu: return "cpu";
-    case DeviceKind::cuda: return fmt::format("cuda:{}", static_cast<int>(device.index));
-    case DeviceKind::meta: return "meta";
+    case DeviceKind::cpu:
+      return "cpu";
+    case DeviceKind::cuda:
+      return fmt::format("cuda:{}", static_cast<int>(device.index));
+    case DeviceKind::meta:
+      return "meta";
   }
   return "?";
 }
@@ -89,8 +99,7 @@ void Shape::push_back(std::int64_t value) {
 }
 
 void Shape::insert(int position, std::int64_t value) {
-  if (position < 0 || position > ndim_)
-    base::fail<InvalidArgument>("shape: cannot insert at {} ({} values); use 0 to {}", position, ndim_, ndim_);
+  if (position < 0 || position > ndim_) base::fail<InvalidArgument>("shape: cannot insert at {} ({} values); use 0 to {}", position, ndim_, ndim_);
   push_back(value);
   std::rotate(begin() + position, end() - 1, end());
 }
@@ -129,9 +138,12 @@ int normalize_dim(int dim, int ndim, std::string_view op) {
 
 std::string to_string(const Scalar& scalar) {
   switch (scalar.kind()) {
-    case ScalarKind::boolean: return scalar.as_bool() ? "true" : "false";
-    case ScalarKind::integer: return std::to_string(scalar.as_int());
-    case ScalarKind::floating: return number_text(scalar.as_double());
+    case ScalarKind::boolean:
+      return scalar.as_bool() ? "true" : "false";
+    case ScalarKind::integer:
+      return std::to_string(scalar.as_int());
+    case ScalarKind::floating:
+      return number_text(scalar.as_double());
   }
   return "?";
 }

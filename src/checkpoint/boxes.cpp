@@ -4,7 +4,8 @@
 namespace dtensor::checkpoints {
 namespace {
 
-void walk(const std::vector<std::vector<placements::Run>>& runs, const Shape& strides, int dim, std::int64_t whole, std::int64_t& local, std::vector<Segment>& out) {
+void walk(const std::vector<std::vector<placements::Run>>& runs, const Shape& strides, int dim, std::int64_t whole, std::int64_t& local,
+          std::vector<Segment>& out) {
   const bool last = dim + 1 == strides.ndim();
   for (const placements::Run& r : runs[static_cast<std::size_t>(dim)]) {
     if (!last) {

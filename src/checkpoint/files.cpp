@@ -97,7 +97,8 @@ std::string make_staging(const std::string& directory) {
   if (!parent.empty()) fs::create_directories(parent, error);
   const std::string staging = clean + ".saving";
   fs::remove_all(staging, error);
-  if (!fs::create_directory(staging, error)) base::fail<InvalidArgument>("checkpoint: cannot create {} ({}); check path, permissions and space", staging, error.message());
+  if (!fs::create_directory(staging, error))
+    base::fail<InvalidArgument>("checkpoint: cannot create {} ({}); check path, permissions and space", staging, error.message());
   return staging;
 }
 

@@ -41,10 +41,11 @@ struct Job {
 Job check(const StateDict::TensorEntry& entry, const StoredTensor& stored) {
   DTensor target = entry.get();
   if (!target) base::fail<InvalidArgument>("checkpoint: '{}' is an empty tensor here; give it a shape and placements first", entry.name);
-  if (target.impl()->spec->layout->has_partial()) base::fail<InvalidArgument>("checkpoint: '{}' is {} here; a file holds no Partial tensors, redistribute it first", entry.name, to_string(target));
+  if (target.impl()->spec->layout->has_partial())
+    base::fail<InvalidArgument>("checkpoint: '{}' is {} here; a file holds no Partial tensors, redistribute it first", entry.name, to_string(target));
   if (target.shape() != stored.shape || target.dtype() != stored.dtype)
-    base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' is {}{}, {} is expected; it was saved from another model", stored.file, stored.name, info(stored.dtype).name, to_string(stored.shape),
-                                to_string(target));
+    base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' is {}{}, {} is expected; it was saved from another model", stored.file, stored.name,
+                                info(stored.dtype).name, to_string(stored.shape), to_string(target));
   return {&entry, target, stored};
 }
 
@@ -58,7 +59,8 @@ void read_own(const Job& job) {
     const std::int64_t bytes = info(spec.dtype).bytes;
     const File file = File::open_to_read(job.stored.file);
     auto* data = static_cast<char*>(fresh.data());
-    for (const Segment& s : segments(*spec.layout, spec.shape, spec.coordinates)) file.read(job.stored.begin + s.whole * bytes, data + s.local * bytes, s.length * bytes);
+    for (const Segment& s : segments(*spec.layout, spec.shape, spec.coordinates))
+      file.read(job.stored.begin + s.whole * bytes, data + s.local * bytes, s.length * bytes);
   }
   if (meta) {
     job.entry->set(tensor::make_dtensor(tensor::intern_spec(spec.mesh, spec.layout, spec.shape, spec.dtype, device), fresh));
@@ -99,7 +101,8 @@ void load_checkpoint(const std::string& directory, const StateDict& state) {
     }
     if (!state.numbers().empty()) numbers = read_numbers(path);
     for (const auto& n : state.numbers())
-      if (!numbers.contains(n.name) || !numbers[n.name].is_number()) base::fail<InvalidArgument>("checkpoint: {}/state.json lacks number '{}'", path, n.name);
+      if (!numbers.contains(n.name) || !numbers[n.name].is_number())
+        base::fail<InvalidArgument>("checkpoint: {}/state.json lacks number '{}'", path, n.name);
   });
   run(jobs);
   for (const auto& n : state.numbers()) {

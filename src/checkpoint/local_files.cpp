@@ -68,7 +68,8 @@ void reshard_checkpoint(const std::string& from, const std::string& to, std::int
     }
     checkpoints::write_text((fs::path(staging) / (group + ".safetensors.index.json")).string(), checkpoints::make_index(index));
   }
-  if (fs::is_directory(from) && fs::exists(fs::path(from) / "state.json")) fs::copy_file(fs::path(from) / "state.json", fs::path(staging) / "state.json");
+  if (fs::is_directory(from) && fs::exists(fs::path(from) / "state.json"))
+    fs::copy_file(fs::path(from) / "state.json", fs::path(staging) / "state.json");
   checkpoints::publish(staging);
 }
 

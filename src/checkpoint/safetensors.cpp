@@ -18,8 +18,14 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, Dtype>, 8> kNames{{{"F64", Dtype::f64}, {"F32", Dtype::f32}, {"BF16", Dtype::bf16}, {"F16", Dtype::f16},
-                                                                    {"I64", Dtype::i64}, {"I32", Dtype::i32}, {"U8", Dtype::u8},     {"BOOL", Dtype::boolean}}};
+constexpr std::array<std::pair<std::string_view, Dtype>, 8> kNames{{{"F64", Dtype::f64},
+                                                                    {"F32", Dtype::f32},
+                                                                    {"BF16", Dtype::bf16},
+                                                                    {"F16", Dtype::f16},
+                                                                    {"I64", Dtype::i64},
+                                                                    {"I32", Dtype::i32},
+                                                                    {"U8", Dtype::u8},
+                                                                    {"BOOL", Dtype::boolean}}};
 
 // Parses an object and refuses a key twice on the first level, which a JSON library would silently merge.
 Json parse_object(const std::string& text, const std::string& file) {
@@ -42,7 +48,8 @@ Json parse_object(const std::string& text, const std::string& file) {
 
 StoredTensor parse_entry(const std::string& file, const std::string& name, const Json& entry, std::int64_t data_begin, std::int64_t data_bytes) {
   const auto bad = [&](const std::string& what) { base::fail<InvalidArgument>("checkpoint: {}: tensor '{}': {}", file, name, what); };
-  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets")) bad("dtype, shape or data_offsets is missing");
+  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets"))
+    bad("dtype, shape or data_offsets is missing");
   StoredTensor t;
   t.name = name;
   t.file = file;
@@ -73,7 +80,8 @@ void check_cover(const std::string& file, std::vector<StoredTensor> tensors, std
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   for (const StoredTensor& t : tensors) {
     if (t.begin < begin) base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' overlaps the one before it", file, t.name);
-    if (t.begin > begin) base::fail<InvalidArgument>("checkpoint: {}: {} bytes before tensor '{}' belong to no tensor", file, t.begin - begin, t.name);
+    if (t.begin > begin)
+      base::fail<InvalidArgument>("checkpoint: {}: {} bytes before tensor '{}' belong to no tensor", file, t.begin - begin, t.name);
     begin = t.end;
   }
   if (begin != end) base::fail<InvalidArgument>("checkpoint: {}: {} bytes at the end belong to no tensor", file, end - begin);
@@ -87,12 +95,14 @@ std::string read_all(const std::string& file) {
 
 std::vector<StoredTensor> read_index(const fs::path& index) {
   const Json json = parse_object(read_all(index.string()), index.string());
-  if (!json.contains("weight_map") || !json["weight_map"].is_object()) base::fail<InvalidArgument>("checkpoint: {}: \"weight_map\" is missing", index.string());
+  if (!json.contains("weight_map") || !json["weight_map"].is_object())
+    base::fail<InvalidArgument>("checkpoint: {}: \"weight_map\" is missing", index.string());
   std::map<std::string, std::vector<StoredTensor>> files;
   std::vector<StoredTensor> list;
   for (const auto& [name, value] : json["weight_map"].items()) {
     const auto file_name = value.is_string() ? value.get<std::string>() : std::string();
-    if (file_name.empty() || file_name.find('/') != std::string::npos) base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' has no plain file name", index.string(), name);
+    if (file_name.empty() || file_name.find('/') != std::string::npos)
+      base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' has no plain file name", index.string(), name);
     const std::string file = (index.parent_path() / file_name).string();
     if (!fs::exists(file)) base::fail<InvalidArgument>("checkpoint: {} is missing; {} says it holds tensor '{}'", file, index.string(), name);
     if (!files.contains(file)) files[file] = read_header(file);
@@ -114,7 +124,9 @@ std::vector<StoredTensor> read_header(const std::string& file) {
   in.seekg(0);
   std::uint64_t length = 0;
   in.read(reinterpret_cast<char*>(&length), 8);
-  if (length > static_cast<std::uint64_t>(size - 8)) base::fail<InvalidArgument>("checkpoint: {}: the header of {} bytes is longer than the file of {}; the file is truncated or no safetensors", file, length, size);
+  if (length > static_cast<std::uint64_t>(size - 8))
+    base::fail<InvalidArgument>("checkpoint: {}: the header of {} bytes is longer than the file of {}; the file is truncated or no safetensors", file,
+                                length, size);
   std::string text(length, '\0');
   in.read(text.data(), static_cast<std::streamsize>(length));
   const Json json = parse_object(text, file);
@@ -154,7 +166,8 @@ std::vector<StoredTensor> list_group(const std::string& path, const std::string&
   const fs::path index = fs::path(path) / (group + ".safetensors.index.json"), single = fs::path(path) / (group + ".safetensors");
   if (fs::exists(index)) return read_index(index);
   if (fs::exists(single)) return read_header(single.string());
-  base::fail<InvalidArgument>("checkpoint: {} has neither {} nor {}; give a checkpoint's folder or a .safetensors file", path, index.filename().string(), single.filename().string());
+  base::fail<InvalidArgument>("checkpoint: {} has neither {} nor {}; give a checkpoint's folder or a .safetensors file", path,
+                              index.filename().string(), single.filename().string());
 }
 
 std::string make_index(const std::vector<StoredTensor>& tensors) {

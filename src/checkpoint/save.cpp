@@ -26,8 +26,8 @@ struct Group {
   std::string name;
   std::vector<const StateDict::TensorEntry*> entries;
   std::vector<DTensor> values;
-  std::vector<StoredTensor> stored;                // as entries
-  std::map<std::string, std::string> headers;      // by file name
+  std::vector<StoredTensor> stored;            // as entries
+  std::map<std::string, std::string> headers;  // by file name
   std::map<std::string, std::int64_t> sizes;
 };
 
@@ -49,7 +49,10 @@ void lay_out(Group& group, const std::string& folder) {
     const std::string name = fmt::format("{}-{:05}-of-{:05}.safetensors", group.name, k + 1, files.size());
     std::vector<StoredTensor> tensors;
     for (std::size_t i : files[k])
-      tensors.push_back({.name = group.entries[i]->name, .file = (std::filesystem::path(folder) / name).string(), .dtype = group.values[i].dtype(), .shape = group.values[i].shape()});
+      tensors.push_back({.name = group.entries[i]->name,
+                         .file = (std::filesystem::path(folder) / name).string(),
+                         .dtype = group.values[i].dtype(),
+                         .shape = group.values[i].shape()});
     group.headers[tensors.empty() ? (std::filesystem::path(folder) / name).string() : tensors[0].file] = make_header(tensors);
     for (std::size_t j = 0; j < files[k].size(); ++j) group.stored[files[k][j]] = tensors[j];
     const std::string file = (std::filesystem::path(folder) / name).string();
@@ -62,7 +65,8 @@ std::vector<Group> groups_of(const StateDict& state) {
   std::set<std::pair<std::string, std::string>> names;
   const NoGrad off;
   for (const StateDict::TensorEntry& e : state.tensors()) {
-    if (!names.insert({e.group, e.name}).second) base::fail<InvalidArgument>("save_checkpoint: the name '{}' is given twice under '{}'; choose another key", e.name, e.group);
+    if (!names.insert({e.group, e.name}).second)
+      base::fail<InvalidArgument>("save_checkpoint: the name '{}' is given twice under '{}'; choose another key", e.name, e.group);
     auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == e.group; });
     if (it == groups.end()) {
       it = groups.insert(groups.end(), Group{});
@@ -70,7 +74,8 @@ std::vector<Group> groups_of(const StateDict& state) {
     }
     DTensor value = e.get();
     if (!value) base::fail<InvalidArgument>("save_checkpoint: '{}' is an empty tensor; assign it first", e.name);
-    if (value.device().kind == DeviceKind::meta) base::fail<InvalidArgument>("save_checkpoint: '{}' is on the meta device; materialize it first", e.name);
+    if (value.device().kind == DeviceKind::meta)
+      base::fail<InvalidArgument>("save_checkpoint: '{}' is on the meta device; materialize it first", e.name);
     value = value.detach();
     if (value.impl()->spec->layout->has_partial()) value = tensor::redistribute_to(value, tensor::without_partial(value.impl()->spec->layout));
     it->entries.push_back(&e);
@@ -106,7 +111,8 @@ void write_own(const DTensor& value, const StoredTensor& stored) {
   const File file = File::open_to_write(stored.file);
   const auto* data = static_cast<const char*>(local.read());
   if (before_step != nullptr) before_step("data");
-  for (const Segment& s : segments(*spec.layout, spec.shape, spec.coordinates)) file.write(stored.begin + s.whole * bytes, data + s.local * bytes, s.length * bytes);
+  for (const Segment& s : segments(*spec.layout, spec.shape, spec.coordinates))
+    file.write(stored.begin + s.whole * bytes, data + s.local * bytes, s.length * bytes);
   file.sync();
 }
 

@@ -22,25 +22,34 @@ StateDict& StateDict::add(std::string_view key, nn::ModuleBase& module) {
 
 StateDict& StateDict::add(std::string_view key, optim::Optimizer& optimizer) {
   for (optim::StateTensor& s : optimizer.state()) tensors_.push_back({std::string(key), s.name, s.get, s.set});
-  number(std::string(key) + ".steps", [&optimizer] { return optimizer.steps(); }, [&optimizer](std::int64_t n) { optimizer.set_steps(n); });
+  number(
+      std::string(key) + ".steps", [&optimizer] { return optimizer.steps(); }, [&optimizer](std::int64_t n) { optimizer.set_steps(n); });
   return *this;
 }
 
 StateDict& StateDict::add(std::string_view key, Generator& generator) {
-  number(std::string(key) + ".seed", [&generator] { return static_cast<std::int64_t>(generator.seed()); },
-         [&generator](std::int64_t n) { generator.set_state(static_cast<std::uint64_t>(n), generator.calls()); });
-  number(std::string(key) + ".calls", [&generator] { return static_cast<std::int64_t>(generator.calls()); },
-         [&generator](std::int64_t n) { generator.set_state(generator.seed(), static_cast<std::uint64_t>(n)); });
+  number(
+      std::string(key) + ".seed", [&generator] { return static_cast<std::int64_t>(generator.seed()); },
+      [&generator](std::int64_t n) { generator.set_state(static_cast<std::uint64_t>(n), generator.calls()); });
+  number(
+      std::string(key) + ".calls", [&generator] { return static_cast<std::int64_t>(generator.calls()); },
+      [&generator](std::int64_t n) { generator.set_state(generator.seed(), static_cast<std::uint64_t>(n)); });
   return *this;
 }
 
 StateDict& StateDict::add(std::string_view key, std::int64_t& value) {
-  number(std::string(key), [&value] { return value; }, [&value](std::int64_t n) { value = n; });
+  number(
+      std::string(key), [&value] { return value; }, [&value](std::int64_t n) { value = n; });
   return *this;
 }
 
 StateDict& StateDict::add(std::string_view key, double& value) {
-  numbers_.push_back({.name = std::string(key), .get = [&value] { return value; }, .set = [&value](double v) { value = v; }, .integer = false, .get_integer = {}, .set_integer = {}});
+  numbers_.push_back({.name = std::string(key),
+                      .get = [&value] { return value; },
+                      .set = [&value](double v) { value = v; },
+                      .integer = false,
+                      .get_integer = {},
+                      .set_integer = {}});
   return *this;
 }
 

@@ -21,8 +21,8 @@ class Observer final : public tensor::StepObserver {
 
   void on_step(const tensor::StepEvent& e) override {
     if (trace_) {
-      lines.push_back(e.move != nullptr ? fmt::format("{}: {} {}{}, {} bytes received", e.op.name, redistribute::to_string(e.move->move.kind), e.move->detail, e.implicit ? " (implicit)" : "",
-                                                      e.move->bytes_received)
+      lines.push_back(e.move != nullptr ? fmt::format("{}: {} {}{}, {} bytes received", e.op.name, redistribute::to_string(e.move->move.kind),
+                                                      e.move->detail, e.implicit ? " (implicit)" : "", e.move->bytes_received)
                                         : fmt::format("{}: {}", e.op.name, tensor::to_string(e.kind)));
       return;
     }
@@ -88,7 +88,8 @@ std::int64_t CommCounter::bytes_received() const {
 
 std::string to_string(const CommCounter& counter) {
   std::string text;
-  for (const CommCount& c : counter.counts()) text += fmt::format("{}{} {} ({})", text.empty() ? "" : ", ", c.kind, c.launches, debug::bytes_text(c.bytes_received));
+  for (const CommCount& c : counter.counts())
+    text += fmt::format("{}{} {} ({})", text.empty() ? "" : ", ", c.kind, c.launches, debug::bytes_text(c.bytes_received));
   return text.empty() ? "no communication" : text;
 }
 

@@ -48,7 +48,8 @@ class Checker {
     const std::vector<Sample> samples = op_.samples();
     for (const Sample& sample : samples) {
       const bool fixed = !sample.dtypes.empty() && std::none_of(sample.dtypes.begin(), sample.dtypes.end(), [](Dtype d) { return d == Dtype::f32; });
-      for (std::size_t k = 0; k < (fixed || sample.shapes.empty() ? 1 : options_.dtypes.size()); ++k) check(sample, options_.dtypes.empty() ? Dtype::f32 : options_.dtypes[k]);
+      for (std::size_t k = 0; k < (fixed || sample.shapes.empty() ? 1 : options_.dtypes.size()); ++k)
+        check(sample, options_.dtypes.empty() ? Dtype::f32 : options_.dtypes[k]);
     }
     return report_;
   }
@@ -106,7 +107,8 @@ class Checker {
     for (std::size_t o = 0; o < expected.outputs.size(); ++o)
       if (auto fault = compare(records, c, o, false, expected.outputs[o]); !fault.empty()) return fmt::format("result {} {}", o, fault);
     for (std::size_t i = 0; i < expected.gradients.size(); ++i)
-      if (auto fault = compare(records, c, i, true, expected.gradients[i]); !fault.empty()) return fmt::format("gradient of floating input {} {}", i, fault);
+      if (auto fault = compare(records, c, i, true, expected.gradients[i]); !fault.empty())
+        return fmt::format("gradient of floating input {} {}", i, fault);
     return {};
   }
 
@@ -117,7 +119,9 @@ class Checker {
     const auto whole = whole_of(records, c, o, gradient, fault);
     if (whole) fault = difference(*whole, {expected.shape, expected.dtype, expected.part.values});
     if (fault.empty()) return {};
-    return o < list.size() && list[o].layout ? fmt::format("{}: {}", placements::to_string(*list[o].layout, names(list[o].layout->mesh_ndim())), fault) : fault;
+    return o < list.size() && list[o].layout
+               ? fmt::format("{}: {}", placements::to_string(*list[o].layout, names(list[o].layout->mesh_ndim())), fault)
+               : fault;
   }
   static std::vector<std::string> names(int n) {
     std::vector<std::string> list;
@@ -172,7 +176,8 @@ class Checker {
       const bool explained = !op_.reasons.empty();
       ++(explained ? report_.explained : report_.missing);
       (explained ? smallest_explained_ : smallest_missing_)
-          .offer(problem.numel(), 2, open[c], fmt::format("{}({}) on mesh (2) communicates, but its parts give {}", op_.name, problem.text(&open[c]), labels[c]));
+          .offer(problem.numel(), 2, open[c],
+                 fmt::format("{}({}) on mesh (2) communicates, but its parts give {}", op_.name, problem.text(&open[c]), labels[c]));
     }
   }
 
@@ -201,7 +206,8 @@ class Checker {
         if (d == -1 && e.dtype == Dtype::boolean) continue;
         std::string fault;
         const auto whole = assemble(e.shape, e.dtype, layout, parts, fault);
-        if (whole && difference(*whole, {e.shape, e.dtype, e.part.values}).empty()) label = d == -2 ? "R" : d == -1 ? "P(sum)" : fmt::format("S({})", d);
+        if (whole && difference(*whole, {e.shape, e.dtype, e.part.values}).empty())
+          label = d == -2 ? "R" : d == -1 ? "P(sum)" : fmt::format("S({})", d);
       }
       if (label.empty()) return {};
       text += (o == 0 ? "" : ", ") + label;
@@ -220,7 +226,8 @@ class Checker {
 }  // namespace debug
 
 VerifyReport verify(const OpDef& op, const VerifyOptions& options) {
-  if (base::current_rank() != nullptr) base::fail<InvalidArgument>("verify: called on rank {}; it starts ranks of its own, so call it outside run()", base::current_rank()->rank);
+  if (base::current_rank() != nullptr)
+    base::fail<InvalidArgument>("verify: called on rank {}; it starts ranks of its own, so call it outside run()", base::current_rank()->rank);
   return debug::Checker(op, options).run();
 }
 

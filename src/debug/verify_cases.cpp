@@ -140,7 +140,8 @@ std::vector<Placement> placements_of(const TensorType& type, int ranks) {
   return list;
 }
 
-std::vector<Case> make_cases(const std::vector<TensorType>& inputs, const std::vector<bool>& present, const std::vector<int>& mesh, int limit, std::uint64_t seed) {
+std::vector<Case> make_cases(const std::vector<TensorType>& inputs, const std::vector<bool>& present, const std::vector<int>& mesh, int limit,
+                             std::uint64_t seed) {
   std::vector<Column> columns;
   for (std::size_t i = 0; i < inputs.size(); ++i)
     for (std::size_t a = 0; present[i] && a < mesh.size(); ++a) columns.push_back({i, a, placements_of(inputs[i], mesh[a])});

@@ -19,7 +19,8 @@ using Case = std::vector<std::vector<Placement>>;
 std::vector<Placement> placements_of(const TensorType& type, int ranks);
 /// All combinations on one axis for up to two inputs; otherwise a list that has every pair of choices (for two inputs, or two axes of one) at least once.
 /// The first is all Replicate. Ill-formed ones are left out. With `limit` > 0 a random sample of that size.
-std::vector<Case> make_cases(const std::vector<TensorType>& inputs, const std::vector<bool>& present, const std::vector<int>& mesh, int limit, std::uint64_t seed);
+std::vector<Case> make_cases(const std::vector<TensorType>& inputs, const std::vector<bool>& present, const std::vector<int>& mesh, int limit,
+                             std::uint64_t seed);
 /// "{0: S(0), 1: P(sum)}".
 std::string to_string(const std::vector<Placement>& placements);
 

@@ -44,7 +44,8 @@ Seen see(const DTensor& t) {
 bool same(const std::vector<Seen>& a, const std::vector<Seen>& b) {
   const auto equal_bits = [](double x, double y) { return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y) || (x != x && y != y); };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const Seen& s, const Seen& t) {
-    return s.layout == t.layout && s.part.shape == t.part.shape && std::equal(s.part.values.begin(), s.part.values.end(), t.part.values.begin(), t.part.values.end(), equal_bits);
+    return s.layout == t.layout && s.part.shape == t.part.shape &&
+           std::equal(s.part.values.begin(), s.part.values.end(), t.part.values.begin(), t.part.values.end(), equal_bits);
   });
 }
 
@@ -64,9 +65,7 @@ class CaseRun {
       for (const DTensor& t : call_once(false)) again.push_back(see(t));
       record.same_when_cached = same(record.outputs, again);
       if (gradients && p_.op.gradient != nullptr && !p_.writes()) differentiate(record);
-    } catch (const InvalidArgument& e) {
-      record.error = e.what();
-    } catch (const Unsupported& e) {
+    } catch (const InvalidArgument& e) { record.error = e.what(); } catch (const Unsupported& e) {
       record.error = e.what();
     }
     return record;
@@ -103,7 +102,8 @@ class CaseRun {
     for (const DTensor& t : inputs_)
       if (t && t.requires_grad()) wanted.push_back(t);
     if (outputs.empty() || wanted.empty()) return;
-    for (const DTensor& g : grad(outputs, wanted, weights, {.retain_graph = false, .create_graph = false, .allow_unused = true})) record.gradients.push_back(see(g));
+    for (const DTensor& g : grad(outputs, wanted, weights, {.retain_graph = false, .create_graph = false, .allow_unused = true}))
+      record.gradients.push_back(see(g));
   }
 
   // Replicate or Shard on each axis, by turns over the cases.
@@ -169,7 +169,8 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
         continue;
       }
       const Tensor part = place(p.inputs[i], mesh, placements[i], p.seed + i).local();
-      inputs.push_back(tensor::make_dtensor(tensor::intern_spec(self, placements::replicated(self.sizes(), part.ndim()), part.shape(), part.dtype(), {}), part));
+      inputs.push_back(
+          tensor::make_dtensor(tensor::intern_spec(self, placements::replicated(self.sizes(), part.ndim()), part.shape(), part.dtype(), {}), part));
     }
     for (const DTensor& t : inputs) borrowed.emplace_back(t);
     if (!parts_fit(p, inputs)) {
@@ -182,9 +183,7 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
       record.outputs.push_back(see(t));
       record.outputs.back().part.coordinates = coordinates;
     }
-  } catch (const Error& e) {
-    record.error = e.what();
-  }
+  } catch (const Error& e) { record.error = e.what(); }
   return record;
 }
 
@@ -222,7 +221,8 @@ Records run_all(const std::vector<int>& sizes, std::size_t cases, F&& f) {
 Problem::Problem(const OpDef& o, const tensor::Signature& s, const Sample& given, Dtype dtype, std::uint64_t random_seed)
     : op(o), signature(s), sample(given), seed(random_seed) {
   for (std::size_t i = 0; i < sample.shapes.size(); ++i) {
-    if (signature.inputs.empty()) base::fail<InvalidArgument>("verify: a sample of {} gives {} inputs; the signature is \"{}\"", op.name, sample.shapes.size(), op.signature);
+    if (signature.inputs.empty())
+      base::fail<InvalidArgument>("verify: a sample of {} gives {} inputs; the signature is \"{}\"", op.name, sample.shapes.size(), op.signature);
     const bool here = !(signature.inputs[std::min(i, signature.inputs.size() - 1)].optional && sample.shapes[i].empty());
     const Dtype d = i < sample.dtypes.size() && (sample.dtypes[i] != Dtype::f32 || !info(dtype).floating) ? sample.dtypes[i] : dtype;
     present.push_back(here);
@@ -232,7 +232,8 @@ Problem::Problem(const OpDef& o, const tensor::Signature& s, const Sample& given
   for (const auto& a : signature.attributes) attributes.push_back(a.fallback);
   for (const auto& [name, value] : sample.attributes) {
     const auto it = std::find_if(signature.attributes.begin(), signature.attributes.end(), [&](const auto& a) { return a.name == name; });
-    if (it == signature.attributes.end()) base::fail<InvalidArgument>("verify: a sample of {} gives '{}'; the signature is \"{}\"", op.name, name, op.signature);
+    if (it == signature.attributes.end())
+      base::fail<InvalidArgument>("verify: a sample of {} gives '{}'; the signature is \"{}\"", op.name, name, op.signature);
     attributes[static_cast<std::size_t>(it - signature.attributes.begin())] = tensor::parse_attribute(op.name, *it, value, lists_, texts_);
   }
   ShapeCall call(op, types, present, attributes);
@@ -244,10 +245,13 @@ std::string Problem::text(const Case* placements) const {
   std::string out;
   for (std::size_t i = 0; i < types.size(); ++i) {
     out += i == 0 ? "" : ", ";
-    out += present[i] ? fmt::format("{}{}{}", dtensor::to_string(types[i].dtype), dtensor::to_string(types[i].shape), placements != nullptr ? to_string((*placements)[i]) : "") : "none";
+    out += present[i] ? fmt::format("{}{}{}", dtensor::to_string(types[i].dtype), dtensor::to_string(types[i].shape),
+                                    placements != nullptr ? to_string((*placements)[i]) : "")
+                      : "none";
   }
   if (types.empty() && placements != nullptr) out += to_string((*placements)[0]);
-  for (std::size_t i = 0; i < sample.attributes.size(); ++i) out += fmt::format("{}{}={}", i == 0 ? "; " : ", ", sample.attributes[i].first, sample.attributes[i].second);
+  for (std::size_t i = 0; i < sample.attributes.size(); ++i)
+    out += fmt::format("{}{}={}", i == 0 ? "; " : ", ", sample.attributes[i].first, sample.attributes[i].second);
   return out;
 }
 

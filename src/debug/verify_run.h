@@ -48,8 +48,8 @@ struct Seen {
 /// One case on one rank.
 struct CaseRecord {
   bool finished = false;
-  std::string error;              ///< what the call threw
-  bool communicated = false;      ///< the rule inserted communication
+  std::string error;          ///< what the call threw
+  bool communicated = false;  ///< the rule inserted communication
   bool same_when_cached = true;
   std::vector<Seen> outputs, gradients;
 };

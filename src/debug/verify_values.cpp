@@ -93,12 +93,17 @@ double combine(std::optional<ReduceOp> op, double a, double b) {
 
 double tolerance(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f64: return 1e-9;
+    case Dtype::f64:
+      return 1e-9;
     // A sum of parts that cancels is rounded where the parts are large; a wrong rule is off by far more.
-    case Dtype::f32: return 5e-4;
-    case Dtype::bf16: return 5e-2;
-    case Dtype::f16: return 1e-2;
-    default: return 0;
+    case Dtype::f32:
+      return 5e-4;
+    case Dtype::bf16:
+      return 5e-2;
+    case Dtype::f16:
+      return 1e-2;
+    default:
+      return 0;
   }
 }
 
@@ -128,7 +133,10 @@ Whole random_whole(const Shape& shape, Dtype dtype, double low, double high, std
   for (std::size_t i = 0; i < whole.values.size(); ++i) {
     const std::uint64_t bits = random_bits(seed, i);
     if (dtype == Dtype::boolean) whole.values[i] = static_cast<double>(bits % 2);
-    else if (info(dtype).floating) whole.values[i] = static_cast<double>(first + static_cast<std::int64_t>(bits % static_cast<std::uint64_t>(std::max<std::int64_t>(last - first, 0) + 1))) / grid;
+    else if (info(dtype).floating)
+      whole.values[i] =
+          static_cast<double>(first + static_cast<std::int64_t>(bits % static_cast<std::uint64_t>(std::max<std::int64_t>(last - first, 0) + 1))) /
+          grid;
     else if (index_limit > 0) whole.values[i] = static_cast<double>(bits % static_cast<std::uint64_t>(index_limit));
     else whole.values[i] = static_cast<double>(bits % 7) - (dtype == Dtype::u8 ? 0 : 3);
   }
@@ -140,7 +148,8 @@ Tensor make_part(const Whole& whole, const placements::Layout& layout, const Sha
   std::vector<double> values(static_cast<std::size_t>(local.numel()));
   const PartialPlace place = partial_place(layout, coordinates);
   each_element(owned_indices(layout, whole.shape, coordinates), whole.shape, [&](std::int64_t l, std::int64_t g) {
-    values[static_cast<std::size_t>(l)] = contribution(whole.values[static_cast<std::size_t>(g)], whole.dtype, place, static_cast<std::uint64_t>(g), seed);
+    values[static_cast<std::size_t>(l)] =
+        contribution(whole.values[static_cast<std::size_t>(g)], whole.dtype, place, static_cast<std::uint64_t>(g), seed);
   });
   return from_numbers(values, local, whole.dtype);
 }
@@ -181,7 +190,8 @@ std::optional<Whole> assemble(const Shape& shape, Dtype dtype, const placements:
     each_element(owned_indices(layout, shape, part.coordinates), shape, [&](std::int64_t l, std::int64_t g) {
       const auto at = static_cast<std::size_t>(g);
       const double value = part.values[static_cast<std::size_t>(l)];
-      if (filled[slot][at] != 0 && std::bit_cast<std::uint64_t>(value) != std::bit_cast<std::uint64_t>(slots[slot][at]) && !(std::isnan(value) && std::isnan(slots[slot][at])) && fault.empty())
+      if (filled[slot][at] != 0 && std::bit_cast<std::uint64_t>(value) != std::bit_cast<std::uint64_t>(slots[slot][at]) &&
+          !(std::isnan(value) && std::isnan(slots[slot][at])) && fault.empty())
         fault = fmt::format("replicas differ at element {} ({} and {})", index_text(g, shape), slots[slot][at], value);
       slots[slot][at] = value;
       filled[slot][at] = 1;
@@ -201,7 +211,8 @@ std::optional<Whole> assemble(const Shape& shape, Dtype dtype, const placements:
 
 std::string difference(const Whole& given, const Whole& expected) {
   if (given.shape != expected.shape || given.dtype != expected.dtype)
-    return fmt::format("{}{} where one rank gives {}{}", to_string(given.dtype), to_string(given.shape), to_string(expected.dtype), to_string(expected.shape));
+    return fmt::format("{}{} where one rank gives {}{}", to_string(given.dtype), to_string(given.shape), to_string(expected.dtype),
+                       to_string(expected.shape));
   double largest = 1;
   for (double v : expected.values)
     if (std::isfinite(v)) largest = std::max(largest, std::abs(v));

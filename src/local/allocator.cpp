@@ -57,9 +57,7 @@ class CachingAllocator::CachedBuffer final : public Buffer {
     Block* block = static_cast<Block*>(object) - 1;
     block->owner->give(block);
   }
-  static constexpr std::size_t data_offset() noexcept {
-    return (sizeof(Block) + sizeof(CachedBuffer) + kAlignment - 1) / kAlignment * kAlignment;
-  }
+  static constexpr std::size_t data_offset() noexcept { return (sizeof(Block) + sizeof(CachedBuffer) + kAlignment - 1) / kAlignment * kAlignment; }
 };
 
 // A few instructions are ever done under it; a waiter gives its core away.
@@ -91,8 +89,7 @@ std::size_t CachingAllocator::class_bytes(std::size_t size_class) noexcept {
 }
 
 base::Ref<Buffer> CachingAllocator::allocate(std::size_t bytes) {
-  if (bytes > (std::size_t{1} << 47))
-    base::fail<DeviceError>("allocate: no machine has this much memory (asked {} bytes); check the shape", bytes);
+  if (bytes > (std::size_t{1} << 47)) base::fail<DeviceError>("allocate: no machine has this much memory (asked {} bytes); check the shape", bytes);
   Block* block = take(bytes, size_class(bytes));
   block->bytes = bytes;
   auto* data = reinterpret_cast<std::byte*>(block) + CachedBuffer::data_offset();
@@ -148,13 +145,17 @@ CachingAllocator::Block* CachingAllocator::create(std::size_t bytes, std::size_t
     --blocks_out_;
     in_use = stats_.current;
   }
-  base::fail<DeviceError>("allocate: the machine has no more memory (asked {} bytes, in use by this rank {}); shard over more ranks, use smaller batches, or free tensors",
-                          bytes, in_use);
+  base::fail<DeviceError>(
+      "allocate: the machine has no more memory (asked {} bytes, in use by this rank {}); shard over more ranks, use smaller batches, or free "
+      "tensors",
+      bytes, in_use);
 }
 
 void CachingAllocator::fail_cap(std::size_t bytes, const MemoryStats& figures, std::int64_t cap) {
-  base::fail<DeviceError>("allocate: beyond the memory cap of this rank (asked {} bytes, in use {}, cap {}); raise set_memory_cap, shard over more ranks, or free tensors",
-                          bytes, figures.current, cap);
+  base::fail<DeviceError>(
+      "allocate: beyond the memory cap of this rank (asked {} bytes, in use {}, cap {}); raise set_memory_cap, shard over more ranks, or free "
+      "tensors",
+      bytes, figures.current, cap);
 }
 
 void CachingAllocator::give(Block* block) noexcept {

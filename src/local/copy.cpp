@@ -141,18 +141,22 @@ void copy_box(void* dst, std::span<const std::int64_t> dst_strides, const void* 
   const auto* s = static_cast<const std::byte*>(src);
   if (loop.unit()) return copy_rows(loop, d, s, element_bytes);
   switch (element_bytes) {
-    case 1: return copy_strided<1>(loop, d, s);
-    case 2: return copy_strided<2>(loop, d, s);
-    case 4: return copy_strided<4>(loop, d, s);
-    case 8: return copy_strided<8>(loop, d, s);
-    default: return copy_any_bytes(loop, d, s, element_bytes);
+    case 1:
+      return copy_strided<1>(loop, d, s);
+    case 2:
+      return copy_strided<2>(loop, d, s);
+    case 4:
+      return copy_strided<4>(loop, d, s);
+    case 8:
+      return copy_strided<8>(loop, d, s);
+    default:
+      return copy_any_bytes(loop, d, s, element_bytes);
   }
 }
 
 void convert_box(void* dst, Dtype dst_dtype, std::span<const std::int64_t> dst_strides, const void* src, Dtype src_dtype,
                  std::span<const std::int64_t> src_strides, std::span<const std::int64_t> sizes) {
-  if (dst_dtype == src_dtype)
-    return copy_box(dst, dst_strides, src, src_strides, sizes, static_cast<std::size_t>(info(dst_dtype).bytes));
+  if (dst_dtype == src_dtype) return copy_box(dst, dst_strides, src, src_strides, sizes, static_cast<std::size_t>(info(dst_dtype).bytes));
   const Loop loop = strided_loop<2>(sizes, {dst_strides, src_strides});
   visit_dtype(dst_dtype, [&]<class To>(std::type_identity<To>) {
     visit_dtype(src_dtype, [&]<class From>(std::type_identity<From>) { convert_rows(loop, static_cast<To*>(dst), static_cast<const From*>(src)); });
@@ -163,8 +167,7 @@ void convert_box_parallel(void* dst, Dtype dst_dtype, std::span<const std::int64
                           std::span<const std::int64_t> src_strides, std::span<const std::int64_t> sizes) {
   std::int64_t numel = 1;
   for (const std::int64_t n : sizes) numel *= n;
-  if (numel < 2 * kPointwiseGrain || parallel_threads() == 1)
-    return convert_box(dst, dst_dtype, dst_strides, src, src_dtype, src_strides, sizes);
+  if (numel < 2 * kPointwiseGrain || parallel_threads() == 1) return convert_box(dst, dst_dtype, dst_strides, src, src_dtype, src_strides, sizes);
   const auto widest = static_cast<std::size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
   const std::int64_t across = numel / sizes[widest];
   parallel_for(sizes[widest], std::max<std::int64_t>(1, kPointwiseGrain / across), [&](std::int64_t begin, std::int64_t end) {
@@ -181,7 +184,8 @@ void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std
   const auto loop = strided_loop<1>(sizes, {strides});
   visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
     const T element = convert<T>(value);
-    parallel_for(loop.numel, kPointwiseGrain, [&](std::int64_t begin, std::int64_t end) { fill_rows(loop, static_cast<T*>(dst), element, begin, end); });
+    parallel_for(loop.numel, kPointwiseGrain,
+                 [&](std::int64_t begin, std::int64_t end) { fill_rows(loop, static_cast<T*>(dst), element, begin, end); });
   });
 }
 

@@ -25,13 +25,19 @@ Scalar neutral(ReduceOp op, Dtype dtype) {
     base::fail<InvalidArgument>("neutral: {} of {} does not exist; convert the tensor with to() first", to_string(op), to_string(dtype));
   switch (op) {
     case ReduceOp::sum:
-    case ReduceOp::avg: return info(dtype).floating ? Scalar(-0.0) : Scalar(0);
-    case ReduceOp::product: return 1;
-    case ReduceOp::min: return end_of(dtype, true);
-    case ReduceOp::max: return end_of(dtype, false);
-    case ReduceOp::band: return dtype == Dtype::boolean ? Scalar(true) : Scalar(-1);
+    case ReduceOp::avg:
+      return info(dtype).floating ? Scalar(-0.0) : Scalar(0);
+    case ReduceOp::product:
+      return 1;
+    case ReduceOp::min:
+      return end_of(dtype, true);
+    case ReduceOp::max:
+      return end_of(dtype, false);
+    case ReduceOp::band:
+      return dtype == Dtype::boolean ? Scalar(true) : Scalar(-1);
     case ReduceOp::bor:
-    case ReduceOp::bxor: return 0;
+    case ReduceOp::bxor:
+      return 0;
   }
   return 0;
 }

@@ -72,9 +72,7 @@ class Team {
       std::exception_ptr error;
       try {
         job.piece(job.body, job.count * i / job.pieces, job.count * (i + 1) / job.pieces);
-      } catch (...) {
-        error = std::current_exception();
-      }
+      } catch (...) { error = std::current_exception(); }
       lock.lock();
       if (error && !error_) error_ = error;
       if (--unfinished_ == 0) done_.notify_one();

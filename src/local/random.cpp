@@ -179,10 +179,17 @@ inline SineCosine turn(double u) noexcept {
   const double quarter = std::floor(4.0 * u + 0.5);
   const double x = (u - 0.25 * quarter) * 6.283185307179586477;
   const double z = x * x;
-  const double s = x + x * z * (-1.66666666666666324348e-01 + z * (8.33333333332248946124e-03 + z * (-1.98412698298579493134e-04 +
-                   z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
-  const double c = 1.0 - (0.5 * z - z * z * (4.16666666666666019037e-02 + z * (-1.38888888888741095749e-03 + z * (2.48015872894767294178e-05 +
-                   z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11))))));
+  const double s = x + x * z *
+                           (-1.66666666666666324348e-01 +
+                            z * (8.33333333332248946124e-03 +
+                                 z * (-1.98412698298579493134e-04 +
+                                      z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
+  const double c =
+      1.0 - (0.5 * z - z * z *
+                           (4.16666666666666019037e-02 +
+                            z * (-1.38888888888741095749e-03 +
+                                 z * (2.48015872894767294178e-05 +
+                                      z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11))))));
   const bool swap = quarter == 1.0 || quarter == 3.0;
   const double sine = swap ? c : s, cosine = swap ? s : c;
   return {quarter == 2.0 || quarter == 3.0 ? -sine : sine, quarter == 1.0 || quarter == 2.0 ? -cosine : cosine};
@@ -192,7 +199,8 @@ inline SineCosine turn(double u) noexcept {
 inline double unit(std::uint64_t word) noexcept { return static_cast<double>(static_cast<std::int64_t>(word >> 11)) * 0x1p-53; }
 
 // Out of line, so that __restrict__ is not lost by inlining.
-[[gnu::noinline]] void normal_pairs(const std::uint64_t* __restrict__ words, std::int64_t count, double* __restrict__ values, double mean, double std) {
+[[gnu::noinline]] void normal_pairs(const std::uint64_t* __restrict__ words, std::int64_t count, double* __restrict__ values, double mean,
+                                    double std) {
   for (std::int64_t i = 0; i < count; i += 2) {
     const double radius = std::sqrt(-2.0 * log_of(1.0 - unit(words[i])));
     const SineCosine angle = turn(unit(words[i + 1]));
@@ -220,14 +228,15 @@ void refuse_not_floating(const Tensor& out, const char* op) {
 void fill_uniform(const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map, double low, double high) {
   refuse_not_floating(out, "uniform");
   const double range = high - low;
-  generate<std::uint64_t>(out, seed, call, map, pass, [low, range]<class T>(std::type_identity<T>, std::uint64_t word) {
-    return convert<T>(low + unit_of<T>(word) * range);
-  });
+  generate<std::uint64_t>(out, seed, call, map, pass,
+                          [low, range]<class T>(std::type_identity<T>, std::uint64_t word) { return convert<T>(low + unit_of<T>(word) * range); });
 }
 
 void fill_normal(const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map, double mean, double std) {
   refuse_not_floating(out, "normal");
-  const auto make = [mean, std](const Words& words, std::int64_t count, Values& values) { normal_pairs(words.data(), count, values.data(), mean, std); };
+  const auto make = [mean, std](const Words& words, std::int64_t count, Values& values) {
+    normal_pairs(words.data(), count, values.data(), mean, std);
+  };
   generate<double>(out, seed, call, map, make, []<class T>(std::type_identity<T>, double v) { return convert<T>(v); });
 }
 

@@ -48,15 +48,21 @@ struct Max {
 };
 struct And {
   template <class A>
-  static A apply(A a, A b) noexcept { return static_cast<A>(a & b); }
+  static A apply(A a, A b) noexcept {
+    return static_cast<A>(a & b);
+  }
 };
 struct Or {
   template <class A>
-  static A apply(A a, A b) noexcept { return static_cast<A>(a | b); }
+  static A apply(A a, A b) noexcept {
+    return static_cast<A>(a | b);
+  }
 };
 struct Xor {
   template <class A>
-  static A apply(A a, A b) noexcept { return static_cast<A>(a ^ b); }
+  static A apply(A a, A b) noexcept {
+    return static_cast<A>(a ^ b);
+  }
 };
 
 // The boxes with dimensions of size 1 dropped and neighbours merged where they are one run in every operand. Offsets are computed per row from the
@@ -199,14 +205,18 @@ void reduce_bits(Dtype dtype, Job& job) {
 
 bool is_reducible(ReduceOp op, Dtype dtype) noexcept {
   switch (op) {
-    case ReduceOp::avg: return info(dtype).floating;
+    case ReduceOp::avg:
+      return info(dtype).floating;
     case ReduceOp::sum:
-    case ReduceOp::product: return dtype != Dtype::boolean;
+    case ReduceOp::product:
+      return dtype != Dtype::boolean;
     case ReduceOp::min:
-    case ReduceOp::max: return true;
+    case ReduceOp::max:
+      return true;
     case ReduceOp::band:
     case ReduceOp::bor:
-    case ReduceOp::bxor: return !info(dtype).floating;
+    case ReduceOp::bxor:
+      return !info(dtype).floating;
   }
   return false;
 }
@@ -219,13 +229,20 @@ void reduce_box(void* dst, std::span<const std::int64_t> dst_strides, std::span<
   if (job.rows.numel() == 0 || sources.empty()) return;
   switch (op) {
     case ReduceOp::sum:
-    case ReduceOp::avg: return reduce_arithmetic<Sum>(dtype, job);
-    case ReduceOp::product: return reduce_arithmetic<Product>(dtype, job);
-    case ReduceOp::min: return reduce_any<Min>(dtype, job);
-    case ReduceOp::max: return reduce_any<Max>(dtype, job);
-    case ReduceOp::band: return reduce_bits<And>(dtype, job);
-    case ReduceOp::bor: return reduce_bits<Or>(dtype, job);
-    case ReduceOp::bxor: return reduce_bits<Xor>(dtype, job);
+    case ReduceOp::avg:
+      return reduce_arithmetic<Sum>(dtype, job);
+    case ReduceOp::product:
+      return reduce_arithmetic<Product>(dtype, job);
+    case ReduceOp::min:
+      return reduce_any<Min>(dtype, job);
+    case ReduceOp::max:
+      return reduce_any<Max>(dtype, job);
+    case ReduceOp::band:
+      return reduce_bits<And>(dtype, job);
+    case ReduceOp::bor:
+      return reduce_bits<Or>(dtype, job);
+    case ReduceOp::bxor:
+      return reduce_bits<Xor>(dtype, job);
   }
 }
 

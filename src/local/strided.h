@@ -22,19 +22,26 @@ namespace dtensor::local {
 template <class F>
 decltype(auto) visit_floating(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::f64: return f(std::type_identity<double>{});
-    case Dtype::bf16: return f(std::type_identity<BFloat16>{});
-    case Dtype::f16: return f(std::type_identity<Half>{});
-    default: return f(std::type_identity<float>{});
+    case Dtype::f64:
+      return f(std::type_identity<double>{});
+    case Dtype::bf16:
+      return f(std::type_identity<BFloat16>{});
+    case Dtype::f16:
+      return f(std::type_identity<Half>{});
+    default:
+      return f(std::type_identity<float>{});
   }
 }
 /// i64 i32 u8. @pre dtype is integral.
 template <class F>
 decltype(auto) visit_integral(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::i32: return f(std::type_identity<std::int32_t>{});
-    case Dtype::u8: return f(std::type_identity<std::uint8_t>{});
-    default: return f(std::type_identity<std::int64_t>{});
+    case Dtype::i32:
+      return f(std::type_identity<std::int32_t>{});
+    case Dtype::u8:
+      return f(std::type_identity<std::uint8_t>{});
+    default:
+      return f(std::type_identity<std::int64_t>{});
   }
 }
 /// All but bool. @pre dtype is not bool.
@@ -43,8 +50,10 @@ decltype(auto) visit_arithmetic(Dtype dtype, F&& f) {
   switch (dtype) {
     case Dtype::i64:
     case Dtype::i32:
-    case Dtype::u8: return visit_integral(dtype, std::forward<F>(f));
-    default: return visit_floating(dtype, std::forward<F>(f));
+    case Dtype::u8:
+      return visit_integral(dtype, std::forward<F>(f));
+    default:
+      return visit_floating(dtype, std::forward<F>(f));
   }
 }
 template <class F>

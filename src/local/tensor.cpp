@@ -31,14 +31,16 @@ std::int64_t extent(const Shape& shape, const Shape& strides, const char* op) {
   bool empty = false;
   for (int d = 0; d < shape.ndim(); ++d) {
     if (shape[d] < 0 || strides[d] < 0)
-      base::fail<InvalidArgument>("{}: sizes and strides are 0 or more (shape {}, strides {}); flip copies", op, to_string(shape), to_string(strides));
+      base::fail<InvalidArgument>("{}: sizes and strides are 0 or more (shape {}, strides {}); flip copies", op, to_string(shape),
+                                  to_string(strides));
     empty = empty || shape[d] == 0;
   }
   if (empty) return 0;
   for (int d = 0; d < shape.ndim(); ++d) {
     std::int64_t reach = 0;
     if (__builtin_mul_overflow(shape[d] - 1, strides[d], &reach) || __builtin_add_overflow(last, reach, &last))
-      base::fail<InvalidArgument>("{}: more elements than can be addressed (shape {}, strides {}); check the sizes", op, to_string(shape), to_string(strides));
+      base::fail<InvalidArgument>("{}: more elements than can be addressed (shape {}, strides {}); check the sizes", op, to_string(shape),
+                                  to_string(strides));
   }
   return last + 1;
 }
@@ -95,8 +97,8 @@ Tensor Tensor::wrap(void* data, const Shape& shape, const WrapOptions& options) 
   checked_bytes(shape, options.dtype, "wrap");
   const bool given = !options.strides.empty();
   if (given && options.strides.ndim() != shape.ndim())
-    base::fail<InvalidArgument>("wrap: one stride per dim is needed (shape {}, strides {}); leave strides empty for row-major memory", to_string(shape),
-                                to_string(options.strides));
+    base::fail<InvalidArgument>("wrap: one stride per dim is needed (shape {}, strides {}); leave strides empty for row-major memory",
+                                to_string(shape), to_string(options.strides));
   const Shape strides = given ? options.strides : contiguous_strides(shape);
   const auto width = static_cast<std::size_t>(info(options.dtype).bytes);
   const std::size_t bytes = static_cast<std::size_t>(extent(shape, strides, "wrap")) * width;
@@ -114,8 +116,8 @@ Tensor Tensor::wrap(void* data, const Shape& shape, const WrapOptions& options) 
 Tensor Tensor::copy_of(const void* values, std::size_t count, const Shape& shape, Dtype dtype) {
   checked_bytes(shape, dtype, "of");
   if (static_cast<std::size_t>(shape.numel()) != count)
-    base::fail<InvalidArgument>("of: number of values and shape differ ({} values, shape {} has {}); give one value per element", count, to_string(shape),
-                                shape.numel());
+    base::fail<InvalidArgument>("of: number of values and shape differ ({} values, shape {} has {}); give one value per element", count,
+                                to_string(shape), shape.numel());
   Tensor t = empty(shape, dtype);
   if (count != 0) std::memcpy(t.raw(), values, static_cast<std::size_t>(t.bytes()));
   return t;
@@ -168,8 +170,8 @@ void* Tensor::raw() const noexcept {
 
 void Tensor::check_values(Dtype dtype) const {
   if (dtype != dtype_)
-    base::fail<InvalidArgument>("values: element types differ (asked {}, tensor is {}{}); ask for its own type or convert with to()", to_string(dtype),
-                                to_string(dtype_), to_string(shape_));
+    base::fail<InvalidArgument>("values: element types differ (asked {}, tensor is {}{}); ask for its own type or convert with to()",
+                                to_string(dtype), to_string(dtype_), to_string(shape_));
   if (!is_contiguous())
     base::fail<InvalidArgument>("values: the tensor is not row-major (shape {}, strides {}); call contiguous() first", to_string(shape_),
                                 to_string(strides_));

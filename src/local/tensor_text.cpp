@@ -41,9 +41,8 @@ std::string to_string(const Tensor& tensor) {
   if (tensor.storage()->buffer().bytes() == 0 && tensor.numel() != 0) return text + " released";
   fmt::memory_buffer out;
   const void* data = tensor.read();
-  local::visit_dtype(tensor.dtype(), [&]<class T>(std::type_identity<T>) {
-    write_elements(out, static_cast<const T*>(data), tensor.shape(), tensor.strides(), 0);
-  });
+  local::visit_dtype(tensor.dtype(),
+                     [&]<class T>(std::type_identity<T>) { write_elements(out, static_cast<const T*>(data), tensor.shape(), tensor.strides(), 0); });
   return text + " " + fmt::to_string(out);
 }
 

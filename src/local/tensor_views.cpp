@@ -63,8 +63,9 @@ Tensor Tensor::with(const Shape& shape, const Shape& strides, std::int64_t offse
 
 Tensor Tensor::as_strided(const Shape& shape, const Shape& strides, std::int64_t offset) const {
   const auto refuse = [&](const char* why) {
-    base::fail<InvalidArgument>("as_strided: {} (shape {}, strides {}, offset {}, storage {} {} elements); stay within the storage", why, to_string(shape),
-                                to_string(strides), offset, storage_->buffer().bytes() / static_cast<std::size_t>(info(dtype_).bytes), to_string(dtype_));
+    base::fail<InvalidArgument>("as_strided: {} (shape {}, strides {}, offset {}, storage {} {} elements); stay within the storage", why,
+                                to_string(shape), to_string(strides), offset,
+                                storage_->buffer().bytes() / static_cast<std::size_t>(info(dtype_).bytes), to_string(dtype_));
   };
   if (shape.ndim() != strides.ndim()) refuse("one stride per dim is needed");
   if (offset < 0) refuse("the offset is negative");

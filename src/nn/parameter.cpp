@@ -29,14 +29,17 @@ Parameter::Parameter(const Shape& shape, const DeviceMesh& mesh, const Init& ini
 const DTensor& Parameter::get() const {
   if (state_->used) return state_->used;
   if (!state_->materialized)
-    base::fail<InvalidArgument>("parameter: {} is on the meta device; call materialize() or load_checkpoint() before forward", dtensor::to_string(state_->value));
+    base::fail<InvalidArgument>("parameter: {} is on the meta device; call materialize() or load_checkpoint() before forward",
+                                dtensor::to_string(state_->value));
   return state_->value;
 }
 
 const DTensor& Parameter::value() const { return state_->value; }
 
 void Parameter::set(const DTensor& value) const {
-  if (value.shape() != state_->shape) base::fail<InvalidArgument>("parameter: shapes differ (new value {}, parameter {})", dtensor::to_string(value), dtensor::to_string(state_->value));
+  if (value.shape() != state_->shape)
+    base::fail<InvalidArgument>("parameter: shapes differ (new value {}, parameter {})", dtensor::to_string(value),
+                                dtensor::to_string(state_->value));
   state_->value = value;
   state_->materialized = value.device().kind != DeviceKind::meta;
   if (state_->materialized && !value.requires_grad()) value.set_requires_grad();

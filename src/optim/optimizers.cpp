@@ -18,7 +18,10 @@
 namespace dtensor::optim {
 
 Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots)
-    : lr_(lr), parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())) {
+    : lr_(lr),
+      parameters_(std::move(parameters)),
+      slot_names_(std::move(slots)),
+      slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())) {
   if (!(lr >= 0)) throw InvalidArgument("optimizer: lr is " + std::to_string(lr) + "; give a number that is not negative");
 }
 
@@ -53,18 +56,26 @@ std::vector<StateTensor> Optimizer::state() {
   std::vector<StateTensor> list;
   for (std::size_t i = 0; i < parameters_.size(); ++i)
     for (std::size_t s = 0; s < slot_names_.size(); ++s)
-      list.push_back({std::string(slot_names_[s]) + "." + parameters_[i].name, [this, i, s] { return slot(i, s); }, [this, i, s](const DTensor& t) { slots_[i][s] = t; }});
+      list.push_back({std::string(slot_names_[s]) + "." + parameters_[i].name, [this, i, s] { return slot(i, s); },
+                      [this, i, s](const DTensor& t) { slots_[i][s] = t; }});
   return list;
 }
 
 SGD::SGD(std::vector<nn::NamedParameter> parameters, const SGDOptions& options)
-    : Optimizer(std::move(parameters), options.lr, options.momentum != 0 ? std::vector<std::string_view>{"momentum_buffer"} : std::vector<std::string_view>{}), options_(options) {
+    : Optimizer(std::move(parameters), options.lr,
+                options.momentum != 0 ? std::vector<std::string_view>{"momentum_buffer"} : std::vector<std::string_view>{}),
+      options_(options) {
   if (options.nesterov && (options.momentum <= 0 || options.dampening != 0)) throw InvalidArgument("sgd: nesterov needs a momentum and no dampening");
 }
 
 void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
   sgd_step_(parameter, grad, slots.empty() ? DTensor() : slots[0],
-            {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening, .weight_decay = options_.weight_decay, .nesterov = options_.nesterov, .first_step = first_update_});
+            {.lr = lr_,
+             .momentum = options_.momentum,
+             .dampening = options_.dampening,
+             .weight_decay = options_.weight_decay,
+             .nesterov = options_.nesterov,
+             .first_step = first_update_});
 }
 
 AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
@@ -72,15 +83,26 @@ AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& opt
 
 void AdamW::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
   adamw_step_(parameter, grad, slots[0], slots[1],
-              {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps, .weight_decay = options_.weight_decay, .step = static_cast<double>(steps_)});
+              {.lr = lr_,
+               .beta1 = options_.betas[0],
+               .beta2 = options_.betas[1],
+               .eps = options_.eps,
+               .weight_decay = options_.weight_decay,
+               .step = static_cast<double>(steps_)});
 }
 
-Adam::Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options) : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
+Adam::Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options)
+    : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
 
 void Adam::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
   adamw_step_(parameter, grad, slots[0], slots[1],
-              {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps, .weight_decay = options_.weight_decay,
-               .step = static_cast<double>(steps_), .decoupled = false});
+              {.lr = lr_,
+               .beta1 = options_.betas[0],
+               .beta2 = options_.betas[1],
+               .eps = options_.eps,
+               .weight_decay = options_.weight_decay,
+               .step = static_cast<double>(steps_),
+               .decoupled = false});
 }
 
 namespace {

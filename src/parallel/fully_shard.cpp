@@ -29,8 +29,8 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     std::uint64_t version = 0;  // of the source
     DTensor incoming;           // a gather on its way into a released copy
     bool released = false;
-    bool shared = false;        // nothing moves: the copy shares the parameter's memory until either is written
-    DTensor unreduced;          // gradient kept while synchronisation is off
+    bool shared = false;  // nothing moves: the copy shares the parameter's memory until either is written
+    DTensor unreduced;    // gradient kept while synchronisation is off
   };
   std::vector<Entry> entries;
   std::vector<std::string> axes;
@@ -175,7 +175,8 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
   }
 
   void after_forward() {
-    const bool recorded = is_grad_enabled() && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
+    const bool recorded =
+        is_grad_enabled() && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return e.full && e.full.requires_grad(); });
     if (options.reshard_after_forward || !recorded) reshard(!recorded);
   }
 };
@@ -203,7 +204,8 @@ void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<
     for (const std::string& axis : unit.axes) split = with_axis(p.parameter.mesh(), split, axis, Shard(0));
     p.parameter.place(split);
   }
-  e.shared = unit.options.param_dtype.value_or(p.parameter.dtype()) == p.parameter.dtype() && (p.parameter.shape().ndim() == 0 || p.parameter.mesh().size(AxisNames(unit.axes)) == 1);
+  e.shared = unit.options.param_dtype.value_or(p.parameter.dtype()) == p.parameter.dtype() &&
+             (p.parameter.shape().ndim() == 0 || p.parameter.mesh().size(AxisNames(unit.axes)) == 1);
   p.parameter.attachment() = unit.shared_from_this();
   unit.entries.push_back(std::move(e));
 }
@@ -220,7 +222,9 @@ void check_new(nn::ModuleBase& module, const std::vector<nn::NamedParameter>& pa
       throw InvalidArgument("fully_shard: the module is a unit already; call it once per module");
     outer = outer || std::none_of(modules.begin(), modules.end(), [&](const nn::NamedModule& m) { return m.module == unit->module; });
   }
-  if (all_taken && outer) throw InvalidArgument("fully_shard: the module's parameters (" + parameters[0].name + ", ...) belong to a unit around it; make units of inner modules first");
+  if (all_taken && outer)
+    throw InvalidArgument("fully_shard: the module's parameters (" + parameters[0].name +
+                          ", ...) belong to a unit around it; make units of inner modules first");
 }
 
 void add_hooks(nn::ModuleBase& module, const std::shared_ptr<Unit>& unit) {

@@ -29,7 +29,8 @@ void add_moves(nn::ModuleBase& module, const std::string& axis, const std::optio
 }
 
 [[noreturn]] void wrong_module(const std::string& name, std::string_view style) {
-  throw InvalidArgument("parallelize_module: module '" + name + "' is no Linear or Embedding; " + std::string(style) + " places their parameters, use prepare or sequence_parallel for others");
+  throw InvalidArgument("parallelize_module: module '" + name + "' is no Linear or Embedding; " + std::string(style) +
+                        " places their parameters, use prepare or sequence_parallel for others");
 }
 
 StyleOptions or_default(StyleOptions options, Placement input, Placement output) {
@@ -82,7 +83,9 @@ Style rowwise(const StyleOptions& options) {
 }
 
 Style sequence_parallel(const StyleOptions& options) {
-  return {[o = or_default(options, Shard(1), Shard(1))](nn::ModuleBase& module, const std::string&, const std::string& axis) { add_moves(module, axis, o.input, o.output); }};
+  return {[o = or_default(options, Shard(1), Shard(1))](nn::ModuleBase& module, const std::string&, const std::string& axis) {
+    add_moves(module, axis, o.input, o.output);
+  }};
 }
 
 Style prepare(const StyleOptions& options) {
@@ -94,7 +97,9 @@ void place(const nn::Parameter& p, const AxisNames& axis, const Placement& place
 }
 
 void parallelize_module(nn::ModuleBase& module, const AxisNames& axis, std::span<const PlanEntry> plan) {
-  if (axis.list().size() != 1) throw InvalidArgument("parallelize_module: " + std::to_string(axis.list().size()) + " axes given; a style works on one axis, flatten the mesh first");
+  if (axis.list().size() != 1)
+    throw InvalidArgument("parallelize_module: " + std::to_string(axis.list().size()) +
+                          " axes given; a style works on one axis, flatten the mesh first");
   for (const nn::NamedParameter& p : module.named_parameters()) p.parameter.mesh().axis(axis.list()[0]);
   const auto modules = module.named_modules();
   const auto matches = [](const PlanEntry& entry, const nn::NamedModule& m) { return fnmatch(entry.pattern.c_str(), m.name.c_str(), 0) == 0; };

@@ -184,7 +184,8 @@ class Search {
     return out;
   }
 
-  std::optional<LayoutRef> layout_of(const OperandDims& dims, int ndim, const std::vector<Splits>& factors, std::vector<std::optional<ReduceOp>> partial) const {
+  std::optional<LayoutRef> layout_of(const OperandDims& dims, int ndim, const std::vector<Splits>& factors,
+                                     std::vector<std::optional<ReduceOp>> partial) const {
     Layout layout;
     layout.mesh_sizes.assign(mesh_.begin(), mesh_.end());
     layout.partial = std::move(partial);
@@ -279,7 +280,8 @@ class Search {
 };
 
 template <class F>
-void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes, F&& f) {
+void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
+                    std::span<const int> mesh_sizes, F&& f) {
   for (std::size_t k = 0; k < strategies.size(); ++k) {
     Search(strategies[k], operands, results, mesh_sizes).each([&](Choice choice) {
       choice.strategy = static_cast<int>(k);
@@ -297,13 +299,15 @@ Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std:
     if (!best || choice.nanoseconds < best->nanoseconds) best = std::move(choice);
   });
   if (!best)
-    base::fail<InvalidArgument>("{}: the tensor written in place cannot keep its placements under the rule \"{}\"; redistribute it first, or use the form that returns a result",
-                                op, strategies.empty() ? "" : strategies[0].text);
+    base::fail<InvalidArgument>(
+        "{}: the tensor written in place cannot keep its placements under the rule \"{}\"; redistribute it first, or use the form that returns a "
+        "result",
+        op, strategies.empty() ? "" : strategies[0].text);
   return *std::move(best);
 }
 
-std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
-                               std::span<const int> mesh_sizes) {
+std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands,
+                               std::span<const Shape> results, std::span<const int> mesh_sizes) {
   (void)op;
   std::vector<Choice> all;
   each_candidate(strategies, operands, results, mesh_sizes, [&](Choice choice) { all.push_back(std::move(choice)); });

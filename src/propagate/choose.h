@@ -35,8 +35,8 @@ struct Choice {
 Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
               std::span<const int> mesh_sizes);
 /// All candidates, cheapest first, for display.
-std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
-                               std::span<const int> mesh_sizes);
+std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands,
+                               std::span<const Shape> results, std::span<const int> mesh_sizes);
 /// True when an operand has a split on a `whole` factor of every strategy: the decomposition is taken.
 bool splits_whole(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const int> mesh_sizes);
 

@@ -188,8 +188,7 @@ class Resolver {
     const auto ellipses = std::count_if(parsed.begin(), parsed.end(), [](const ParsedDim& d) { return d.ellipsis; });
     const int named = static_cast<int>(parsed.size()) - static_cast<int>(ellipses);
     if (ellipses > 1) reader_.fail("'...' twice in one operand");
-    if (ellipses == 0 ? named != ndim : named > ndim)
-      reader_.fail(fmt::format("an operand of {} dims is written with {}", ndim, named));
+    if (ellipses == 0 ? named != ndim : named > ndim) reader_.fail(fmt::format("an operand of {} dims is written with {}", ndim, named));
     OperandDims out;
     for (const ParsedDim& d : parsed) {
       if (d.ellipsis) {
@@ -263,7 +262,8 @@ void drop_broadcast(Strategy& s, std::span<const Shape> operands, const std::vec
   }
 }
 
-Strategy parse_strategy(Reader r, std::string_view op, std::span<const Shape> operands, const std::vector<bool>& present, std::span<const Shape> results) {
+Strategy parse_strategy(Reader r, std::string_view op, std::span<const Shape> operands, const std::vector<bool>& present,
+                        std::span<const Shape> results) {
   Strategy s;
   const auto parsed_operands = parse_operands(r, false);
   const auto parsed_results = parse_operands(r, true);

@@ -59,7 +59,8 @@ bool explicit_sizes(std::span<const Split> splits) {
 }
 
 // One run per joint coordinate, ascending, multiples of b: as a joint RaggedShard of n / b.
-std::optional<Splits> as_ragged(const std::vector<std::vector<Run>>& runs, const std::vector<int>& axes, std::int64_t numerator, std::int64_t denominator) {
+std::optional<Splits> as_ragged(const std::vector<std::vector<Run>>& runs, const std::vector<int>& axes, std::int64_t numerator,
+                                std::int64_t denominator) {
   Split ragged{.axes = axes, .pieces = 1, .sizes = {}};
   std::int64_t at = 0;
   for (const auto& r : runs) {

@@ -65,8 +65,9 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
 
 Tensor run(const PreparedMove& move, const Tensor& in) {
   using Function = Tensor (*)(const PreparedMove&, const Tensor&);
-  static constexpr std::array<Function, 10> kMoves{moves::relabel,        moves::slice,      moves::to_partial, moves::shard_to_partial, moves::all_gather,
-                                                   moves::reduce_scatter, moves::all_reduce, moves::all_to_all, moves::permute,          moves::send_recv};
+  static constexpr std::array<Function, 10> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
+                                                   moves::all_gather, moves::reduce_scatter, moves::all_reduce, moves::all_to_all,
+                                                   moves::permute,    moves::send_recv};
   return kMoves[static_cast<std::size_t>(move.move.kind)](move, in);
 }
 

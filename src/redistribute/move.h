@@ -17,15 +17,15 @@ namespace dtensor::redistribute {
 struct PreparedMove {
   Move move;
   Dtype dtype = Dtype::f32;
-  Shape in_shape, out_shape;                      ///< local, on this rank
-  Shape coordinates;                              ///< of this rank in the mesh
-  std::vector<int> group;                         ///< world ranks along move.axes
-  TransferRef transfer;                           ///< of exchange and reduce
-  comm::Reduction reduction;                      ///< of all_reduce and reduce
-  std::vector<std::vector<placements::Run>> runs; ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
+  Shape in_shape, out_shape;                       ///< local, on this rank
+  Shape coordinates;                               ///< of this rank in the mesh
+  std::vector<int> group;                          ///< world ranks along move.axes
+  TransferRef transfer;                            ///< of exchange and reduce
+  comm::Reduction reduction;                       ///< of all_reduce and reduce
+  std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
   std::uint64_t fingerprint = 0;
-  std::int64_t bytes_received = 0;                ///< by this rank, from others
-  std::string detail;                             ///< "f32[8]{dp: S(0)} -> {dp: R}"
+  std::int64_t bytes_received = 0;  ///< by this rank, from others
+  std::string detail;               ///< "f32[8]{dp: S(0)} -> {dp: R}"
   bool communicates() const noexcept { return move.launches > 0; }
 };
 

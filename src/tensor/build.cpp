@@ -58,7 +58,8 @@ void check_attributes(const OpInfo& info, std::span<const Attribute> attributes)
     const AttributeInfo& a = info.signature.attributes[i];
     const Attribute::Kind kind = attributes[i].kind();
     if (kind == Attribute::Kind::none) {
-      if (!a.optional && !(a.has_default && a.fallback.is_none())) base::fail<InvalidArgument>("{}: attribute '{}' is missing; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
+      if (!a.optional && !(a.has_default && a.fallback.is_none()))
+        base::fail<InvalidArgument>("{}: attribute '{}' is missing; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
       continue;
     }
     Attribute::Kind wanted = Attribute::Kind::number;
@@ -66,13 +67,15 @@ void check_attributes(const OpInfo& info, std::span<const Attribute> attributes)
     if (a.type == AttributeType::dtype) wanted = Attribute::Kind::dtype;
     if (a.type == AttributeType::text) wanted = Attribute::Kind::text;
     if (a.type == AttributeType::object) wanted = Attribute::Kind::object;
-    if (kind != wanted) base::fail<InvalidArgument>("{}: attribute '{}' has the wrong kind; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
+    if (kind != wanted)
+      base::fail<InvalidArgument>("{}: attribute '{}' has the wrong kind; the signature is \"{}\"", info.op->name, a.name, info.op->signature);
   }
 }
 
 class Builder {
  public:
-  Builder(const OpInfo& op_info, std::span<const Input> inputs, std::span<const Attribute> attributes) : info_(op_info), op_(*op_info.op), attributes_(attributes) {
+  Builder(const OpInfo& op_info, std::span<const Input> inputs, std::span<const Attribute> attributes)
+      : info_(op_info), op_(*op_info.op), attributes_(attributes) {
     plan_ = base::make_ref<Plan>();
     plan_->op = &op_;
     plan_->inputs = plan_->slots = static_cast<int>(inputs.size());
@@ -90,7 +93,8 @@ class Builder {
     if (op_.plan != nullptr) {
       PlanBuilder builder(op_, specs_, attributes_, *plan_);
       op_.plan(builder);
-      plan_->outside = !plan_->outputs.empty() && !plan_->outputs[0].spec->inside && std::none_of(specs_.begin(), specs_.end(), [](const SpecRef& s) { return s && s->inside; });
+      plan_->outside = !plan_->outputs.empty() && !plan_->outputs[0].spec->inside &&
+                       std::none_of(specs_.begin(), specs_.end(), [](const SpecRef& s) { return s && s->inside; });
       return plan_;
     }
     const SpecRef* first = first_spec();
@@ -118,7 +122,8 @@ class Builder {
   void check_inputs() {
     const auto& declared = info_.signature.inputs;
     const bool variadic = !declared.empty() && declared.back().variadic;
-    if (specs_.size() > declared.size() && !variadic) base::fail<InvalidArgument>("{}: {} inputs given for {}; the signature is \"{}\"", op_.name, specs_.size(), declared.size(), op_.signature);
+    if (specs_.size() > declared.size() && !variadic)
+      base::fail<InvalidArgument>("{}: {} inputs given for {}; the signature is \"{}\"", op_.name, specs_.size(), declared.size(), op_.signature);
     while (specs_.size() < declared.size() && declared[specs_.size()].optional) {
       specs_.emplace_back();
       present_.push_back(false);
@@ -126,19 +131,23 @@ class Builder {
     if (specs_.size() < declared.size() && !(variadic && specs_.size() + 1 == declared.size()))
       base::fail<InvalidArgument>("{}: {} inputs given for {}; the signature is \"{}\"", op_.name, specs_.size(), declared.size(), op_.signature);
     for (std::size_t i = 0; i < specs_.size(); ++i)
-      if (!present_[i] && !input_info(i).optional) base::fail<InvalidArgument>("{}: input '{}' is an empty tensor; only inputs marked '?' may be absent", op_.name, input_info(i).name);
+      if (!present_[i] && !input_info(i).optional)
+        base::fail<InvalidArgument>("{}: input '{}' is an empty tensor; only inputs marked '?' may be absent", op_.name, input_info(i).name);
   }
 
   void check_meshes() const {
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (!specs_[i]) continue;
       if (!(specs_[i]->mesh == mesh_)) {
-        base::fail<InvalidArgument>("{}: tensors of different meshes ({} on {} of ranks {}, {} on {} of ranks {}); bring them to one mesh with redistribute or to_local/from_local", op_.name,
-                                    to_string(**first_spec()), to_string(mesh_), fmt::join(mesh_.ranks(), " "), to_string(*specs_[i]), to_string(specs_[i]->mesh),
-                                    fmt::join(specs_[i]->mesh.ranks(), " "));
+        base::fail<InvalidArgument>(
+            "{}: tensors of different meshes ({} on {} of ranks {}, {} on {} of ranks {}); bring them to one mesh with redistribute or "
+            "to_local/from_local",
+            op_.name, to_string(**first_spec()), to_string(mesh_), fmt::join(mesh_.ranks(), " "), to_string(*specs_[i]), to_string(specs_[i]->mesh),
+            fmt::join(specs_[i]->mesh.ranks(), " "));
       }
       if (!(specs_[i]->device == device_))
-        base::fail<InvalidArgument>("{}: tensors on different devices ({} and {}); move one with to()", op_.name, to_string(device_), to_string(specs_[i]->device));
+        base::fail<InvalidArgument>("{}: tensors on different devices ({} and {}); move one with to()", op_.name, to_string(device_),
+                                    to_string(specs_[i]->device));
       if (!dtype_allowed(op_.dtypes, specs_[i]->dtype))
         base::fail<InvalidArgument>("{}: '{}' is {}; supported dtypes: {}", op_.name, input_info(i).name, to_string(*specs_[i]), op_.dtypes);
     }
@@ -235,7 +244,8 @@ class Builder {
       result = specs_[input];
       return;
     }
-    base::fail<InvalidArgument>("{}: in-place result {} does not fit self {}; redistribute self first or use the form that returns a result", op_.name, to_string(*result), to_string(self));
+    base::fail<InvalidArgument>("{}: in-place result {} does not fit self {}; redistribute self first or use the form that returns a result",
+                                op_.name, to_string(*result), to_string(self));
   }
 
   const OpInfo& info_;
@@ -253,8 +263,8 @@ class Builder {
 
 }  // namespace
 
-PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements, const DeviceMesh* mesh,
-                   Device device) {
+PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements,
+                   const DeviceMesh* mesh, Device device) {
   return Builder(info, inputs, attributes).build(placements, mesh, device);
 }
 

@@ -59,7 +59,9 @@ void add_attribute(Key& key, const AttributeInfo& info, const Attribute& a) {
     return;
   }
   switch (a.kind()) {
-    case Attribute::Kind::none: key.add(kind); break;
+    case Attribute::Kind::none:
+      key.add(kind);
+      break;
     case Attribute::Kind::number:
     case Attribute::Kind::dtype:
       key.add(kind | (static_cast<std::uint64_t>(a.scalar().kind()) << 8));
@@ -85,7 +87,8 @@ std::span<const Attribute> complete(const OpInfo& info, std::span<const Attribut
   const auto& declared = info.signature.attributes;
   if (given.size() == declared.size()) return given;
   if (given.size() > declared.size() || declared.size() > kMaxAttributes)
-    base::fail<InvalidArgument>("{}: {} attributes given for {}; the signature is \"{}\"", info.op->name, given.size(), declared.size(), info.op->signature);
+    base::fail<InvalidArgument>("{}: {} attributes given for {}; the signature is \"{}\"", info.op->name, given.size(), declared.size(),
+                                info.op->signature);
   std::copy(given.begin(), given.end(), storage.begin());
   for (std::size_t i = given.size(); i < declared.size(); ++i) {
     if (!declared[i].has_default && !declared[i].optional)
@@ -112,7 +115,12 @@ struct Placed {
 class Invocation {
  public:
   Invocation(const OpDef& op, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placed* placed)
-      : rank_(base::require_rank(op.name)), state_(call_state(rank_)), info_(state_.info(op)), inputs_(inputs), attributes_(complete(info_, attributes, storage_)), placed_(placed) {
+      : rank_(base::require_rank(op.name)),
+        state_(call_state(rank_)),
+        info_(state_.info(op)),
+        inputs_(inputs),
+        attributes_(complete(info_, attributes, storage_)),
+        placed_(placed) {
     rank_.last_call.store(op.name.data(), std::memory_order_relaxed);
     if (rank_.over != nullptr && rank_.over->load(std::memory_order_relaxed)) rank_.throw_over(rank_);
     find_plan();
@@ -162,13 +170,15 @@ class Invocation {
     }
     if (plan_->outside) {
       for (std::size_t i = 0; i < results.size(); ++i)
-        if (plan_->outputs[i].alias < 0) locals[i] = Tensor::empty(plan_->outputs[i].spec->local_shape, plan_->outputs[i].spec->dtype, plan_->outputs[i].spec->device);
+        if (plan_->outputs[i].alias < 0)
+          locals[i] = Tensor::empty(plan_->outputs[i].spec->local_shape, plan_->outputs[i].spec->dtype, plan_->outputs[i].spec->device);
     } else {
       execute(*plan_, inputs_, attributes_, seed, random_call, state_, locals.first(results.size()));
     }
     for (std::size_t i = 0; i < results.size(); ++i) {
       const PlanOutput& o = plan_->outputs[i];
-      results[i] = o.alias >= 0 ? *inputs_[static_cast<std::size_t>(o.alias)].tensor : DTensor::adopt(new Impl(o.spec, std::move(locals[i]), rank_.world_id, rank_.rank));
+      results[i] = o.alias >= 0 ? *inputs_[static_cast<std::size_t>(o.alias)].tensor
+                                : DTensor::adopt(new Impl(o.spec, std::move(locals[i]), rank_.world_id, rank_.rank));
     }
     record(results, seed, random_call);
   }
@@ -200,8 +210,8 @@ class Invocation {
     wants_gradient_ = wants_gradient_ && state_.grad_enabled && state_.recording;
     plan_ = PlanRef(state_.plans.find(key.hash(), key.words()));
     if (!plan_) {
-      plan_ = build_plan(info_, inputs_, attributes_, placed_ != nullptr ? placed_->placements : nullptr, placed_ != nullptr ? placed_->mesh : nullptr,
-                         placed_ != nullptr ? placed_->device : Device{});
+      plan_ = build_plan(info_, inputs_, attributes_, placed_ != nullptr ? placed_->placements : nullptr,
+                         placed_ != nullptr ? placed_->mesh : nullptr, placed_ != nullptr ? placed_->device : Device{});
       plan_->key.assign(key.words().begin(), key.words().end());
       state_.plans.insert(key.hash(), plan_);
     }
@@ -213,7 +223,9 @@ class Invocation {
     for (int i : info_.signature.written) {
       const DTensor& t = *inputs_[static_cast<std::size_t>(i)].tensor;
       if (t.requires_grad() && t.is_leaf())
-        base::fail<InvalidArgument>("{}: a leaf that requires a gradient is written in place ({}); do it under NoGrad, or use the form that returns a result", info_.op->name, to_string(t));
+        base::fail<InvalidArgument>(
+            "{}: a leaf that requires a gradient is written in place ({}); do it under NoGrad, or use the form that returns a result", info_.op->name,
+            to_string(t));
     }
   }
 

@@ -45,8 +45,8 @@ Impl& checked(const DTensor& tensor, std::string_view op) {
   if (impl.world != rank.world_id)
     base::fail<InvalidArgument>("{}: {} was made in another world; tensors live no longer than run()", op, to_string(*impl.spec));
   if (impl.owner != rank.rank)
-    base::fail<InvalidArgument>("{}: {} was made on rank {}, used on rank {}: static or captured by reference?; make it inside the body on each rank", op, to_string(*impl.spec),
-                                impl.owner, rank.rank);
+    base::fail<InvalidArgument>("{}: {} was made on rank {}, used on rank {}: static or captured by reference?; make it inside the body on each rank",
+                                op, to_string(*impl.spec), impl.owner, rank.rank);
   return impl;
 }
 
@@ -58,7 +58,8 @@ const Spec& spec_of(const DTensor& t, std::string_view what) {
 }
 
 // Boxes of the global tensor that a rank at `coordinates` holds under `layout` (Partial counts as Replicate): what the source sends it.
-void add_boxes(const Spec& spec, const placements::Layout& layout, const Shape& coordinates, int peer, bool sending, redistribute::Transfer& transfer) {
+void add_boxes(const Spec& spec, const placements::Layout& layout, const Shape& coordinates, int peer, bool sending,
+               redistribute::Transfer& transfer) {
   const int n = spec.shape.ndim();
   std::vector<std::vector<placements::Run>> runs;
   for (int d = 0; d < n; ++d) runs.push_back(placements::owned_runs(layout, d, spec.shape[d], coordinates));
@@ -99,7 +100,8 @@ Tensor scatter_from_first(const Tensor& tensor, const Spec& spec, const placemen
   Tensor out = Tensor::empty(placements::local_shape(*layout, spec.shape, spec.coordinates), spec.dtype, spec.device);
   const Tensor source = self == first ? tensor.contiguous() : Tensor::empty({0}, spec.dtype, spec.device);
   const std::string detail = "distribute " + to_string(spec);
-  comm::group(mesh.ranks).exchange({"distribute", base::mix(spec.hash, 1), detail}, source, out, std::make_shared<const redistribute::Transfer>(std::move(transfer)));
+  comm::group(mesh.ranks)
+      .exchange({"distribute", base::mix(spec.hash, 1), detail}, source, out, std::make_shared<const redistribute::Transfer>(std::move(transfer)));
   return out;
 }
 
@@ -123,7 +125,8 @@ void DTensor::wait() const { checked(*this, "wait").local.wait(); }
 
 Scalar DTensor::item_value() const {
   const Spec& spec = *checked(*this, "item").spec;
-  if (spec.shape.numel() != 1) base::fail<InvalidArgument>("item: the tensor has {} elements ({}); index or reduce it to one", spec.shape.numel(), tensor::to_string(spec));
+  if (spec.shape.numel() != 1)
+    base::fail<InvalidArgument>("item: the tensor has {} elements ({}); index or reduce it to one", spec.shape.numel(), tensor::to_string(spec));
   if (!spec.inside) base::fail<InvalidArgument>("item: this rank is outside the mesh ({}); call it on the mesh's ranks", tensor::to_string(spec));
   DTensor whole = *this;
   if (!spec.layout->is_replicated()) whole = tensor::redistribute_to(detach(), placements::replicated(spec.mesh.sizes(), spec.shape.ndim()));
@@ -154,10 +157,12 @@ DTensor distribute(const Tensor& tensor, const DeviceMesh& mesh, const Placement
   Tensor local = Tensor::empty({0}, tensor.dtype(), device);
   if (spec->inside && options.source == Source::first_rank) {
     if (tensor.device().kind == DeviceKind::meta && base::require_rank("distribute").rank == mesh.ranks().front())
-      base::fail<InvalidArgument>("distribute: the first rank of the mesh gives a meta tensor ({}); it is the source, so it needs the data", to_string(tensor.shape()));
+      base::fail<InvalidArgument>("distribute: the first rank of the mesh gives a meta tensor ({}); it is the source, so it needs the data",
+                                  to_string(tensor.shape()));
     local = tensor::scatter_from_first(tensor, *spec, plain);
   } else if (spec->inside) {
-    const auto whole = tensor::make_dtensor(tensor::intern_spec(mesh, placements::replicated(mesh.sizes(), tensor.ndim()), tensor.shape(), tensor.dtype(), device), tensor);
+    const auto whole = tensor::make_dtensor(
+        tensor::intern_spec(mesh, placements::replicated(mesh.sizes(), tensor.ndim()), tensor.shape(), tensor.dtype(), device), tensor);
     local = tensor::redistribute_to(whole, plain).local().clone();
   }
   DTensor out = tensor::make_dtensor(tensor::intern_spec(mesh, plain, tensor.shape(), tensor.dtype(), device), local);

@@ -45,7 +45,8 @@ class Slots {
 
 void notify(const Plan& plan, const Step& step, CallState& state) {
   const redistribute::PreparedMove* move = step.kind == StepKind::move ? &plan.moves[static_cast<std::size_t>(step.index)] : nullptr;
-  for (StepObserver* o : state.observers) o->on_step({step.kind, *plan.op, move, plan, move != nullptr && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
+  for (StepObserver* o : state.observers)
+    o->on_step({step.kind, *plan.op, move, plan, move != nullptr && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
 }
 
 void before_read(const Plan& plan, const Tensor& t, CallState& state) {
@@ -72,7 +73,8 @@ struct Small {
   }
 };
 
-void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call, CallState& state) {
+void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
+                CallState& state) {
   const KernelStep& k = plan.kernel;
   const std::size_t n_in = k.inputs.size(), n_out = k.outputs.size();
   Small<const Tensor*, 8> inputs(n_in);
@@ -119,13 +121,24 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
   for (std::size_t i = 0; i < n_out; ++i) slots.set(k.outputs[i], std::move(outputs.data[i]));
 }
 
-void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call, CallState& state) {
+void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
+              CallState& state) {
   switch (step.kind) {
-    case StepKind::move: slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in])); break;
-    case StepKind::share: slots.set(step.out, slots[step.in]->shared_copy()); break;
-    case StepKind::convert: slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index))); break;
-    case StepKind::kernel: run_kernel(plan, slots, attributes, seed, random_call, state); break;
-    case StepKind::wait: slots[step.in]->wait(); break;
+    case StepKind::move:
+      slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in]));
+      break;
+    case StepKind::share:
+      slots.set(step.out, slots[step.in]->shared_copy());
+      break;
+    case StepKind::convert:
+      slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index)));
+      break;
+    case StepKind::kernel:
+      run_kernel(plan, slots, attributes, seed, random_call, state);
+      break;
+    case StepKind::wait:
+      slots[step.in]->wait();
+      break;
   }
 }
 
@@ -144,11 +157,16 @@ void execute(const Plan& plan, std::span<const Input> inputs, std::span<const At
 
 std::string_view to_string(StepKind kind) noexcept {
   switch (kind) {
-    case StepKind::move: return "move";
-    case StepKind::wait: return "wait";
-    case StepKind::kernel: return "kernel";
-    case StepKind::share: return "share";
-    case StepKind::convert: return "convert";
+    case StepKind::move:
+      return "move";
+    case StepKind::wait:
+      return "wait";
+    case StepKind::kernel:
+      return "kernel";
+    case StepKind::share:
+      return "share";
+    case StepKind::convert:
+      return "convert";
   }
   return "";
 }

@@ -14,7 +14,7 @@ class Impl final : public base::RefCounted {
   SpecRef spec;
   Tensor local;
   std::uint64_t world;
-  int owner;                             ///< world rank that made it
+  int owner;  ///< world rank that made it
   bool requires_grad = false;
   base::Ref<base::RefCounted> autograd;  ///< owned by autograd/; empty until a gradient is asked for
 };

@@ -51,7 +51,9 @@ std::vector<DTensor> redistribute_gradient(const GradientCall& g) {
 
 constexpr OpDef kRedistribute{
     .name = "redistribute",
-    .signature = "input, *, layout: object, transport: dtype? = none, result: dtype? = none, backward: dtype? = none, memory_limit: int = 0, source: object -> out",
+    .signature =
+        "input, *, layout: object, transport: dtype? = none, result: dtype? = none, backward: dtype? = none, memory_limit: int = 0, source: object "
+        "-> out",
     .gradient = redistribute_gradient,
     .plan = plan_redistribute,
 };
@@ -90,8 +92,9 @@ void plan_from_local(PlanBuilder& b) {
   const Shape shape = b.attributes[2].as_shape();
   const SpecRef to = intern_spec(mesh, layout, shape, from.dtype, from.device);
   if (to->inside && to->local_shape != from.shape)
-    base::fail<InvalidArgument>("from_local: the local part does not fit ({} given, {} of {} expected on this rank); give the global shape or another placement", to_string(from.shape),
-                                to_string(to->local_shape), to_string(*to));
+    base::fail<InvalidArgument>(
+        "from_local: the local part does not fit ({} given, {} of {} expected on this rank); give the global shape or another placement",
+        to_string(from.shape), to_string(to->local_shape), to_string(*to));
   b.output(to, 0);
 }
 
@@ -146,7 +149,8 @@ using tensor::checked;
 DTensor DTensor::redistribute(const Placements& placements, const RedistributeOptions& options) const {
   const tensor::Spec& spec = *checked(*this, "redistribute").spec;
   if (options.mesh && !(*options.mesh == spec.mesh))
-    base::fail<Unsupported>("redistribute: from {} to {}; moves between meshes go through full_tensor and distribute", dtensor::to_string(spec.mesh), dtensor::to_string(*options.mesh));
+    base::fail<Unsupported>("redistribute: from {} to {}; moves between meshes go through full_tensor and distribute", dtensor::to_string(spec.mesh),
+                            dtensor::to_string(*options.mesh));
   const Dtype dtype = options.forward_dtype.value_or(spec.dtype);
   const auto layout = placements::make_layout(spec.mesh, spec.shape, dtype, placements, "redistribute");
   return tensor::redistribute_to(*this, layout, options.forward_dtype, {}, options.backward_dtype, options.memory_limit);
@@ -164,7 +168,8 @@ DTensor DTensor::full_tensor(const LocalOptions& options) const { return redistr
 DTensor from_local(const DTensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
   const tensor::Spec& spec = *checked(local, "from_local").spec;
   if (!(spec.mesh == DeviceMesh::self()))
-    base::fail<InvalidArgument>("from_local: the tensor lies on {}, not on this rank alone; use to_local() or redistribute", dtensor::to_string(spec.mesh));
+    base::fail<InvalidArgument>("from_local: the tensor lies on {}, not on this rank alone; use to_local() or redistribute",
+                                dtensor::to_string(spec.mesh));
   // Ragged sizes and dims are checked against the shape, so a first layout on a shape that fits the local one gives the global shape.
   Shape shape = options.shape;
   if (shape.empty() && !spec.shape.empty()) {
@@ -185,7 +190,8 @@ DTensor from_local(const DTensor& local, const DeviceMesh& mesh, const Placement
     }
   }
   const auto layout = placements::make_layout(mesh, shape, spec.dtype, placements, "from_local");
-  const auto grad = options.grad_placements ? placements::make_layout(mesh, shape, spec.dtype, *options.grad_placements, "from_local") : tensor::without_partial(layout);
+  const auto grad = options.grad_placements ? placements::make_layout(mesh, shape, spec.dtype, *options.grad_placements, "from_local")
+                                            : tensor::without_partial(layout);
   return tensor::from_local_call(local, mesh, layout, shape, grad);
 }
 

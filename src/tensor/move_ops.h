@@ -12,8 +12,8 @@ namespace dtensor::tensor {
 /// Partial turned into Replicate: where a gradient goes back to.
 placements::LayoutRef without_partial(const placements::LayoutRef& layout);
 /// To a layout on the same mesh; `transport` is the dtype of the moves, `result` of the result.
-DTensor redistribute_to(const DTensor& tensor, const placements::LayoutRef& layout, std::optional<Dtype> transport = {}, std::optional<Dtype> result = {},
-                        std::optional<Dtype> backward = {}, std::int64_t memory_limit = 0);
+DTensor redistribute_to(const DTensor& tensor, const placements::LayoutRef& layout, std::optional<Dtype> transport = {},
+                        std::optional<Dtype> result = {}, std::optional<Dtype> backward = {}, std::int64_t memory_limit = 0);
 /// All of them, for find_op.
 std::span<const OpDef* const> move_ops();
 

@@ -28,15 +28,15 @@ struct Step {
   int index = 0;          ///< of the move; the dtype of convert
 };
 struct KernelStep {
-  std::vector<int> inputs;         ///< slots, -1 absent
-  std::vector<int> outputs;        ///< slots
-  std::vector<int> aliases;        ///< per output: input written in place, -1: fresh
-  std::vector<Shape> shapes;       ///< local, per output
+  std::vector<int> inputs;    ///< slots, -1 absent
+  std::vector<int> outputs;   ///< slots
+  std::vector<int> aliases;   ///< per output: input written in place, -1: fresh
+  std::vector<Shape> shapes;  ///< local, per output
   std::vector<Dtype> dtypes;
-  std::vector<int> written;        ///< inputs that the kernel writes
-  std::vector<Place> places;       ///< inputs, then outputs
+  std::vector<int> written;   ///< inputs that the kernel writes
+  std::vector<Place> places;  ///< inputs, then outputs
   Device device{};
-  bool view = false;               ///< the kernel sets its output
+  bool view = false;  ///< the kernel sets its output
 };
 struct PlanOutput {
   SpecRef spec;
@@ -54,10 +54,10 @@ class Plan final : public base::RefCounted {
   std::vector<PlanOutput> outputs;
   std::vector<SpecRef> input_specs;                ///< these and `holds` keep the key's pointers valid
   std::vector<std::shared_ptr<const void>> holds;  ///< objects among the attributes
-  bool decomposed = false;           ///< run op->decompose instead
-  bool outside = false;              ///< this rank is not in the mesh
-  bool implicit = false;             ///< a move that the rule inserted communicates
-  std::string choice;                ///< which axes split which factor, for display
+  bool decomposed = false;                         ///< run op->decompose instead
+  bool outside = false;                            ///< this rank is not in the mesh
+  bool implicit = false;                           ///< a move that the rule inserted communicates
+  std::string choice;                              ///< which axes split which factor, for display
   std::vector<std::uint64_t> key;
 };
 using PlanRef = base::Ref<Plan>;

@@ -34,12 +34,18 @@ std::vector<std::string_view> split(std::string_view s) {
 }
 
 AttributeType parse_type(const OpDef& op, std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, AttributeType>, 8> kTypes{
-      {{"int", AttributeType::integer}, {"bool", AttributeType::boolean}, {"int[]", AttributeType::list}, {"dtype", AttributeType::dtype},
-       {"text", AttributeType::text}, {"object", AttributeType::object}, {"float", AttributeType::floating}, {"number", AttributeType::number}}};
+  static constexpr std::array<std::pair<std::string_view, AttributeType>, 8> kTypes{{{"int", AttributeType::integer},
+                                                                                     {"bool", AttributeType::boolean},
+                                                                                     {"int[]", AttributeType::list},
+                                                                                     {"dtype", AttributeType::dtype},
+                                                                                     {"text", AttributeType::text},
+                                                                                     {"object", AttributeType::object},
+                                                                                     {"float", AttributeType::floating},
+                                                                                     {"number", AttributeType::number}}};
   for (const auto& [name, type] : kTypes)
     if (name == text) return type;
-  base::fail<InvalidArgument>("{}: signature: unknown type '{}' (in \"{}\"); use int, bool, int[], dtype, text, object, float or number", op.name, text, op.signature);
+  base::fail<InvalidArgument>("{}: signature: unknown type '{}' (in \"{}\"); use int, bool, int[], dtype, text, object, float or number", op.name,
+                              text, op.signature);
 }
 
 AttributeInfo parse_attribute_info(const OpDef& op, std::string_view text, Signature& s) {
@@ -69,7 +75,8 @@ InputInfo parse_input(const OpDef& op, std::string_view text) {
     else if (text.ends_with("[]")) input.variadic = true, text.remove_suffix(2);
     else break;
   }
-  if (text.empty() || text.find(' ') != std::string_view::npos) base::fail<InvalidArgument>("{}: signature: bad input '{}' (in \"{}\")", op.name, text, op.signature);
+  if (text.empty() || text.find(' ') != std::string_view::npos)
+    base::fail<InvalidArgument>("{}: signature: bad input '{}' (in \"{}\")", op.name, text, op.signature);
   input.name = text;
   return input;
 }
@@ -124,8 +131,10 @@ Attribute parse_attribute(std::string_view op, const AttributeInfo& info, std::s
     case AttributeType::boolean:
       if (text != "true" && text != "false") bad("true or false");
       return text == "true";
-    case AttributeType::dtype: return parse_dtype(text);
-    case AttributeType::text: return std::string_view(texts.emplace_back(text));
+    case AttributeType::dtype:
+      return parse_dtype(text);
+    case AttributeType::text:
+      return std::string_view(texts.emplace_back(text));
     case AttributeType::floating: {
       const double value = parse_number(text, ok);
       if (!ok) bad("a number");
@@ -147,7 +156,8 @@ Attribute parse_attribute(std::string_view op, const AttributeInfo& info, std::s
       }
       return std::span<const std::int64_t>(list);
     }
-    case AttributeType::object: break;
+    case AttributeType::object:
+      break;
   }
   bad("given by a program");
   return {};

@@ -28,8 +28,8 @@ struct Signature {
   std::vector<InputInfo> inputs;
   std::vector<AttributeInfo> attributes;
   std::vector<std::string> outputs;
-  std::vector<int> written;            ///< inputs written in place
-  int view_of = -1;                    ///< input of which the result is a view
+  std::vector<int> written;  ///< inputs written in place
+  int view_of = -1;          ///< input of which the result is a view
   std::vector<bool> saved_inputs, saved_outputs;
   std::deque<std::vector<std::int64_t>> lists;  ///< storage of list defaults
   std::deque<std::string> texts;

@@ -19,7 +19,7 @@ struct StepEvent {
   const OpDef& op;
   const redistribute::PreparedMove* move = nullptr;  ///< of a move
   const Plan& plan;
-  bool implicit = false;                             ///< inserted by a rule
+  bool implicit = false;  ///< inserted by a rule
 };
 /// Sees the steps of this rank. A per-rank stack; costs one load when empty.
 class StepObserver {
@@ -89,8 +89,8 @@ struct Factory {
   placements::LayoutRef layout;
   Device device;
 };
-PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements, const DeviceMesh* mesh,
-                   Device device);
+PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements,
+                   const DeviceMesh* mesh, Device device);
 /// Runs a plan that is neither decomposed nor outside; fills `results` (one Tensor per output that is no alias).
 void execute(const Plan& plan, std::span<const Input> inputs, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
              CallState& state, std::span<Tensor> results);

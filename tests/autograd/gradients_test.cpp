@@ -49,9 +49,7 @@ std::vector<double> expected_square(std::size_t n, double scale = 2) {
 std::string error_of(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.what();
-  }
+  } catch (const Error& e) { return e.what(); }
   return "nothing thrown";
 }
 
@@ -188,7 +186,8 @@ TEST_CASE("a saved tensor that was changed in place is refused with both version
 TEST_CASE("a leaf that asks for a gradient may not be written in place while it is recorded") {
   on(1, [](World&, const DeviceMesh& mesh) {
     const DTensor x = leaf({4}, mesh, {});
-    CHECK(error_of([&] { mul_(x, 2); }).find(": a leaf that requires a gradient is written in place (f64[4]{tp: R}); do it under NoGrad") != std::string::npos);
+    CHECK(error_of([&] { mul_(x, 2); }).find(": a leaf that requires a gradient is written in place (f64[4]{tp: R}); do it under NoGrad") !=
+          std::string::npos);
     const NoGrad off;
     CHECK_NOTHROW(mul_(x, 2));
   });
@@ -198,7 +197,9 @@ TEST_CASE("what cannot be differentiated says so") {
   on(2, [](World&, const DeviceMesh& mesh) {
     const DTensor x = counting({4}, mesh, {Shard(0)});
     CHECK(error_of([&] { sum(x).backward(); }).find("backward: the tensor asks for no gradient") == 0);
-    CHECK(error_of([&] { leaf({4}, mesh, {Shard(0)}).backward(); }).find("backward: the tensor has 4 elements (f64[4]{tp: S(0)}); reduce it to one") == 0);
+    CHECK(error_of([&] {
+            leaf({4}, mesh, {Shard(0)}).backward();
+          }).find("backward: the tensor has 4 elements (f64[4]{tp: S(0)}); reduce it to one") == 0);
     CHECK(error_of([&] { counting({4}, mesh, {}, Dtype::i64).set_requires_grad(); }).find("set_requires_grad: i64[4]{tp: R} is not floating") == 0);
     const DTensor y = leaf({4}, mesh, {}), unused = leaf({4}, mesh, {});
     const std::array<DTensor, 1> outputs{sum(square(y))}, inputs{unused};

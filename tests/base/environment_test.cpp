@@ -18,9 +18,7 @@ std::string error_of(const char* text, F&& read) {
   ::setenv(kName, text, 1);
   try {
     read();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
+  } catch (const InvalidArgument& error) { return error.what(); }
   return "no error";
 }
 
@@ -50,8 +48,11 @@ TEST_CASE("a variable is read whole, as its type") {
 
 TEST_CASE("a variable that does not read as its type is named with its text") {
   CHECK(error_of("12s", [] { base::env_int(kName); }) == "DTENSOR_TEST_VARIABLE: not a whole number ('12s'); set it to one, or unset it");
-  CHECK(error_of("9", [] { base::env_int(kName, 1, 8); }) == "DTENSOR_TEST_VARIABLE: 9 is out of range (1 to 8); set it within the range, or unset it");
-  CHECK(error_of("soon", [] { base::env_double(kName); }) == "DTENSOR_TEST_VARIABLE: not a number ('soon'); set it to one such as 30 or 0.5, or unset it");
-  CHECK(error_of("inf", [] { base::env_double(kName); }) == "DTENSOR_TEST_VARIABLE: not a number ('inf'); set it to one such as 30 or 0.5, or unset it");
+  CHECK(error_of("9", [] { base::env_int(kName, 1, 8); }) ==
+        "DTENSOR_TEST_VARIABLE: 9 is out of range (1 to 8); set it within the range, or unset it");
+  CHECK(error_of("soon", [] { base::env_double(kName); }) ==
+        "DTENSOR_TEST_VARIABLE: not a number ('soon'); set it to one such as 30 or 0.5, or unset it");
+  CHECK(error_of("inf", [] { base::env_double(kName); }) ==
+        "DTENSOR_TEST_VARIABLE: not a number ('inf'); set it to one such as 30 or 0.5, or unset it");
   CHECK(error_of("maybe", [] { base::env_bool(kName); }) == "DTENSOR_TEST_VARIABLE: neither yes nor no ('maybe'); set it to 1 or 0, or unset it");
 }

@@ -17,9 +17,7 @@ template <class F>
 std::string error_of(F&& call) {
   try {
     call();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
+  } catch (const InvalidArgument& error) { return error.what(); }
   return "no error";
 }
 
@@ -49,10 +47,10 @@ TEST_CASE("two dtypes promote as in PyTorch's table") {
   using enum Dtype;
   // Rows and columns in the order bool u8 i32 i64 f16 bf16 f32 f64, as torch.promote_types prints them.
   const std::vector<Dtype> all{boolean, u8, i32, i64, f16, bf16, f32, f64};
-  const std::vector<std::vector<Dtype>> table{
-      {boolean, u8, i32, i64, f16, bf16, f32, f64}, {u8, u8, i32, i64, f16, bf16, f32, f64},   {i32, i32, i32, i64, f16, bf16, f32, f64},
-      {i64, i64, i64, i64, f16, bf16, f32, f64},    {f16, f16, f16, f16, f16, f32, f32, f64},  {bf16, bf16, bf16, bf16, f32, bf16, f32, f64},
-      {f32, f32, f32, f32, f32, f32, f32, f64},     {f64, f64, f64, f64, f64, f64, f64, f64}};
+  const std::vector<std::vector<Dtype>> table{{boolean, u8, i32, i64, f16, bf16, f32, f64}, {u8, u8, i32, i64, f16, bf16, f32, f64},
+                                              {i32, i32, i32, i64, f16, bf16, f32, f64},    {i64, i64, i64, i64, f16, bf16, f32, f64},
+                                              {f16, f16, f16, f16, f16, f32, f32, f64},     {bf16, bf16, bf16, bf16, f32, bf16, f32, f64},
+                                              {f32, f32, f32, f32, f32, f32, f32, f64},     {f64, f64, f64, f64, f64, f64, f64, f64}};
   for (std::size_t a = 0; a < all.size(); ++a)
     for (std::size_t b = 0; b < all.size(); ++b) CHECK(promote(all[a], all[b]) == table[a][b]);
 }

@@ -41,16 +41,16 @@ struct Laid {
 };
 // Meshes and placements of the same matrix: uneven, orders of splits, strided, ragged, joint.
 const std::vector<Laid> kPlaces{{{1}, "{}"},
-                                 {{2}, "{dp: S(0)}"},
-                                 {{3}, "{dp: S(1)}"},
-                                 {{4}, "{dp: S(0)}"},
-                                 {{3}, "{dp: SS(0, 2)}"},
-                                 {{2}, "{dp: Ragged(0, 5 2)}"},
-                                 {{2, 2}, "{dp: S(0), tp: S(1)}"},
-                                 {{2, 2}, "{tp: S(0), dp: S(0)}"},
-                                 {{2, 2}, "{dp: S(0), tp: S(0)}"},
-                                 {{2, 3}, "{tp: S(1)}"},
-                                 {{2, 2}, "{dp+tp: Ragged(1, 0 3 1 1)}"}};
+                                {{2}, "{dp: S(0)}"},
+                                {{3}, "{dp: S(1)}"},
+                                {{4}, "{dp: S(0)}"},
+                                {{3}, "{dp: SS(0, 2)}"},
+                                {{2}, "{dp: Ragged(0, 5 2)}"},
+                                {{2, 2}, "{dp: S(0), tp: S(1)}"},
+                                {{2, 2}, "{tp: S(0), dp: S(0)}"},
+                                {{2, 2}, "{dp: S(0), tp: S(0)}"},
+                                {{2, 3}, "{tp: S(1)}"},
+                                {{2, 2}, "{dp+tp: Ragged(1, 0 3 1 1)}"}};
 constexpr std::int64_t kRows = 7, kColumns = 5;
 
 DeviceMesh mesh_of(const World& world, const std::vector<int>& sizes) {
@@ -76,7 +76,8 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
 void save(const Laid& place, const std::string& directory, double offset = 0, std::int64_t step = 3) {
   run_ranks({.ranks = ranks_of(place.sizes)}, [&](World& world) {
     const DeviceMesh mesh = mesh_of(world, place.sizes);
-    DTensor w = distribute(matrix(Dtype::f32, offset), mesh, Placements::parse(place.placements)), h = distribute(matrix(Dtype::bf16, offset), mesh, Placements::parse(place.placements));
+    DTensor w = distribute(matrix(Dtype::f32, offset), mesh, Placements::parse(place.placements)),
+            h = distribute(matrix(Dtype::bf16, offset), mesh, Placements::parse(place.placements));
     std::int64_t number = step;
     Generator generator(17);
     StateDict state;

@@ -116,16 +116,21 @@ TEST_CASE("damaged files are refused, each with a text that names file and tenso
   says(refusal(file_of("[1, 2]", data)), "FILE");
   says(refusal(file_of(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", data)), "FILE: tensor 'a': ");
   says(refusal(file_of(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", data)), "F31");
-  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", data)), "FILE: tensor 'a': 8 bytes are stored for f32[3] of 12 bytes");
+  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", data)),
+       "FILE: tensor 'a': 8 bytes are stored for f32[3] of 12 bytes");
   says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", data)), "FILE: tensor 'a': data_offsets [8, 0]");
-  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data)), "FILE: tensor 'a': a size is not a number that is not negative");
+  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data)),
+       "FILE: tensor 'a': a size is not a number that is not negative");
   says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", data)), "FILE: tensor 'a': data_offsets are no pair of numbers");
   says(refusal(file_of(R"({"a":{"dtype":"F32","data_offsets":[0,8]}})", data)), "FILE: tensor 'a': ");
-  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", data)), "FILE: tensor 'a': the shape is larger than any file");
-  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", data)), "tensor 'b' overlaps the one before it");
+  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", data)),
+       "FILE: tensor 'a': the shape is larger than any file");
+  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", data)),
+       "tensor 'b' overlaps the one before it");
   says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", data)), "FILE: 4 bytes before tensor 'a' belong to no tensor");
   says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", data)), "FILE: 4 bytes at the end belong to no tensor");
-  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", data)), "'a'");
+  says(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", data)),
+       "'a'");
 }
 
 TEST_CASE("a name twice is refused when it is written too") {

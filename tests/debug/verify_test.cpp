@@ -54,8 +54,12 @@ template <class F>
 void each(const KernelCall& c, F f) {
   for (std::size_t i = 0; i < out(c).size(); ++i) out(c)[i] = f(in(c, 0)[i]);
 }
-void square_cpu(const KernelCall& c) { each(c, [](float x) { return x * x; }); }
-void negate_cpu(const KernelCall& c) { each(c, [](float x) { return -x; }); }
+void square_cpu(const KernelCall& c) {
+  each(c, [](float x) { return x * x; });
+}
+void negate_cpu(const KernelCall& c) {
+  each(c, [](float x) { return -x; });
+}
 void swap_cpu(const KernelCall& c) {
   const std::size_t k = columns(c);
   for (std::size_t i = 0; i < out(c).size(); ++i) out(c)[i] = in(c, 0)[(i % k * k + i / k) % out(c).size()];
@@ -76,11 +80,26 @@ std::vector<DTensor> half_gradient(const GradientCall& g) {
 }
 
 OpDef row_dot(std::string_view rule) {
-  return {.name = "test::row_dot", .signature = "a, b, *, scale: float = 1.0 -> out", .rule = rule, .saves = "a, b", .dtypes = "f32", .contiguous = true,
-          .shape = rows_shape, .cpu = row_dot_cpu, .gradient = row_dot_gradient, .samples = two};
+  return {.name = "test::row_dot",
+          .signature = "a, b, *, scale: float = 1.0 -> out",
+          .rule = rule,
+          .saves = "a, b",
+          .dtypes = "f32",
+          .contiguous = true,
+          .shape = rows_shape,
+          .cpu = row_dot_cpu,
+          .gradient = row_dot_gradient,
+          .samples = two};
 }
 OpDef unary(std::string_view rule, void (*cpu)(const KernelCall&), std::vector<Sample> (*samples)() = one) {
-  return {.name = "test::unary", .signature = "input -> out", .rule = rule, .dtypes = "f32", .contiguous = true, .shape = same_shape, .cpu = cpu, .samples = samples};
+  return {.name = "test::unary",
+          .signature = "input -> out",
+          .rule = rule,
+          .dtypes = "f32",
+          .contiguous = true,
+          .shape = same_shape,
+          .cpu = cpu,
+          .samples = samples};
 }
 OpDef row_mean(std::string_view rule) {
   OpDef op = unary(rule, row_mean_cpu);
@@ -181,6 +200,6 @@ TEST_CASE("a slip in a rule is an InvalidArgument on one rank already, and a ran
   const VerifyReport report = verify(unary("i k -> i k    k: hole", negate_cpu));
   CHECK(report.wrong > 0);
   CHECK(report.wrong_example.find("expected pass, whole, lookup or reduce(op) (column 18 of") != std::string::npos);
-  CHECK_THROWS_WITH_AS(run_ranks({.ranks = 1}, [](World&) { verify(unary("... -> ...", negate_cpu)); }), "verify: called on rank 0; it starts ranks of its own, so call it outside run()",
-                       InvalidArgument);
+  CHECK_THROWS_WITH_AS(run_ranks({.ranks = 1}, [](World&) { verify(unary("... -> ...", negate_cpu)); }),
+                       "verify: called on rank 0; it starts ranks of its own, so call it outside run()", InvalidArgument);
 }

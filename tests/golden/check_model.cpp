@@ -56,7 +56,9 @@ class Checker {
     const std::int64_t length = tokens_.shape()[2] - 1;
     const Tensor all = tokens_.narrow(0, step, 1).view({tokens_.shape()[1], tokens_.shape()[2]});
     const Placements over_dp = models::has_axis(mesh_, "dp") ? Placements({AxisPlacement("dp", Shard(0))}) : Placements();
-    const auto part = [&](std::int64_t from) { return distribute(all.narrow(1, from, length).contiguous(), mesh_, over_dp, {.source = Source::every_rank}); };
+    const auto part = [&](std::int64_t from) {
+      return distribute(all.narrow(1, from, length).contiguous(), mesh_, over_dp, {.source = Source::every_rank});
+    };
     return {part(0), part(1)};
   }
 
@@ -108,7 +110,8 @@ class Checker {
       const auto s = static_cast<std::size_t>(step);
       const double value = loss.item();
       expect(relative(value, want["loss_f64"][s]) <= kLoss, run + std::to_string(step) + ": loss " + numbers(value, want["loss_f64"][s]));
-      expect(relative(norm, want["grad_norm_f64"][s]) <= kNorm, run + std::to_string(step) + ": gradient norm " + numbers(norm, want["grad_norm_f64"][s]));
+      expect(relative(norm, want["grad_norm_f64"][s]) <= kNorm,
+             run + std::to_string(step) + ": gradient norm " + numbers(norm, want["grad_norm_f64"][s]));
       if (whole && step == 0) generate(*model, "after_step_1");
     }
     if (whole) after_training(*model);
@@ -119,7 +122,8 @@ class Checker {
     const NoGrad off;
     const auto [input, target] = batch(0);
     const double loss = models::next_token_loss(model(input), target).item();
-    expect(relative(loss, expected_["loss_batch0_after_step_20_f64"]) <= kLoss, "loss after step 20 " + numbers(loss, expected_["loss_batch0_after_step_20_f64"]));
+    expect(relative(loss, expected_["loss_batch0_after_step_20_f64"]) <= kLoss,
+           "loss after step 20 " + numbers(loss, expected_["loss_batch0_after_step_20_f64"]));
     for (const nn::NamedParameter& p : model.named_parameters()) {
       const DTensor value = p.parameter.value().detach();
       const double norm = std::sqrt(sum(square(value.to(Dtype::f64))).item());

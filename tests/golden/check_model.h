@@ -10,7 +10,7 @@
 namespace golden {
 
 struct Case {
-  std::string folder;            ///< config.json, model.safetensors, tokens.safetensors, expected.*
+  std::string folder;  ///< config.json, model.safetensors, tokens.safetensors, expected.*
   bool sequence_parallel = false;
 };
 /// Deviations beyond the tolerance, as sentences; empty when all is well. Collective over the mesh; the same on every rank.

@@ -137,8 +137,8 @@ void check_row(const Row& row, const Layout& layout, const Shape& shape) {
   const Shape at = numbers(row.at("rank_coordinate"));
   const std::string local = text_of(local_shape(layout, shape, at)), offset = text_of(local_offset(layout, shape, at));
   if (local != row.at("local_shape") || offset != row.at("offset"))
-    FAIL_CHECK("shape ", row.at("shape"), " on ", row.at("mesh"), " as ", row.at("placements"), " at ", row.at("rank_coordinate"), ": local shape ", local, " offset ", offset,
-               ", expected ", row.at("local_shape"), " offset ", row.at("offset"));
+    FAIL_CHECK("shape ", row.at("shape"), " on ", row.at("mesh"), " as ", row.at("placements"), " at ", row.at("rank_coordinate"), ": local shape ",
+               local, " offset ", offset, ", expected ", row.at("local_shape"), " offset ", row.at("offset"));
 }
 
 }  // namespace
@@ -150,7 +150,8 @@ TEST_CASE("local shapes, offsets and indices are those of the reference rows") {
     const LayoutRef layout = layout_of(mesh, shape, row.at("placements"));
     check_row(row, *layout, shape);
     const std::string indices = indices_text(*layout, shape, numbers(row.at("rank_coordinate")), row.at("placements"));
-    if (indices != row.at("indices")) FAIL_CHECK("shape ", row.at("shape"), " as ", row.at("placements"), ": indices ", indices, ", expected ", row.at("indices"));
+    if (indices != row.at("indices"))
+      FAIL_CHECK("shape ", row.at("shape"), " as ", row.at("placements"), ": indices ", indices, ", expected ", row.at("indices"));
   }
 }
 
@@ -166,7 +167,8 @@ TEST_CASE("explicit orders of splits are those of the reference rows, and agree 
     const bool agrees = equivalent(*layout, *strided, shape);
     agree += agrees ? 1 : 0;
     if (agrees != (row.at("strided_agrees") == "yes"))
-      FAIL_CHECK("shape ", row.at("shape"), " on ", row.at("mesh"), " in order ", row.at("order"), " and ", row.at("strided_placements"), ": agree is ", agrees);
+      FAIL_CHECK("shape ", row.at("shape"), " on ", row.at("mesh"), " in order ", row.at("order"), " and ", row.at("strided_placements"),
+                 ": agree is ", agrees);
   }
   CHECK(agree > 0);
   CHECK(agree < static_cast<int>(rows.size()));

@@ -83,7 +83,8 @@ TEST_CASE("beyond the cap an allocation fails, names the sizes and leaves everyt
     FAIL("no error");
   } catch (const DeviceError& e) {
     CHECK(std::string(e.what()) ==
-          "allocate: beyond the memory cap of this rank (asked 400 bytes, in use 800, cap 1000); raise set_memory_cap, shard over more ranks, or free tensors");
+          "allocate: beyond the memory cap of this rank (asked 400 bytes, in use 800, cap 1000); raise set_memory_cap, shard over more ranks, or "
+          "free tensors");
   }
   CHECK(memory_stats().current == 800);
   CHECK(memory_stats().allocations == 1);

@@ -114,7 +114,8 @@ T reference(const std::vector<T>& values, ReduceOp op, std::int64_t divisor) {
   return local::store<T>(acc);
 }
 
-constexpr ReduceOp kOps[] = {ReduceOp::sum, ReduceOp::avg, ReduceOp::min, ReduceOp::max, ReduceOp::product, ReduceOp::band, ReduceOp::bor, ReduceOp::bxor};
+constexpr ReduceOp kOps[] = {ReduceOp::sum,     ReduceOp::avg,  ReduceOp::min, ReduceOp::max,
+                             ReduceOp::product, ReduceOp::band, ReduceOp::bor, ReduceOp::bxor};
 
 // `parts` sources with the given strides, at addresses shifted by their number.
 template <class T>
@@ -151,7 +152,8 @@ TEST_CASE("copy_box equals an index-by-index copy and touches nothing else, for 
           for (std::size_t i = 0; i < src.size(); ++i) src[i] = static_cast<unsigned char>(i * 7 + i / 251);
           std::vector<unsigned char> expected = dst;
           each_index(sizes, [&](const Shape& at) {
-            std::memcpy(&expected[1 + static_cast<std::size_t>(address(at, dst_strides)) * bytes], &src[1 + static_cast<std::size_t>(address(at, src_strides)) * bytes], bytes);
+            std::memcpy(&expected[1 + static_cast<std::size_t>(address(at, dst_strides)) * bytes],
+                        &src[1 + static_cast<std::size_t>(address(at, src_strides)) * bytes], bytes);
           });
           local::copy_box(dst.data() + 1, Spans(dst_strides), src.data() + 1, Spans(src_strides), Spans(sizes), bytes);
           REQUIRE(dst == expected);
@@ -268,7 +270,8 @@ TEST_CASE("the neutral element leaves every bit of the other operand, on either 
         const std::vector<Shape> one{Shape{1}};
         const Shape stride{1}, sizes{64};
         for (const bool first : {true, false}) {
-          const std::vector<const void*> sources = first ? std::vector<const void*>{neutral.read(), x.read()} : std::vector<const void*>{x.read(), neutral.read()};
+          const std::vector<const void*> sources =
+              first ? std::vector<const void*>{neutral.read(), x.read()} : std::vector<const void*>{x.read(), neutral.read()};
           local::reduce_box(out.data(), Spans(stride), sources, one, Spans(sizes), dtype, op);
           REQUIRE(bytes_of(static_cast<const T*>(out.read()), 64) == bytes_of(static_cast<const T*>(x.read()), 64));
         }

@@ -60,7 +60,8 @@ void check_rounding(int mantissa) {
     const auto next = static_cast<std::uint16_t>(bits + 1);
     if (std::isinf(expected) || std::isinf(value_of(next, mantissa))) continue;
     const auto tie = static_cast<float>((expected + value_of(next, mantissa)) / 2);
-    for (const float x : {tie, std::nextafter(tie, 0.0f), std::nextafter(tie, std::copysign(HUGE_VALF, tie))}) REQUIRE(H(x).bits == nearest(x, mantissa));
+    for (const float x : {tie, std::nextafter(tie, 0.0f), std::nextafter(tie, std::copysign(HUGE_VALF, tie))})
+      REQUIRE(H(x).bits == nearest(x, mantissa));
   }
   std::mt19937 random(1);
   for (int i = 0; i < 300000; ++i) {
@@ -68,7 +69,8 @@ void check_rounding(int mantissa) {
     if (!std::isnan(x)) REQUIRE(H(x).bits == nearest(x, mantissa));
     else REQUIRE(std::isnan(static_cast<float>(H(x))));
   }
-  for (const float x : {0.0f, -0.0f, HUGE_VALF, -HUGE_VALF, 65504.0f, 65519.996f, 65520.0f, std::numeric_limits<float>::max(), 0x1p-24f, 0x1p-25f, 0x1.000002p-25f})
+  for (const float x :
+       {0.0f, -0.0f, HUGE_VALF, -HUGE_VALF, 65504.0f, 65519.996f, 65520.0f, std::numeric_limits<float>::max(), 0x1p-24f, 0x1p-25f, 0x1.000002p-25f})
     CHECK(H(x).bits == nearest(x, mantissa));
 }
 
@@ -90,8 +92,10 @@ TEST_CASE("a tensor converts element by element between any two dtypes, row-majo
           for (std::size_t i = 0; i < 9; ++i)
             for (std::size_t j = 0; j < 37; ++j) {
               const To expected = local::convert<To>(source.values<const From>()[i * 37 + j]);
-              REQUIRE(std::bit_cast<std::array<char, sizeof(To)>>(whole.values<const To>()[i * 37 + j]) == std::bit_cast<std::array<char, sizeof(To)>>(expected));
-              REQUIRE(std::bit_cast<std::array<char, sizeof(To)>>(turned.values<const To>()[j * 9 + i]) == std::bit_cast<std::array<char, sizeof(To)>>(expected));
+              REQUIRE(std::bit_cast<std::array<char, sizeof(To)>>(whole.values<const To>()[i * 37 + j]) ==
+                      std::bit_cast<std::array<char, sizeof(To)>>(expected));
+              REQUIRE(std::bit_cast<std::array<char, sizeof(To)>>(turned.values<const To>()[j * 9 + i]) ==
+                      std::bit_cast<std::array<char, sizeof(To)>>(expected));
             }
         });
       });

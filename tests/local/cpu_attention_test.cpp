@@ -44,7 +44,8 @@ using Bias = std::function<double(std::int64_t b, std::int64_t h, std::int64_t i
 struct Reference {
   std::vector<double> out, lse, dq, dk, dv;
 };
-Reference reference(const Problem& p, const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& up, double scale, const Sees& sees, const Bias& bias) {
+Reference reference(const Problem& p, const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& up, double scale, const Sees& sees,
+                    const Bias& bias) {
   const auto q = doubles(query), k = doubles(key), v = doubles(value), g = doubles(up);
   const std::int64_t group = p.h / p.kv;
   Reference r{std::vector<double>(static_cast<std::size_t>(p.b * p.h * p.t * p.e)), std::vector<double>(static_cast<std::size_t>(p.b * p.h * p.t)),
@@ -132,7 +133,8 @@ Run run(const Problem& p, Dtype dtype, double scale, const Setting& o) {
   return r;
 }
 
-void check(const Problem& p, const Setting& o, const Sees& sees, const Bias& bias = [](auto...) { return 0.0; }) {
+void check(
+    const Problem& p, const Setting& o, const Sees& sees, const Bias& bias = [](auto...) { return 0.0; }) {
   constexpr std::pair<Dtype, double> kDtypes[] = {{Dtype::f64, 1e-12}, {Dtype::f32, 2e-5}, {Dtype::bf16, 8e-2}, {Dtype::f16, 1e-2}};
   for (const auto& [dtype, allowed] : kDtypes) {
     CAPTURE(to_string(dtype));
@@ -174,11 +176,13 @@ TEST_CASE("a mask hides keys when bool and is added when floating; a row without
   for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = i >= 5 && i < 10 ? 0 : static_cast<char>(i % 3 != 1);
   const Tensor mask = Tensor::empty({3, 5}, Dtype::boolean);
   std::copy(visible.begin(), visible.end(), static_cast<char*>(mask.data()));
-  check({2, 2, 2, 3, 5, 4, 4}, {.mask = mask}, [&](auto, auto, std::int64_t i, std::int64_t j) { return visible[static_cast<std::size_t>(i * 5 + j)] != 0; });
+  check({2, 2, 2, 3, 5, 4, 4}, {.mask = mask},
+        [&](auto, auto, std::int64_t i, std::int64_t j) { return visible[static_cast<std::size_t>(i * 5 + j)] != 0; });
   for (Dtype d : {Dtype::f32, Dtype::bf16}) {
     const Tensor added = random_tensor({2, 1, 1, 5}, d, 9);
     const auto v = doubles(added);
-    check({2, 2, 2, 3, 5, 4, 4}, {.mask = added}, kAll, [&](std::int64_t b, auto, auto, std::int64_t j) { return v[static_cast<std::size_t>(b * 5 + j)]; });
+    check({2, 2, 2, 3, 5, 4, 4}, {.mask = added}, kAll,
+          [&](std::int64_t b, auto, auto, std::int64_t j) { return v[static_cast<std::size_t>(b * 5 + j)]; });
   }
 }
 

@@ -35,7 +35,8 @@ std::vector<std::int64_t> integers(const Tensor& t) {
   const auto v = d.values<const std::int64_t>();
   return {v.begin(), v.end()};
 }
-std::vector<std::int64_t> integer_op(Binary op, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b, Dtype dtype = Dtype::i64, Scalar alpha = 1) {
+std::vector<std::int64_t> integer_op(Binary op, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b, Dtype dtype = Dtype::i64,
+                                     Scalar alpha = 1) {
   const Shape shape{static_cast<std::int64_t>(a.size())};
   const Tensor x = Tensor::of<std::int64_t>(a, shape).to(dtype), y = Tensor::of<std::int64_t>(b, shape).to(dtype), out = Tensor::empty(shape, dtype);
   binary(op, x, y, out, &alpha);
@@ -48,8 +49,9 @@ TEST_CASE("sums broadcast every pattern of shapes and strides like an index loop
   struct Case {
     Shape a, b, out;
   };
-  for (const Case& c : {Case{{5, 7}, {5, 7}, {5, 7}}, Case{{5, 7}, {7}, {5, 7}}, Case{{5, 1}, {1, 300}, {5, 300}}, Case{{4, 1, 3}, {2, 1}, {4, 2, 3}}, Case{{200, 3}, {3}, {200, 3}}, Case{{}, {}, {}},
-                        Case{{1}, {}, {1}}, Case{{3, 1, 1}, {1, 4, 1}, {3, 4, 1}}, Case{{0, 3}, {3}, {0, 3}}, Case{{2, 2, 2, 2, 70}, {2, 1, 2, 1, 70}, {2, 2, 2, 2, 70}}}) {
+  for (const Case& c : {Case{{5, 7}, {5, 7}, {5, 7}}, Case{{5, 7}, {7}, {5, 7}}, Case{{5, 1}, {1, 300}, {5, 300}}, Case{{4, 1, 3}, {2, 1}, {4, 2, 3}},
+                        Case{{200, 3}, {3}, {200, 3}}, Case{{}, {}, {}}, Case{{1}, {}, {1}}, Case{{3, 1, 1}, {1, 4, 1}, {3, 4, 1}},
+                        Case{{0, 3}, {3}, {0, 3}}, Case{{2, 2, 2, 2, 70}, {2, 1, 2, 1, 70}, {2, 2, 2, 2, 70}}}) {
     for (const bool transposed : {false, true}) {
       CAPTURE(to_string(c.out));
       Tensor a = random_tensor(c.a, Dtype::f32, -2, 2, 1), b = random_tensor(c.b, Dtype::bf16, -2, 2, 2);
@@ -109,12 +111,17 @@ TEST_CASE("floating quotients round down or towards zero and remainders take the
     std::function<double(double, double)> f;
   };
   for (Dtype dtype : {Dtype::f32, Dtype::f64})
-    for (const Case& c : {Case{Binary::div_floor, [](double a, double b) { return std::floor(a / b); }}, Case{Binary::div_trunc, [](double a, double b) { return std::trunc(a / b); }},
-                          Case{Binary::remainder, [](double a, double b) { return a - b * std::floor(a / b); }}, Case{Binary::fmod, [](double a, double b) { return std::fmod(a, b); }},
-                          Case{Binary::atan2, [](double a, double b) { return std::atan2(a, b); }}, Case{Binary::maximum, [](double a, double b) { return std::max(a, b); }},
-                          Case{Binary::minimum, [](double a, double b) { return std::min(a, b); }}, Case{Binary::pow, [](double a, double b) { return std::pow(std::fabs(a), b); }}}) {
+    for (const Case& c : {Case{Binary::div_floor, [](double a, double b) { return std::floor(a / b); }},
+                          Case{Binary::div_trunc, [](double a, double b) { return std::trunc(a / b); }},
+                          Case{Binary::remainder, [](double a, double b) { return a - b * std::floor(a / b); }},
+                          Case{Binary::fmod, [](double a, double b) { return std::fmod(a, b); }},
+                          Case{Binary::atan2, [](double a, double b) { return std::atan2(a, b); }},
+                          Case{Binary::maximum, [](double a, double b) { return std::max(a, b); }},
+                          Case{Binary::minimum, [](double a, double b) { return std::min(a, b); }},
+                          Case{Binary::pow, [](double a, double b) { return std::pow(std::fabs(a), b); }}}) {
       const bool pow = c.op == Binary::pow;
-      const Tensor a = random_tensor({101}, dtype, pow ? 0.1 : -9, 9, 1), b = random_tensor({101}, dtype, pow ? -2 : 0.3, 3, 2), out = Tensor::empty({101}, dtype);
+      const Tensor a = random_tensor({101}, dtype, pow ? 0.1 : -9, 9, 1), b = random_tensor({101}, dtype, pow ? -2 : 0.3, 3, 2),
+                   out = Tensor::empty({101}, dtype);
       binary(c.op, a, b, out);
       for (std::size_t i = 0; i < 101; ++i) CHECK(doubles(out)[i] == doctest::Approx(c.f(doubles(a)[i], doubles(b)[i])).epsilon(1e-5));
     }
@@ -160,7 +167,8 @@ TEST_CASE("an in-place result may be its own input") {
 }
 
 TEST_CASE("conversion keeps values and fills in the target's terms") {
-  const Tensor x = Tensor::of<double>(std::vector<double>{-2.7, 0, 3.9, 1e9}, {4}), i = Tensor::empty({4}, Dtype::i64), b = Tensor::empty({4}, Dtype::boolean);
+  const Tensor x = Tensor::of<double>(std::vector<double>{-2.7, 0, 3.9, 1e9}, {4}), i = Tensor::empty({4}, Dtype::i64),
+               b = Tensor::empty({4}, Dtype::boolean);
   convert(x, i);
   CHECK(integers(i) == std::vector<std::int64_t>{-2, 0, 3, 1000000000});
   convert(x, b);
@@ -178,13 +186,16 @@ TEST_CASE("adam and sgd steps follow their definitions over several steps") {
   for (Dtype dtype : {Dtype::f64, Dtype::f32})
     for (const bool decoupled : {true, false}) {
       const std::int64_t n = 70;
-      const Tensor p = random_tensor({n}, dtype, -1, 1, 1), m = Tensor::zeros({n}, dtype), v = Tensor::zeros({n}, dtype), q = p.clone(), buffer = Tensor::zeros({n}, dtype);
+      const Tensor p = random_tensor({n}, dtype, -1, 1, 1), m = Tensor::zeros({n}, dtype), v = Tensor::zeros({n}, dtype), q = p.clone(),
+                   buffer = Tensor::zeros({n}, dtype);
       auto wp = doubles(p), wq = wp;
       std::vector<double> wm(wp.size(), 0), wv(wp.size(), 0), wb(wp.size(), 0);
       for (int step = 1; step <= 4; ++step) {
         const Tensor g = random_tensor({n}, dtype, -1, 1, static_cast<unsigned>(10 + step));
         const auto dg = doubles(g);
-        adam_step(p, g, m, v, {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .step = static_cast<double>(step), .decoupled = decoupled});
+        adam_step(
+            p, g, m, v,
+            {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .step = static_cast<double>(step), .decoupled = decoupled});
         sgd_step(q, g, buffer, {.lr = 0.1, .momentum = 0.9, .dampening = 0.2, .weight_decay = 0.01, .nesterov = true, .first = step == 1});
         for (std::size_t i = 0; i < wp.size(); ++i) {
           const double grad = dg[i] + (decoupled ? 0 : 0.1 * wp[i]);

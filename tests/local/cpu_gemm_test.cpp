@@ -54,7 +54,8 @@ template <class T>
 double error(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, Form form_a, Form form_b, bool with_addend = false) {
   const auto a = make<T>(batch, m, k, form_a, 1), b = make<T>(batch, k, n, form_b, 2), more = make<T>(batch, m, n, Form::repeated, 3);
   std::vector<T> out(static_cast<std::size_t>(batch * m * n));
-  GemmCall call{.dtype = dtype_of<T>(), .batch = Shape{batch}, .m = m, .n = n, .k = k, .a = a.operand, .b = b.operand, .addend = {}, .out = out.data()};
+  GemmCall call{
+      .dtype = dtype_of<T>(), .batch = Shape{batch}, .m = m, .n = n, .k = k, .a = a.operand, .b = b.operand, .addend = {}, .out = out.data()};
   if (with_addend) {
     call.addend = more.operand;
     call.alpha = 2;
@@ -62,7 +63,11 @@ double error(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k,
   }
   gemm(call);
   double worst = 0;
-  const double unit = std::is_same_v<T, double> ? 1e-15 : std::is_same_v<T, float> ? 1.2e-7 : std::is_same_v<T, BFloat16> ? 8e-3 : std::is_same_v<T, Half> ? 1e-3 : 1e-30;
+  const double unit = std::is_same_v<T, double>     ? 1e-15
+                      : std::is_same_v<T, float>    ? 1.2e-7
+                      : std::is_same_v<T, BFloat16> ? 8e-3
+                      : std::is_same_v<T, Half>     ? 1e-3
+                                                    : 1e-30;
   for (std::int64_t x = 0; x < batch; ++x)
     for (std::int64_t i = 0; i < m; ++i)
       for (std::int64_t j = 0; j < n; ++j) {
@@ -87,7 +92,8 @@ constexpr Form kForms[] = {Form::plain, Form::transposed, Form::padded, Form::ev
 struct Size {
   std::int64_t batch, m, n, k;
 };
-constexpr Size kSizes[] = {{1, 1, 1, 1}, {1, 5, 7, 3}, {2, 8, 8, 8}, {3, 4, 9, 17}, {2, 33, 65, 40}, {1, 130, 300, 300}, {1, 1, 700, 500}, {2, 600, 1, 300}};
+constexpr Size kSizes[] = {{1, 1, 1, 1},    {1, 5, 7, 3},       {2, 8, 8, 8},     {3, 4, 9, 17},
+                           {2, 33, 65, 40}, {1, 130, 300, 300}, {1, 1, 700, 500}, {2, 600, 1, 300}};
 
 }  // namespace
 
@@ -116,7 +122,15 @@ TEST_CASE_TEMPLATE("integer products are exact", T, std::int64_t, std::int32_t) 
 TEST_CASE("a product over no elements is zero, and the addend with one") {
   for (std::int64_t m : {1, 3, 40000}) {
     std::vector<float> out(static_cast<std::size_t>(m * 2), 7.0f), more{5.0f, 6.0f};
-    GemmCall call{.dtype = Dtype::f32, .batch = {}, .m = m, .n = 2, .k = 0, .a = {nullptr, 0, 1, {}}, .b = {nullptr, 2, 1, {}}, .addend = {}, .out = out.data()};
+    GemmCall call{.dtype = Dtype::f32,
+                  .batch = {},
+                  .m = m,
+                  .n = 2,
+                  .k = 0,
+                  .a = {nullptr, 0, 1, {}},
+                  .b = {nullptr, 2, 1, {}},
+                  .addend = {},
+                  .out = out.data()};
     gemm(call);
     CHECK(std::all_of(out.begin(), out.end(), [](float x) { return x == 0.0f; }));
     call.addend = {more.data(), 0, 1, {}};
@@ -129,8 +143,17 @@ TEST_CASE("a product over no elements is zero, and the addend with one") {
 TEST_CASE("beta 0 does not read the addend") {
   const std::vector<float> a{1, 2}, b{3, 4}, more{std::nanf("")};
   std::vector<float> out(1);
-  GemmCall call{.dtype = Dtype::f32, .batch = {}, .m = 1, .n = 1, .k = 2, .a = {a.data(), 2, 1, {}}, .b = {b.data(), 1, 1, {}}, .addend = {more.data(), 0, 0, {}},
-                .out = out.data(), .alpha = 1, .beta = 0};
+  GemmCall call{.dtype = Dtype::f32,
+                .batch = {},
+                .m = 1,
+                .n = 1,
+                .k = 2,
+                .a = {a.data(), 2, 1, {}},
+                .b = {b.data(), 1, 1, {}},
+                .addend = {more.data(), 0, 0, {}},
+                .out = out.data(),
+                .alpha = 1,
+                .beta = 0};
   gemm(call);
   CHECK(out[0] == 11.0f);
 }
@@ -138,16 +161,39 @@ TEST_CASE("beta 0 does not read the addend") {
 TEST_CASE("a batch that only repeats b is one product with the bits of the long matrix") {
   const auto a = make<float>(1, 6 * 40, 90, Form::plain, 1), b = make<float>(1, 90, 70, Form::transposed, 2);
   std::vector<float> whole(6 * 40 * 70), parts(whole.size());
-  gemm({.dtype = Dtype::f32, .batch = {}, .m = 240, .n = 70, .k = 90, .a = {a.memory.data(), 90, 1, {}}, .b = {b.memory.data(), 1, 90, {}}, .addend = {}, .out = whole.data()});
-  gemm({.dtype = Dtype::f32, .batch = {2, 3}, .m = 40, .n = 70, .k = 90, .a = {a.memory.data(), 90, 1, {3 * 40 * 90, 40 * 90}},
-        .b = {b.memory.data(), 1, 90, {0, 0}}, .addend = {}, .out = parts.data()});
+  gemm({.dtype = Dtype::f32,
+        .batch = {},
+        .m = 240,
+        .n = 70,
+        .k = 90,
+        .a = {a.memory.data(), 90, 1, {}},
+        .b = {b.memory.data(), 1, 90, {}},
+        .addend = {},
+        .out = whole.data()});
+  gemm({.dtype = Dtype::f32,
+        .batch = {2, 3},
+        .m = 40,
+        .n = 70,
+        .k = 90,
+        .a = {a.memory.data(), 90, 1, {3 * 40 * 90, 40 * 90}},
+        .b = {b.memory.data(), 1, 90, {0, 0}},
+        .addend = {},
+        .out = parts.data()});
   CHECK(std::memcmp(whole.data(), parts.data(), whole.size() * sizeof(float)) == 0);
 }
 
 TEST_CASE("products on several threads at once give the bits of one alone") {
   const auto a = make<float>(1, 200, 300, Form::plain, 1), b = make<float>(1, 300, 150, Form::transposed, 2);
   const auto product = [&](std::vector<float>& out) {
-    gemm({.dtype = Dtype::f32, .batch = {}, .m = 200, .n = 150, .k = 300, .a = {a.memory.data(), 300, 1, {}}, .b = {b.memory.data(), 1, 300, {}}, .addend = {}, .out = out.data()});
+    gemm({.dtype = Dtype::f32,
+          .batch = {},
+          .m = 200,
+          .n = 150,
+          .k = 300,
+          .a = {a.memory.data(), 300, 1, {}},
+          .b = {b.memory.data(), 1, 300, {}},
+          .addend = {},
+          .out = out.data()});
   };
   std::vector<float> alone(200 * 150);
   product(alone);

@@ -36,7 +36,8 @@ double ulps(float got, double want) {
   const auto rounded = static_cast<float>(want);
   if (std::isnan(want)) return std::isnan(got) ? 0 : 1e9;
   if (std::isinf(rounded)) return got == rounded ? 0 : 1e9;
-  const double step = static_cast<double>(std::nextafter(std::fabs(rounded), std::numeric_limits<float>::infinity())) - std::fabs(static_cast<double>(rounded));
+  const double step =
+      static_cast<double>(std::nextafter(std::fabs(rounded), std::numeric_limits<float>::infinity())) - std::fabs(static_cast<double>(rounded));
   return std::fabs(static_cast<double>(got) - want) / step;
 }
 double erf_gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
@@ -53,7 +54,9 @@ const std::vector<UnaryCase>& unary_cases() {
   static const std::vector<UnaryCase> cases{
       {Unary::neg, "neg", [](double x) { return -x; }, -5, 5, 0.5},
       {Unary::abs, "abs", [](double x) { return std::fabs(x); }, -5, 5, 0.5},
-      {Unary::sign, "sign", [](double x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0; }, -5, 5, 0},
+      {Unary::sign, "sign", [](double x) { return x > 0   ? 1.0
+                                                  : x < 0 ? -1.0
+                                                          : 0.0; }, -5, 5, 0},
       {Unary::exp, "exp", [](double x) { return std::exp(x); }, -110, 95, 2},
       {Unary::log, "log", [](double x) { return std::log(x); }, 1e-30, 40, 2},
       {Unary::log2, "log2", [](double x) { return std::log2(x); }, 1e-30, 40, 2},
@@ -127,7 +130,9 @@ TEST_CASE("special values come out as in the C library") {
     unary(op, x, out);
     return out.values<const float>()[0];
   };
-  for (Unary op : {Unary::exp, Unary::log, Unary::log1p, Unary::tanh, Unary::sigmoid, Unary::erf, Unary::relu, Unary::sqrt, Unary::gelu, Unary::silu, Unary::floor}) CHECK(std::isnan(at(op, nan)));
+  for (Unary op : {Unary::exp, Unary::log, Unary::log1p, Unary::tanh, Unary::sigmoid, Unary::erf, Unary::relu, Unary::sqrt, Unary::gelu, Unary::silu,
+                   Unary::floor})
+    CHECK(std::isnan(at(op, nan)));
   CHECK(at(Unary::exp, inf) == inf);
   CHECK(at(Unary::exp, -inf) == 0.0f);
   CHECK(at(Unary::exp, 0) == 1.0f);
@@ -162,7 +167,8 @@ TEST_CASE("an element has the same bits wherever it stands in a tensor") {
         unary(c.op, x.narrow(0, start, length), part);
         bool same = true;
         for (std::int64_t i = 0; i < length; ++i) {
-          const float a = part.values<const float>()[static_cast<std::size_t>(i)], b = whole.values<const float>()[static_cast<std::size_t>(start + i)];
+          const float a = part.values<const float>()[static_cast<std::size_t>(i)],
+                      b = whole.values<const float>()[static_cast<std::size_t>(start + i)];
           same = same && (a == b || (std::isnan(a) && std::isnan(b)));
         }
         CHECK(same);
@@ -177,10 +183,12 @@ TEST_CASE("derivatives agree with central differences in double precision") {
     bool of_result;
   };
   const double h = 1e-6;
-  for (const Case& c : {Case{UnaryBackward::tanh, [](double x) { return std::tanh(x); }, true}, Case{UnaryBackward::sigmoid, sigmoid_of, true},
-                        Case{UnaryBackward::relu, [](double x) { return x > 0 ? x : 0; }, true}, Case{UnaryBackward::gelu, erf_gelu, false}, Case{UnaryBackward::gelu_tanh, tanh_gelu, false},
-                        Case{UnaryBackward::silu, [](double x) { return x * sigmoid_of(x); }, false}, Case{UnaryBackward::softplus, [](double x) { return std::log1p(std::exp(2 * x)) / 2; }, false},
-                        Case{UnaryBackward::clamp, [](double x) { return std::min(std::max(x, 0.5), 2.0); }, false}}) {
+  for (const Case& c :
+       {Case{UnaryBackward::tanh, [](double x) { return std::tanh(x); }, true}, Case{UnaryBackward::sigmoid, sigmoid_of, true},
+        Case{UnaryBackward::relu, [](double x) { return x > 0 ? x : 0; }, true}, Case{UnaryBackward::gelu, erf_gelu, false},
+        Case{UnaryBackward::gelu_tanh, tanh_gelu, false}, Case{UnaryBackward::silu, [](double x) { return x * sigmoid_of(x); }, false},
+        Case{UnaryBackward::softplus, [](double x) { return std::log1p(std::exp(2 * x)) / 2; }, false},
+        Case{UnaryBackward::clamp, [](double x) { return std::min(std::max(x, 0.5), 2.0); }, false}}) {
     const Tensor x = random_tensor({77}, Dtype::f64, -4, 4), g = random_tensor({77}, Dtype::f64, -1, 1, 2);
     std::vector<double> results;
     for (double v : doubles(x)) results.push_back(c.of_result ? c.f(v) : v);
@@ -211,7 +219,8 @@ TEST_CASE("softplus follows its definition below the threshold and is the input 
 }
 
 TEST_CASE("swiglu multiplies silu of the gate, and its derivatives agree with differences") {
-  const Tensor gate = random_tensor({6, 11}, Dtype::f64, -4, 4), up = random_tensor({6, 11}, Dtype::f64, -2, 2, 2), g = random_tensor({6, 11}, Dtype::f64, -1, 1, 3);
+  const Tensor gate = random_tensor({6, 11}, Dtype::f64, -4, 4), up = random_tensor({6, 11}, Dtype::f64, -2, 2, 2),
+               g = random_tensor({6, 11}, Dtype::f64, -1, 1, 3);
   const Tensor out = Tensor::empty({6, 11}, Dtype::f64), gg = Tensor::empty({6, 11}, Dtype::f64), gu = Tensor::empty({6, 11}, Dtype::f64);
   swiglu(gate, up, out);
   swiglu_backward(g, gate, up, gg, gu);

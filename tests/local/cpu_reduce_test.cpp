@@ -55,22 +55,40 @@ double expected(Reduction kind, const std::vector<double>& g) {
   double r = kind == Reduction::product || kind == Reduction::all ? 1 : kind == Reduction::max ? -HUGE_VAL : kind == Reduction::min ? HUGE_VAL : 0;
   for (double v : g) {
     switch (kind) {
-      case Reduction::sum: r += v; break;
-      case Reduction::product: r *= v; break;
-      case Reduction::max: r = std::fmax(r, v); break;
-      case Reduction::min: r = std::fmin(r, v); break;
-      case Reduction::absolute_sum: r += std::fabs(v); break;
-      case Reduction::absolute_max: r = std::fmax(r, std::fabs(v)); break;
-      case Reduction::square_sum: r += v * v; break;
-      case Reduction::all: r = v != 0 ? r : 0; break;
-      case Reduction::any: r = v != 0 ? 1 : r; break;
+      case Reduction::sum:
+        r += v;
+        break;
+      case Reduction::product:
+        r *= v;
+        break;
+      case Reduction::max:
+        r = std::fmax(r, v);
+        break;
+      case Reduction::min:
+        r = std::fmin(r, v);
+        break;
+      case Reduction::absolute_sum:
+        r += std::fabs(v);
+        break;
+      case Reduction::absolute_max:
+        r = std::fmax(r, std::fabs(v));
+        break;
+      case Reduction::square_sum:
+        r += v * v;
+        break;
+      case Reduction::all:
+        r = v != 0 ? r : 0;
+        break;
+      case Reduction::any:
+        r = v != 0 ? 1 : r;
+        break;
     }
   }
   return r;
 }
 
-constexpr Reduction kKinds[]{Reduction::sum, Reduction::product, Reduction::max, Reduction::min, Reduction::absolute_sum, Reduction::absolute_max, Reduction::square_sum,
-                             Reduction::all, Reduction::any};
+constexpr Reduction kKinds[]{Reduction::sum,          Reduction::product,    Reduction::max, Reduction::min, Reduction::absolute_sum,
+                             Reduction::absolute_max, Reduction::square_sum, Reduction::all, Reduction::any};
 Shape kept(const Tensor& x, const Shape& dims) {
   Shape s;
   for (int d = 0; d < x.ndim(); ++d)
@@ -82,7 +100,12 @@ Shape kept(const Tensor& x, const Shape& dims) {
 
 TEST_CASE("every reduction over every set of dims of strided tensors equals a loop over coordinates") {
   const Tensor base = random_tensor({4, 5, 70}, 1);
-  const std::vector<Tensor> inputs{base, base.permute({2, 0, 1}), base.narrow(2, 3, 37), base.transpose(0, 1), random_tensor({3, 1, 4}, 2).expand({3, 5, 4}), random_tensor({0, 3, 2}, 3)};
+  const std::vector<Tensor> inputs{base,
+                                   base.permute({2, 0, 1}),
+                                   base.narrow(2, 3, 37),
+                                   base.transpose(0, 1),
+                                   random_tensor({3, 1, 4}, 2).expand({3, 5, 4}),
+                                   random_tensor({0, 3, 2}, 3)};
   for (const Tensor& x : inputs) {
     for (int mask = 0; mask < 8; ++mask) {
       Shape dims;
@@ -104,7 +127,8 @@ TEST_CASE("every reduction over every set of dims of strided tensors equals a lo
 TEST_CASE("a reduction of every dtype is that of the converted values") {
   const Tensor x = random_tensor({9, 33}, 4);
   for (Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::i64, Dtype::i32, Dtype::u8, Dtype::boolean}) {
-    const Tensor narrow = (dtype == Dtype::u8 || dtype == Dtype::boolean ? random_tensor({9, 33}, 5).to(Dtype::i32).to(Dtype::boolean) : x).to(dtype), wide = narrow.to(Dtype::f64);
+    const Tensor narrow = (dtype == Dtype::u8 || dtype == Dtype::boolean ? random_tensor({9, 33}, 5).to(Dtype::i32).to(Dtype::boolean) : x).to(dtype),
+                 wide = narrow.to(Dtype::f64);
     const Dtype result = info(dtype).floating ? Dtype::f32 : Dtype::i64;
     for (int d = 0; d < 2; ++d) {
       for (Reduction kind : {Reduction::sum, Reduction::max, Reduction::min, Reduction::square_sum, Reduction::any, Reduction::all}) {
@@ -112,7 +136,8 @@ TEST_CASE("a reduction of every dtype is that of the converted values") {
         const Tensor out = Tensor::empty(kept(x, {d}), result);
         cpu::reduce(kind, narrow, {d}, out);
         const Tensor got = out.to(Dtype::f64);
-        for (std::size_t i = 0; i < g.size(); ++i) CHECK(at(got, static_cast<std::int64_t>(i)) == doctest::Approx(expected(kind, g[i])).epsilon(1e-5));
+        for (std::size_t i = 0; i < g.size(); ++i)
+          CHECK(at(got, static_cast<std::int64_t>(i)) == doctest::Approx(expected(kind, g[i])).epsilon(1e-5));
       }
     }
   }

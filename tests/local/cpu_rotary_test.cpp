@@ -38,7 +38,8 @@ Tables tables(std::int64_t length, std::int64_t head_dim, std::int64_t offset, D
 }  // namespace
 
 TEST_CASE("rotary multiplies the complex number of the two halves by the unit number of position and frequency") {
-  for (const auto& [dtype, allowed] : {std::pair{Dtype::f64, 1e-14}, std::pair{Dtype::f32, 1e-6}, std::pair{Dtype::bf16, 2e-2}, std::pair{Dtype::f16, 2e-3}}) {
+  for (const auto& [dtype, allowed] :
+       {std::pair{Dtype::f64, 1e-14}, std::pair{Dtype::f32, 1e-6}, std::pair{Dtype::bf16, 2e-2}, std::pair{Dtype::f16, 2e-3}}) {
     const Tensor x = counted({2, 3, 5, 8}, dtype), out = Tensor::empty(x.shape(), dtype);
     const Tables t = tables(5, 8, 3, dtype);
     local::cpu::rotary(x, t.cos, t.sin, false, out);

@@ -42,7 +42,8 @@ TEST_CASE("softmax, log_softmax and their gradients equal the formulas along eve
   for (Dtype dtype : kFloating) {
     for (int dim = 0; dim < 3; ++dim) {
       const Shape shape{3, 67, 5};
-      const Tensor x = random_tensor(shape, dtype, 1), g = random_tensor(shape, dtype, 2), y = Tensor::empty(shape, dtype), gx = Tensor::empty(shape, dtype);
+      const Tensor x = random_tensor(shape, dtype, 1), g = random_tensor(shape, dtype, 2), y = Tensor::empty(shape, dtype),
+                   gx = Tensor::empty(shape, dtype);
       const auto xs = numbers(x), gs = numbers(g);
       std::int64_t inner = 1;
       for (int d = dim + 1; d < 3; ++d) inner *= shape[d];
@@ -61,7 +62,8 @@ TEST_CASE("softmax, log_softmax and their gradients equal the formulas along eve
           const auto at = [&](std::int64_t i) { return static_cast<std::size_t>(r / inner * inner * shape[dim] + r % inner + i * inner); };
           double dot = 0;
           for (std::int64_t i = 0; i < shape[dim]; ++i) dot += logarithm ? gs[at(i)] : gs[at(i)] * ys[at(i)];
-          for (std::int64_t i = 0; i < shape[dim]; ++i) wanted_grad[at(i)] = logarithm ? gs[at(i)] - std::exp(ys[at(i)]) * dot : ys[at(i)] * (gs[at(i)] - dot);
+          for (std::int64_t i = 0; i < shape[dim]; ++i)
+            wanted_grad[at(i)] = logarithm ? gs[at(i)] - std::exp(ys[at(i)]) * dot : ys[at(i)] * (gs[at(i)] - dot);
         }
         cpu::softmax_backward(g, y, dim, logarithm, gx);
         check_close(gx, wanted_grad, 4 * tolerance(dtype));
@@ -85,7 +87,8 @@ TEST_CASE("logsumexp survives large numbers, is -inf for no element and for rows
 
 TEST_CASE("parts of exp_sum add up to the whole and an empty part gives 0") {
   const Tensor x = random_tensor({4, 9}, Dtype::f32, 3), shift = Tensor::zeros({4}, Dtype::f32);
-  const Tensor whole = Tensor::empty({4}, Dtype::f32), a = Tensor::empty({4}, Dtype::f32), b = Tensor::empty({4}, Dtype::f32), c = Tensor::empty({4}, Dtype::f32);
+  const Tensor whole = Tensor::empty({4}, Dtype::f32), a = Tensor::empty({4}, Dtype::f32), b = Tensor::empty({4}, Dtype::f32),
+               c = Tensor::empty({4}, Dtype::f32);
   cpu::exp_sum(x, shift, {1}, whole);
   cpu::exp_sum(x.narrow(1, 0, 5), shift, {1}, a);
   cpu::exp_sum(x.narrow(1, 5, 4), shift, {1}, b);
@@ -100,7 +103,8 @@ TEST_CASE("layer_norm and rms_norm equal the formulas and their gradients equal 
   for (const bool rms : {false, true}) {
     const std::int64_t rows = 70, n = 37;
     const double eps = 1e-5;
-    const Tensor x = random_tensor({rows, n}, Dtype::f64, 4), w = random_tensor({n}, Dtype::f64, 5), b = random_tensor({n}, Dtype::f64, 6), g = random_tensor({rows, n}, Dtype::f64, 7);
+    const Tensor x = random_tensor({rows, n}, Dtype::f64, 4), w = random_tensor({n}, Dtype::f64, 5), b = random_tensor({n}, Dtype::f64, 6),
+                 g = random_tensor({rows, n}, Dtype::f64, 7);
     const auto bs = numbers(b), gs = numbers(g);
     const auto forward = [&](const std::vector<double>& xs, const std::vector<double>& ws) {
       std::vector<double> y(xs.size());
@@ -110,7 +114,8 @@ TEST_CASE("layer_norm and rms_norm equal the formulas and their gradients equal 
         if (!rms)
           for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) mean += xs[at + i] / static_cast<double>(n);
         for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) squares += (xs[at + i] - mean) * (xs[at + i] - mean) / static_cast<double>(n);
-        for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) y[at + i] = (xs[at + i] - mean) / std::sqrt(squares + eps) * ws[i] + (rms ? 0 : bs[i]);
+        for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i)
+          y[at + i] = (xs[at + i] - mean) / std::sqrt(squares + eps) * ws[i] + (rms ? 0 : bs[i]);
       }
       return y;
     };
@@ -147,7 +152,8 @@ TEST_CASE("layer_norm and rms_norm equal the formulas and their gradients equal 
       CHECK(numbers(gw)[i] == doctest::Approx((loss(numbers(x), up) - loss(numbers(x), down)) / (2 * h)).epsilon(1e-5));
     }
     for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
-      const Tensor low = x.to(dtype), out = Tensor::empty({rows, n}, dtype), m = Tensor::empty({rows, 1}, Dtype::f32), s = Tensor::empty({rows, 1}, Dtype::f32);
+      const Tensor low = x.to(dtype), out = Tensor::empty({rows, n}, dtype), m = Tensor::empty({rows, 1}, Dtype::f32),
+                   s = Tensor::empty({rows, 1}, Dtype::f32);
       if (rms) cpu::rms_norm(low, n, &w, eps, out, s);
       else cpu::layer_norm(low, n, &w, &b, eps, out, m, s);
       check_close(out, forward(numbers(low), numbers(w)), tolerance(dtype));
@@ -162,7 +168,8 @@ TEST_CASE("cross entropy rows, their gradient and the target logit equal the for
       const Tensor x = random_tensor({n, c, 2}, dtype, 8);
       const Tensor target = Tensor::of(std::vector<std::int64_t>{0, 66, 3, -100, 9, 9, 1, -100, 65, 2, 5, 4}, {n, 2});
       const Dtype computed = dtype == Dtype::f64 ? dtype : Dtype::f32;
-      const Tensor loss = Tensor::empty({n, 2}, computed), lse = Tensor::empty({n, 2}, computed), grad = random_tensor({n, 2}, computed, 9), gx = Tensor::empty({n, c, 2}, dtype);
+      const Tensor loss = Tensor::empty({n, 2}, computed), lse = Tensor::empty({n, 2}, computed), grad = random_tensor({n, 2}, computed, 9),
+                   gx = Tensor::empty({n, c, 2}, dtype);
       const Tensor picked = Tensor::empty({n, 2}, computed);
       const cpu::LossOptions options{.dim = 1, .ignore_index = -100, .label_smoothing = smoothing};
       const cpu::Classes classes{.count = c, .to_local = [](std::int64_t i) { return i; }};
@@ -173,7 +180,9 @@ TEST_CASE("cross entropy rows, their gradient and the target logit equal the for
       const auto ts = target.values<const std::int64_t>();
       std::vector<double> wanted, wanted_pick, wanted_grad(xs.size());
       for (std::size_t r = 0; r < ts.size(); ++r) {
-        const auto at = [&](std::int64_t k) { return static_cast<std::size_t>(static_cast<std::int64_t>(r) / 2 * 2 * c + static_cast<std::int64_t>(r) % 2 + k * 2); };
+        const auto at = [&](std::int64_t k) {
+          return static_cast<std::size_t>(static_cast<std::int64_t>(r) / 2 * 2 * c + static_cast<std::int64_t>(r) % 2 + k * 2);
+        };
         double sum = 0, total = 0;
         for (std::int64_t k = 0; k < c; ++k) sum += std::exp(xs[at(k)]), total += xs[at(k)];
         const bool ignored = ts[r] == -100;
@@ -181,7 +190,8 @@ TEST_CASE("cross entropy rows, their gradient and the target logit equal the for
         wanted.push_back(ignored ? 0 : std::log(sum) - pick);
         wanted_pick.push_back(pick);
         for (std::int64_t k = 0; k < c; ++k)
-          wanted_grad[at(k)] = ignored ? 0 : gs[r] * (std::exp(xs[at(k)]) / sum - (k == ts[r] ? 1 - smoothing : 0) - smoothing / static_cast<double>(c));
+          wanted_grad[at(k)] =
+              ignored ? 0 : gs[r] * (std::exp(xs[at(k)]) / sum - (k == ts[r] ? 1 - smoothing : 0) - smoothing / static_cast<double>(c));
       }
       check_close(loss, wanted, tolerance(computed));
       check_close(picked, wanted_pick, tolerance(computed));

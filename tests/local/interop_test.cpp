@@ -50,7 +50,8 @@ TEST_CASE("an Eigen view and the matrix given to a tensor stay alive") {
   const Tensor borrowed = borrow_eigen(rows);
   borrowed.narrow(0, 1, 1).fill_(0);
   CHECK(rows(1, 1) == 0.0f);
-  CHECK_THROWS_WITH_AS(eigen_view<double>(counting({2, 2})), "eigen_view: element types differ (asked f64, tensor is f32); convert with to() first", InvalidArgument);
+  CHECK_THROWS_WITH_AS(eigen_view<double>(counting({2, 2})), "eigen_view: element types differ (asked f64, tensor is f32); convert with to() first",
+                       InvalidArgument);
   CHECK_THROWS_AS(eigen_view<float>(counting({2, 2, 2})), InvalidArgument);
 }
 

@@ -75,7 +75,11 @@ TEST_CASE("a rank uses at most its budget of threads, and a nested call stays on
 
 TEST_CASE("an exception of a piece reaches the caller, and the next call works") {
   Rank rank(4);
-  CHECK_THROWS_AS(local::parallel_for(100, 1, [](std::int64_t begin, std::int64_t) { if (begin > 0) throw std::runtime_error("piece"); }), std::runtime_error);
+  CHECK_THROWS_AS(local::parallel_for(100, 1,
+                                      [](std::int64_t begin, std::int64_t) {
+                                        if (begin > 0) throw std::runtime_error("piece");
+                                      }),
+                  std::runtime_error);
   std::atomic<std::int64_t> sum = 0;
   local::parallel_for(100, 1, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
   CHECK(sum == 100);

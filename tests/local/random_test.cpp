@@ -55,7 +55,8 @@ class Map {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> k) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t a = 0xD2511F53ull * c[0], b = 0xCD9E8D57ull * c[2];
-    c = {static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<std::uint32_t>(a)};
+    c = {static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(a >> 32) ^ c[3] ^ k[1],
+         static_cast<std::uint32_t>(a)};
     k = {k[0] + 0x9E3779B9u, k[1] + 0xBB67AE85u};
   }
   return c;
@@ -73,7 +74,8 @@ constexpr std::uint64_t kSeed = 0x0123456789abcdefull, kCall = 0xfeedull << 36;
 TEST_CASE("Philox4x32-10 gives the published vectors") {
   CHECK(philox({0, 0, 0, 0}, {0, 0}) == std::array<std::uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
   CHECK(philox({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}) == std::array<std::uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
-  CHECK(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) == std::array<std::uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+  CHECK(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
+        std::array<std::uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
 TEST_CASE("element i is the word of (seed, call, i), also far beyond 32 bits") {
@@ -81,7 +83,8 @@ TEST_CASE("element i is the word of (seed, call, i), also far beyond 32 bits") {
   for (const std::int64_t begin : {std::int64_t{0}, std::int64_t{1}, (std::int64_t{1} << 40) + 3}) {
     local::fill_words(t, kSeed, kCall, Map({std::int64_t{1} << 41}, {{{begin, 1000}}}));
     for (std::int64_t i = 0; i < 1000; ++i)
-      REQUIRE(static_cast<std::uint64_t>(t.values<const std::int64_t>()[static_cast<std::size_t>(i)]) == word(kSeed, kCall, static_cast<std::uint64_t>(begin + i)));
+      REQUIRE(static_cast<std::uint64_t>(t.values<const std::int64_t>()[static_cast<std::size_t>(i)]) ==
+              word(kSeed, kCall, static_cast<std::uint64_t>(begin + i)));
   }
 }
 
@@ -94,7 +97,8 @@ TEST_CASE("every part of every cut holds the elements of the whole, bit for bit"
     const Tensor whole = Tensor::empty(global, dtype);
     const auto width = static_cast<std::size_t>(info(dtype).bytes);
     for (const bool normal : {false, true}) {
-      const auto fill = normal ? +[](const Tensor& t, const GlobalMap& m) { local::fill_normal(t, 5, 9, m, 1, 2); } : +[](const Tensor& t, const GlobalMap& m) { local::fill_uniform(t, 5, 9, m, -1, 3); };
+      const auto fill = normal ? +[](const Tensor& t, const GlobalMap& m) { local::fill_normal(t, 5, 9, m, 1, 2); }
+                               : +[](const Tensor& t, const GlobalMap& m) { local::fill_uniform(t, 5, 9, m, -1, 3); };
       fill(whole, Map::whole(global));
       for (const auto& ra : a)
         for (const auto& rb : b)
@@ -107,7 +111,8 @@ TEST_CASE("every part of every cut holds the elements of the whole, bit for bit"
             std::size_t at = 0;
             for (const auto i : ia)
               for (const auto j : ib)
-                for (const auto k : ic) REQUIRE(std::memcmp(have + width * at++, all + width * static_cast<std::size_t>((i * 5 + j) * 7 + k), width) == 0);
+                for (const auto k : ic)
+                  REQUIRE(std::memcmp(have + width * at++, all + width * static_cast<std::size_t>((i * 5 + j) * 7 + k), width) == 0);
           }
     }
   }
@@ -146,7 +151,8 @@ TEST_CASE("the distributions have their moments, and calls and seeds give differ
   CHECK(std::fabs(m[2] - 3) < 0.1);
   local::fill_normal(other, 1, 1, Map::whole({n}));
   double product = 0;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) product += static_cast<double>(t.values<const float>()[i] * other.values<const float>()[i]);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i)
+    product += static_cast<double>(t.values<const float>()[i] * other.values<const float>()[i]);
   CHECK(std::fabs(product / static_cast<double>(n)) < 0.01);
   local::fill_uniform(t, 2, 0, Map::whole({n}), -1, 1);
   m = moments(t);
@@ -219,6 +225,7 @@ TEST_CASE("each rank has its own default generator, and manual_seed starts it an
 
 TEST_CASE("a dtype that a distribution does not have is refused") {
   const Tensor t = Tensor::empty({2}, Dtype::i32);
-  CHECK_THROWS_WITH_AS(local::fill_normal(t, 0, 0, Map::whole({2})), "normal: the dtype is not floating (i32); use f64, f32, bf16 or f16", InvalidArgument);
+  CHECK_THROWS_WITH_AS(local::fill_normal(t, 0, 0, Map::whole({2})), "normal: the dtype is not floating (i32); use f64, f32, bf16 or f16",
+                       InvalidArgument);
   CHECK_THROWS_AS(local::fill_integers(t, 0, 0, Map::whole({2}), 3, 3), InvalidArgument);
 }

@@ -36,9 +36,7 @@ template <class E, class F>
 std::string error_of(F&& f) {
   try {
     f();
-  } catch (const E& e) {
-    return e.what();
-  }
+  } catch (const E& e) { return e.what(); }
   return "no error";
 }
 
@@ -233,11 +231,15 @@ TEST_CASE("what does not fit is refused with both values") {
   const Tensor t = counting({2, 3});
   const auto text = [](auto&& f) { return error_of<InvalidArgument>(f); };
   CHECK(text([&] { t.view({4}); }) == "view: numbers of elements differ (from [2, 3] = 6, to [4]); keep the product of the sizes");
-  CHECK(text([&] { t.transpose(0, 1).view({6}); }) == "view: the strides do not allow it (shape [3, 2], strides [1, 3], to [6]); use reshape, which copies");
-  CHECK(text([&] { t.as_strided({2, 3}, {3, 1}, 1); }) ==
-        "as_strided: it would leave the storage (shape [2, 3], strides [3, 1], offset 1, storage 6 f32 elements); stay within the storage");
+  CHECK(text([&] { t.transpose(0, 1).view({6}); }) ==
+        "view: the strides do not allow it (shape [3, 2], strides [1, 3], to [6]); use reshape, which copies");
+  CHECK(text([&] {
+          t.as_strided({2, 3}, {3, 1}, 1);
+        }) == "as_strided: it would leave the storage (shape [2, 3], strides [3, 1], offset 1, storage 6 f32 elements); stay within the storage");
   CHECK(text([&] { t.narrow(1, 2, 2); }) == "narrow: the range leaves the dim (start 2, length 2, dim 1 of [2, 3] has 3); stay within it");
-  CHECK(text([&] { t.expand({2, 4}); }) == "expand: only dims of size 1 grow (from [2, 3], to [2, 4]); dims are compared from the last, -1 keeps one");
+  CHECK(text([&] {
+          t.expand({2, 4});
+        }) == "expand: only dims of size 1 grow (from [2, 3], to [2, 4]); dims are compared from the last, -1 keeps one");
   CHECK(text([&] { t.permute({0, 0}); }) == "permute: the order does not name every dim once (order [0, 0], shape [2, 3]); give each of 0 to 1 once");
   CHECK(text([&] { t.copy_(counting({3, 2})); }) == "copy_: shapes differ (into f32[2, 3], from f32[3, 2]); expand or view the source first");
   CHECK(text([&] { (void)t.values<double>(); }) ==
@@ -246,8 +248,9 @@ TEST_CASE("what does not fit is refused with both values") {
         "values: the tensor is not row-major (shape [3, 2], strides [1, 3]); call contiguous() first");
   CHECK(text([&] { counting({1}).expand({4}).fill_(0); }) ==
         "fill_: several elements share one address (shape [4], strides [0]); write to a clone() of the expanded tensor");
-  CHECK(text([] { Tensor::of(std::vector<float>{1, 2}, {3}); }) ==
-        "of: number of values and shape differ (2 values, shape [3] has 3); give one value per element");
+  CHECK(text([] {
+          Tensor::of(std::vector<float>{1, 2}, {3});
+        }) == "of: number of values and shape differ (2 values, shape [3] has 3); give one value per element");
   CHECK(text([] { Tensor::empty({-1}, Dtype::f32); }) == "empty: a size is negative (shape [-1]); sizes are 0 or more");
   CHECK_THROWS_AS(Tensor::empty({std::int64_t{1} << 40, std::int64_t{1} << 40}, Dtype::f32), InvalidArgument);
   CHECK_THROWS_AS(Tensor::wrap(nullptr, {2}), InvalidArgument);

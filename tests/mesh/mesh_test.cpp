@@ -23,9 +23,7 @@ template <class F>
 std::string error_of(F&& call) {
   try {
     call();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
+  } catch (const InvalidArgument& error) { return error.what(); }
   return "no error";
 }
 
@@ -76,10 +74,15 @@ TEST_CASE("a mesh that cannot be is refused with its values and the way out") {
   CHECK(error_of([] { make({{"dp", 2}}, {3, 3}); }) == "mesh: rank 3 is repeated; a mesh holds every rank at most once");
   CHECK(error_of([] { make({{"dp", 2}}, {3, 8}); }) == "mesh: there is no rank 8 (the world has ranks 0 to 7); use ranks of this world");
   CHECK(error_of([] { make({{"dp", 2}}, {-1, 3}); }) == "mesh: there is no rank -1 (the world has ranks 0 to 7); use ranks of this world");
-  CHECK(error_of([] { make({{"dp", 2}, {"tp", 2}}, {0, 1, 2}); }) == "mesh: sizes and ranks differ (dp=2, tp=2 is 4 ranks, 3 are given); give one rank per place");
-  CHECK(error_of([] { make({{"dp", 3}, {"tp", 3}}); }) ==
-        "mesh: more ranks than the world has (dp=3, tp=3 is 9 ranks, the world has 8); use smaller sizes or -1, or start more ranks");
-  CHECK(error_of([] { make({{"dp", 3}, {"tp", -1}}); }) == "mesh: axis 'tp' = -1 has no size (8 ranks are not a multiple of 3); change the other sizes (dp=3, tp=-1)");
+  CHECK(error_of([] {
+          make({{"dp", 2}, {"tp", 2}}, {0, 1, 2});
+        }) == "mesh: sizes and ranks differ (dp=2, tp=2 is 4 ranks, 3 are given); give one rank per place");
+  CHECK(error_of([] {
+          make({{"dp", 3}, {"tp", 3}});
+        }) == "mesh: more ranks than the world has (dp=3, tp=3 is 9 ranks, the world has 8); use smaller sizes or -1, or start more ranks");
+  CHECK(error_of([] {
+          make({{"dp", 3}, {"tp", -1}});
+        }) == "mesh: axis 'tp' = -1 has no size (8 ranks are not a multiple of 3); change the other sizes (dp=3, tp=-1)");
   CHECK(error_of([] { make({{"dp", -1}, {"tp", -1}}); }) == "mesh: axes 'dp' and 'tp' both have size -1; only one size can be what is left");
   CHECK(error_of([] { DeviceMesh().ndim(); }) == "mesh: this DeviceMesh is empty; make one with World::mesh");
 }
@@ -153,8 +156,9 @@ TEST_CASE("flatten joins axes in the order given, and unflatten undoes it where 
   CHECK(to_string(outer) == "Mesh(x=4, dp=2; ranks 0 2 1 3 4 6 5 7)");
   CHECK(sizes_of(mesh.flatten({"tp", "pp", "dp"}, "all")) == std::vector<int>{8});
   CHECK(error_of([&] { mesh.flatten({"dp", "tp"}, "pp"); }) == "mesh: axis name 'pp' is repeated; axis names must be distinct");
-  CHECK(error_of([&] { mesh.unflatten("dp", {{"a", 3}, {"b", 2}}); }) ==
-        "mesh.unflatten: sizes do not fit (axis 'dp' has 2 ranks, the new axes 6); make their product 2");
+  CHECK(error_of([&] {
+          mesh.unflatten("dp", {{"a", 3}, {"b", 2}});
+        }) == "mesh.unflatten: sizes do not fit (axis 'dp' has 2 ranks, the new axes 6); make their product 2");
   const DeviceMesh unnamed = make({{"", 2}, {"", 2}, {"", 2}}).flatten({"0", "1"}, "x");
   CHECK(std::vector<std::string>(unnamed.names().begin(), unnamed.names().end()) == std::vector<std::string>{"x", "1"});
 }
@@ -164,14 +168,20 @@ TEST_CASE("concatenate joins along one axis what slices would take apart") {
   const DeviceMesh both = DeviceMesh::concatenate(std::vector<DeviceMesh>{left, right}, "tp");
   CHECK(sizes_of(both) == std::vector<int>{2, 3});
   CHECK(ranks_of(both) == std::vector<int>{0, 5, 4, 2, 7, 6});
-  CHECK(error_of([&] { DeviceMesh::concatenate(std::vector<DeviceMesh>{left, left}, "tp"); }) == "mesh: rank 0 is repeated; a mesh holds every rank at most once");
-  CHECK(error_of([&] { DeviceMesh::concatenate(std::vector<DeviceMesh>{left, right}, "dp"); }) ==
-        "mesh.concatenate: meshes differ outside axis 'dp' (Mesh(dp=2, tp=1; ranks 0 2), Mesh(dp=2, tp=2; ranks 5 4 7 6)); join meshes of one world with equal axes");
+  CHECK(error_of([&] {
+          DeviceMesh::concatenate(std::vector<DeviceMesh>{left, left}, "tp");
+        }) == "mesh: rank 0 is repeated; a mesh holds every rank at most once");
+  CHECK(error_of([&] {
+          DeviceMesh::concatenate(std::vector<DeviceMesh>{left, right}, "dp");
+        }) ==
+        "mesh.concatenate: meshes differ outside axis 'dp' (Mesh(dp=2, tp=1; ranks 0 2), Mesh(dp=2, tp=2; ranks 5 4 7 6)); join meshes of one world "
+        "with equal axes");
   CHECK(error_of([&] { DeviceMesh::concatenate({}, "dp"); }) == "mesh.concatenate: no mesh; give at least one");
 }
 
 TEST_CASE("self is the mesh of one rank, the same each time, and needs a rank") {
-  CHECK(error_of([] { DeviceMesh::self(); }) == "DeviceMesh::self: this thread is no rank; call it inside run(), or bind the thread with World::enter");
+  CHECK(error_of([] { DeviceMesh::self(); }) ==
+        "DeviceMesh::self: this thread is no rank; call it inside run(), or bind the thread with World::enter");
   const AsRank bound(3);
   const DeviceMesh self = DeviceMesh::self();
   CHECK(ranks_of(self) == std::vector<int>{3});

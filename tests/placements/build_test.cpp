@@ -13,9 +13,7 @@ namespace {
 std::string error_of(const Placements& placements, const Shape& shape = {8, 6}, Dtype dtype = Dtype::f32) {
   try {
     make_layout(mesh_of({2, 2}), shape, dtype, placements, "randn");
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
+  } catch (const InvalidArgument& error) { return error.what(); }
   return "no error";
 }
 
@@ -60,10 +58,13 @@ TEST_CASE("a list that means no layout is refused with the values and the way ou
   CHECK(error_of({{"dp", RaggedShard{0, {9, -1}}}}) == "randn: Ragged(0, 9 -1) has the size -1; sizes are 0 or more");
   CHECK(error_of({{"tp", Shard(0)}, {"dp", RaggedShard{0, {4, 4}}}}) ==
         "randn: Ragged(0, 4 4) is not the first split of its dim (axis 'tp' splits it before); put it first");
-  CHECK(error_of({Partial(ReduceOp::sum), Partial(ReduceOp::max)}) == "randn: P(sum) on axis 'dp' and P(max) on axis 'tp' do not commute; use one kind, or sum with avg");
+  CHECK(error_of({Partial(ReduceOp::sum), Partial(ReduceOp::max)}) ==
+        "randn: P(sum) on axis 'dp' and P(max) on axis 'tp' do not commute; use one kind, or sum with avg");
   CHECK(error_of({Partial(ReduceOp::band), Replicate()}) == "randn: P(band) on axis 'dp' is no placement; use sum, avg, min, max or product");
-  CHECK(error_of({Partial(ReduceOp::avg), Replicate()}, {8, 6}, Dtype::i64) == "randn: P(avg) of i64 on axis 'dp'; avg needs a floating dtype, cast first");
-  CHECK(error_of({Replicate(), Partial(ReduceOp::product)}, {8, 6}, Dtype::boolean) == "randn: P(product) of bool on axis 'tp'; use P(max) for or, P(min) for and");
+  CHECK(error_of({Partial(ReduceOp::avg), Replicate()}, {8, 6}, Dtype::i64) ==
+        "randn: P(avg) of i64 on axis 'dp'; avg needs a floating dtype, cast first");
+  CHECK(error_of({Replicate(), Partial(ReduceOp::product)}, {8, 6}, Dtype::boolean) ==
+        "randn: P(product) of bool on axis 'tp'; use P(max) for or, P(min) for and");
 }
 
 TEST_CASE("kinds of Partial that commute and fit the dtype are accepted, all others refused") {
@@ -95,7 +96,8 @@ TEST_CASE("placements of every layout make that layout again, by position only w
       std::set<int> seen;
       for (const Placement& p : by_axis)
         if (dim_of(p) >= 0 && !seen.insert(dim_of(p)).second && p.as<RaggedShard>() != nullptr) legal_by_position = false;
-      const bool positional = legal_by_position && make_layout(mesh, shape, Dtype::f32, Placements(std::span<const Placement>(by_axis)), "test") == layout;
+      const bool positional =
+          legal_by_position && make_layout(mesh, shape, Dtype::f32, Placements(std::span<const Placement>(by_axis)), "test") == layout;
       if (again != layout || back.named() == positional) FAIL_CHECK(to_string(*layout, mesh.names()), " became ", to_string(back));
     });
   }

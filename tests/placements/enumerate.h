@@ -79,7 +79,8 @@ inline void for_each_placement(const std::vector<int>& sizes, const Shape& shape
     for (std::size_t i = 0; i < sizes.size(); ++i) order.push_back(static_cast<int>(i));
     do {
       std::vector<AxisPlacement> entries;
-      for (int axis : order) entries.emplace_back(mesh.names()[static_cast<std::size_t>(axis)], lists[static_cast<std::size_t>(axis)][at[static_cast<std::size_t>(axis)]]);
+      for (int axis : order)
+        entries.emplace_back(mesh.names()[static_cast<std::size_t>(axis)], lists[static_cast<std::size_t>(axis)][at[static_cast<std::size_t>(axis)]]);
       if (legal(entries)) visit(entries);
     } while (std::next_permutation(order.begin(), order.end()));
     std::size_t i = sizes.size();
@@ -91,10 +92,11 @@ inline void for_each_placement(const std::vector<int>& sizes, const Shape& shape
     for (int dim = 0; dim < shape.ndim(); ++dim)
       for (const auto& list : ragged_sizes(shape[dim], static_cast<std::size_t>(sizes[0] * sizes[1]))) {
         if (sizes.size() == 2) visit({{joint, RaggedShard{dim, list}}});
-        else for (const Placement& last : choices(shape, sizes[2])) {
-          const std::vector<AxisPlacement> entries{{joint, RaggedShard{dim, list}}, {"pp", last}};
-          if (legal(entries)) visit(entries);
-        }
+        else
+          for (const Placement& last : choices(shape, sizes[2])) {
+            const std::vector<AxisPlacement> entries{{joint, RaggedShard{dim, list}}, {"pp", last}};
+            if (legal(entries)) visit(entries);
+          }
       }
 }
 

@@ -46,8 +46,8 @@ TEST_CASE("two layouts are equivalent exactly when every rank owns the same indi
           const bool expected = a.owned == b.owned && same_partials(*a.layout, *b.layout);
           ++(expected ? equal : different);
           if (equivalent(*a.layout, *b.layout, shape) != expected)
-            FAIL_CHECK(to_string(*a.layout, mesh_of(sizes).names()), " and ", to_string(*b.layout, mesh_of(sizes).names()), " for ", to_string(shape), " on ",
-                       to_string(mesh_of(sizes)));
+            FAIL_CHECK(to_string(*a.layout, mesh_of(sizes).names()), " and ", to_string(*b.layout, mesh_of(sizes).names()), " for ", to_string(shape),
+                       " on ", to_string(mesh_of(sizes)));
         }
     }
   CHECK(equal > 1000);

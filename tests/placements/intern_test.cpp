@@ -18,9 +18,7 @@ Layout sharded(int ranks) { return {{ranks}, {{{{0}, 1, {}}}, {}}, {std::nullopt
 std::string error_of(Layout layout) {
   try {
     intern(std::move(layout));
-  } catch (const InternalError& error) {
-    return error.what();
-  }
+  } catch (const InternalError& error) { return error.what(); }
   return "no error";
 }
 
@@ -84,7 +82,8 @@ TEST_CASE("a layout against the invariants is a defect that is named") {
   CHECK(error_of({{2}, {{{{0}, 1, {}}}}, {ReduceOp::sum}, 0}) == "layout: a mesh axis used twice; report this defect");
   CHECK(error_of({{2}, {{{{1}, 1, {}}}}, {none}, 0}) == "layout: a split over an axis that the mesh lacks; report this defect");
   CHECK(error_of({{2, 2}, {{{{0, 1}, 1, {}}}}, {none, none}, 0}) == "layout: a split over several axes without explicit sizes; report this defect");
-  CHECK(error_of({{2, 2}, {{{{0}, 1, {}}, {{1}, 1, {4, 4}}}}, {none, none}, 0}) == "layout: explicit sizes that are not the first split of a dimension; report this defect");
+  CHECK(error_of({{2, 2}, {{{{0}, 1, {}}, {{1}, 1, {4, 4}}}}, {none, none}, 0}) ==
+        "layout: explicit sizes that are not the first split of a dimension; report this defect");
   CHECK(error_of({{2}, {{{{0}, 1, {8}}}}, {none}, 0}) == "layout: explicit sizes that are not one per rank; report this defect");
   CHECK(error_of({{2, 2}, {{}}, {ReduceOp::sum, ReduceOp::max}, 0}) == "layout: Partial kinds that do not commute; report this defect");
   CHECK(error_of({{2}, {{{{0}, 0, {}}}}, {none}, 0}) == "layout: a split of less than one piece; report this defect");

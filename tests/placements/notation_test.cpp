@@ -14,9 +14,7 @@ template <class F>
 std::string error_of(F&& call) {
   try {
     call();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
+  } catch (const InvalidArgument& error) { return error.what(); }
   return "no error";
 }
 
@@ -74,10 +72,12 @@ TEST_CASE("errors name the column of the first character that does not fit") {
   CHECK(list_error("{dp: S(9)}") == "placements: expected a dim from -8 to 7 at column 8 (found '9)}' in '{dp: S(9)}')" + end);
   CHECK(list_error("{dp: SS(0)}") == "placements: expected ',' and the split factor at column 10 (found ')}' in '{dp: SS(0)}')" + end);
   CHECK(list_error("{dp: Ragged(0, )}") == "placements: expected a size at column 16 (found ')}' in '{dp: Ragged(0, )}')" + end);
-  CHECK(list_error("{dp: Ragged(0, 2 -1)}") == "placements: expected a size of 0 or more at column 18 (found '-1)}' in '{dp: Ragged(0, 2 -1)}')" + end);
+  CHECK(list_error("{dp: Ragged(0, 2 -1)}") ==
+        "placements: expected a size of 0 or more at column 18 (found '-1)}' in '{dp: Ragged(0, 2 -1)}')" + end);
   CHECK(list_error("{dp: P(mean)}") == "placements: expected sum, avg, min, max or product at column 8 (found 'mean)}' in '{dp: P(mean)}')" + end);
   CHECK(list_error("{dp: R} x") == "placements: expected the end at column 9 (found 'x' in '{dp: R} x')" + end);
-  CHECK(list_error("{R, dp: R}") == "placements: expected a placement without an axis name, as before at column 5 (found 'dp: R}' in '{R, dp: R}')" + end);
+  CHECK(list_error("{R, dp: R}") ==
+        "placements: expected a placement without an axis name, as before at column 5 (found 'dp: R}' in '{R, dp: R}')" + end);
   const std::string tensor = "; write such as f32[8, 16]{dp: S(0), tp: P(sum)}";
   CHECK(tensor_error("q8[7]") == "notation: expected a dtype such as f32 at column 1 (found 'q8[7]' in 'q8[7]')" + tensor);
   CHECK(tensor_error("f32[7, -1]") == "notation: expected a size of 0 or more at column 8 (found '-1]' in 'f32[7, -1]')" + tensor);
@@ -110,7 +110,8 @@ TEST_CASE("every layout is read back from its text, with dtype and shape") {
         const LayoutRef layout = make_layout(mesh, shape, Dtype::bf16, Placements(entries), "test");
         const std::string text = to_string(Dtype::bf16, shape, *layout, mesh.names());
         const Described read = parse_described(text);
-        if (read.dtype != Dtype::bf16 || !(read.shape == shape) || make_layout(mesh, read.shape, read.dtype, read.placements, "test") != layout) FAIL_CHECK(text);
+        if (read.dtype != Dtype::bf16 || !(read.shape == shape) || make_layout(mesh, read.shape, read.dtype, read.placements, "test") != layout)
+          FAIL_CHECK(text);
         if (!(Placements::parse(to_string(Placements(entries))) == Placements(entries))) FAIL_CHECK(to_string(Placements(entries)));
         ++count;
       });

@@ -11,7 +11,9 @@ using namespace dtensor::testing;
 
 namespace {
 
-std::string name_of(const DeviceMesh& mesh, const Shape& shape, const Layout& layout) { return to_string(Dtype::f32, shape, layout, mesh.names()) + " on " + to_string(mesh); }
+std::string name_of(const DeviceMesh& mesh, const Shape& shape, const Layout& layout) {
+  return to_string(Dtype::f32, shape, layout, mesh.names()) + " on " + to_string(mesh);
+}
 
 bool runs_are_maximal(const std::vector<Run>& runs) {
   for (std::size_t i = 0; i < runs.size(); ++i)

@@ -154,7 +154,9 @@ TEST_CASE("an operand written in place keeps its placements, or the call is refu
   CHECK(fits.fixed(0).operand("..., ... -> ...", {4}, 0) == "{tp: S(0)}");
   Call partial({{"tp", 2}}, {"f32[4]{tp: P(sum)}", "f32[4]"});
   CHECK_THROWS_WITH_AS(partial.fixed(0).run("..., ... -> ...", {4}),
-                       "op: the tensor written in place cannot keep its placements under the rule \"..., ... -> ...\"; redistribute it first, or use the form that returns a result", InvalidArgument);
+                       "op: the tensor written in place cannot keep its placements under the rule \"..., ... -> ...\"; redistribute it first, or use "
+                       "the form that returns a result",
+                       InvalidArgument);
 }
 
 TEST_CASE("candidates are sorted by cost, the choice is the first, and both are the same at every call") {

@@ -18,9 +18,7 @@ std::vector<Strategy> parse(std::string_view rule, const std::vector<Shape>& in,
 std::string error_of(std::string_view rule, const std::vector<Shape>& in, const std::vector<Shape>& out) {
   try {
     parse(rule, in, out);
-  } catch (const InvalidArgument& e) {
-    return e.what();
-  }
+  } catch (const InvalidArgument& e) { return e.what(); }
   return "no error";
 }
 
@@ -118,13 +116,15 @@ TEST_CASE("a factor that only the result has may not be split") {
 }
 
 TEST_CASE("an absent operand has no dimensions") {
-  const auto s = parse_rule("op", "b k, n k, n -> b n    k: reduce(sum, addend 3)", std::vector<Shape>{{4, 5}, {6, 5}, {}}, {true, true, false}, std::vector<Shape>{{4, 6}});
+  const auto s = parse_rule("op", "b k, n k, n -> b n    k: reduce(sum, addend 3)", std::vector<Shape>{{4, 5}, {6, 5}, {}}, {true, true, false},
+                            std::vector<Shape>{{4, 6}});
   CHECK(s[0].operands[2].empty());
 }
 
 TEST_CASE("a slip names its column and the whole rule") {
   CHECK(error_of("m k, k n -> m n    k: redduce(sum)", {{4, 5}, {5, 6}}, {{4, 6}}) ==
-        "op: sharding rule: expected pass, whole, lookup or reduce(op) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); see docs/rules.md for the notation");
+        "op: sharding rule: expected pass, whole, lookup or reduce(op) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); see docs/rules.md for "
+        "the notation");
   CHECK(error_of("m k, k n", {{4, 5}, {5, 6}}, {{4, 6}}).find("expected '->' (column 9 of") != std::string::npos);
   CHECK(error_of("m k -> m  k: reduce(sum", {{4, 5}}, {{4}}).find("expected ')' (column 24 of") != std::string::npos);
   CHECK(error_of("m k -> m  k: reduce(total)", {{4, 5}}, {{4}}).find("expected sum, min, max or product (column 21 of") != std::string::npos);

@@ -137,7 +137,7 @@ TEST_CASE("splits of factors as splits of their product own the same indices in 
             ++answered;
             each_coordinate(mesh, [&](const std::vector<int>& at) {
               CAPTURE(a);
-            CAPTURE(b);
+              CAPTURE(b);
               REQUIRE(owned(*dim, a * b, mesh, at) == product(owned(major, a, mesh, at), owned(minor, b, mesh, at), b));
             });
           }

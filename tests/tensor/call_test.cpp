@@ -40,9 +40,7 @@ std::string text_on_all(const std::function<void(World&, const DeviceMesh&)>& f)
     try {
       f(world, mesh);
       text = "nothing thrown";
-    } catch (const InvalidArgument& e) {
-      text = e.what();
-    }
+    } catch (const InvalidArgument& e) { text = e.what(); }
     CHECK(sum(counting({4}, mesh, {Shard(0)})).item() == 10);
   });
   CHECK(texts[0] == texts[1]);
@@ -54,7 +52,8 @@ std::string text_on_all(const std::function<void(World&, const DeviceMesh&)>& f)
 TEST_CASE("scalars are not in the key: lr, alpha and a factor that change at every call miss nothing") {
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"tp", 2}});
-    const DTensor x = counting({6}, mesh, {Shard(0)}), y = counting({6}, mesh, {Shard(0)}), p = counting({6}, mesh, {Shard(0)}), m = zeros({6}, mesh, {Shard(0)}), v = zeros({6}, mesh, {Shard(0)});
+    const DTensor x = counting({6}, mesh, {Shard(0)}), y = counting({6}, mesh, {Shard(0)}), p = counting({6}, mesh, {Shard(0)}),
+                  m = zeros({6}, mesh, {Shard(0)}), v = zeros({6}, mesh, {Shard(0)});
     const auto step = [&](double k) {
       const NoGrad off;
       const std::pair<std::string_view, Attribute> rate[] = {{"lr", k}};
@@ -115,8 +114,9 @@ TEST_CASE("an equal call does not miss on new tensors of the same spec") {
 }
 
 TEST_CASE("shapes that do not fit are named with both sides, on all ranks") {
-  CHECK(text_on_all([](World&, const DeviceMesh& mesh) { matmul(counting({4, 6}, mesh, {Shard(0)}), counting({8, 2}, mesh, {})); }) ==
-        "matmul: contracting sizes differ (a f32[4, 6] dim 1 = 6, b f32[8, 2] dim 0 = 8); transpose or reshape one of them");
+  CHECK(text_on_all([](World&, const DeviceMesh& mesh) {
+          matmul(counting({4, 6}, mesh, {Shard(0)}), counting({8, 2}, mesh, {}));
+        }) == "matmul: contracting sizes differ (a f32[4, 6] dim 1 = 6, b f32[8, 2] dim 0 = 8); transpose or reshape one of them");
   const std::string add_text = text_on_all([](World&, const DeviceMesh& mesh) { add(counting({4}, mesh, {Shard(0)}), counting({3}, mesh, {})); });
   CHECK(add_text.find("add: ") == 0);
   CHECK(add_text.find("f32[4]") != std::string::npos);
@@ -124,14 +124,19 @@ TEST_CASE("shapes that do not fit are named with both sides, on all ranks") {
 }
 
 TEST_CASE("a dtype that an op does not take is named with those it takes") {
-  CHECK(text_on_all([](World&, const DeviceMesh& mesh) { layer_norm(counting({4, 2}, mesh, {Shard(0)}, Dtype::i64), {2}); }) ==
-        "layer_norm: 'input' is i64[4, 2]{tp: S(0)}; supported dtypes: floating");
+  CHECK(text_on_all([](World&, const DeviceMesh& mesh) {
+          layer_norm(counting({4, 2}, mesh, {Shard(0)}, Dtype::i64), {2});
+        }) == "layer_norm: 'input' is i64[4, 2]{tp: S(0)}; supported dtypes: floating");
 }
 
 TEST_CASE("tensors of different meshes are refused with both meshes") {
-  const std::string text = text_on_all([](World& world, const DeviceMesh& mesh) { add(counting({4}, mesh, {Shard(0)}), counting({4}, world.mesh({{"dp", 2}}), {Shard(0)})); });
-  CHECK(text == "add: tensors of different meshes (f32[4]{tp: S(0)} on Mesh(tp=2) of ranks 0 1, f32[4]{dp: S(0)} on Mesh(dp=2) of ranks 0 1); bring them to one mesh with redistribute or "
-                "to_local/from_local");
+  const std::string text = text_on_all([](World& world, const DeviceMesh& mesh) {
+    add(counting({4}, mesh, {Shard(0)}), counting({4}, world.mesh({{"dp", 2}}), {Shard(0)}));
+  });
+  CHECK(text ==
+        "add: tensors of different meshes (f32[4]{tp: S(0)} on Mesh(tp=2) of ranks 0 1, f32[4]{dp: S(0)} on Mesh(dp=2) of ranks 0 1); bring them to "
+        "one mesh with redistribute or "
+        "to_local/from_local");
 }
 
 TEST_CASE("an unknown attribute, an empty tensor and a dim that does not exist are refused") {
@@ -141,10 +146,13 @@ TEST_CASE("an unknown attribute, an empty tensor and a dim that does not exist a
           const std::pair<std::string_view, Attribute> axis[] = {{"axis", 0}};
           call_named(find_op("softmax"), inputs, axis);
         }) == "softmax: no attribute 'axis'; the signature is \"input, dim: int, dtype: dtype? = none -> out\"");
-  CHECK(text_on_all([](World&, const DeviceMesh& mesh) { add(counting({4}, mesh, {}), DTensor()); }) == "add: input 'other' is an empty tensor; only inputs marked '?' may be absent");
+  CHECK(text_on_all([](World&, const DeviceMesh& mesh) { add(counting({4}, mesh, {}), DTensor()); }) ==
+        "add: input 'other' is an empty tensor; only inputs marked '?' may be absent");
   CHECK(text_on_all([](World&, const DeviceMesh& mesh) { counting({4}, mesh, {}).redistribute({Shard(1)}); }) ==
         "redistribute: S(1) names dim 1 of a tensor with 1 dims ([4]); use a dim of the tensor");
-  CHECK(text_on_all([](World&, const DeviceMesh& mesh) { counting({4}, mesh, {}).redistribute({{"dp", Shard(0)}}); }).find("redistribute: unknown axis 'dp' of Mesh(tp=2)") == 0);
+  CHECK(text_on_all([](World&, const DeviceMesh& mesh) {
+          counting({4}, mesh, {}).redistribute({{"dp", Shard(0)}});
+        }).find("redistribute: unknown axis 'dp' of Mesh(tp=2)") == 0);
   CHECK(text_on_all([](World&, const DeviceMesh& mesh) { softmax(counting({4}, mesh, {}), 3); }).find("softmax: dim 3 is out of range") == 0);
 }
 
@@ -165,9 +173,7 @@ TEST_CASE("a tensor made on one rank is refused on another, naming both") {
     if (world.rank() == 1) {
       try {
         mul(*shared.load(), 2);
-      } catch (const InvalidArgument& e) {
-        text = e.what();
-      }
+      } catch (const InvalidArgument& e) { text = e.what(); }
     }
     world.barrier();
     CHECK(sum(mine).item() == 10);
@@ -211,9 +217,7 @@ TEST_CASE("refused implicit communication names the op and the move; explicit mo
   CHECK(text.find("redistribute the inputs explicitly") != std::string::npos);
   run_ranks({.ranks = 2}, [](World& world) {
     const DTensor p = counting({4}, world.mesh({{"tp", 2}}), {}).redistribute({Partial()});
-    {
-      const RefuseImplicit refuse;
-    }
+    { const RefuseImplicit refuse; }
     CHECK_NOTHROW(exp(p));
   });
 }

@@ -25,7 +25,9 @@ std::string text_of(const OpDef& op, const Problem& p) { return std::string(op.n
 std::vector<DTensor> place(const Problem& p, const DeviceMesh& mesh, const std::vector<Whole>& values) {
   std::vector<DTensor> inputs;
   for (std::size_t i = 0; i < values.size(); ++i)
-    inputs.push_back(p.present[i] ? distribute(debug::from_numbers(values[i].values, values[i].shape, values[i].dtype), mesh, {}, {.source = Source::every_rank}) : DTensor());
+    inputs.push_back(
+        p.present[i] ? distribute(debug::from_numbers(values[i].values, values[i].shape, values[i].dtype), mesh, {}, {.source = Source::every_rank})
+                     : DTensor());
   return inputs;
 }
 Results run(const Problem& p, const std::vector<DTensor>& inputs, const DeviceMesh& mesh) {
@@ -37,9 +39,13 @@ Results run(const Problem& p, const std::vector<DTensor>& inputs, const DeviceMe
 }
 
 // Which results gradients are asked for: all of a list, else the first.
-std::size_t public_results(const OpDef& op, const Results& results) { return op.signature.ends_with("[]") ? results.size() : std::min<std::size_t>(1, results.size()); }
+std::size_t public_results(const OpDef& op, const Results& results) {
+  return op.signature.ends_with("[]") ? results.size() : std::min<std::size_t>(1, results.size());
+}
 
-double weight(std::size_t output, std::size_t element) { return 0.5 + std::sin(1.7 * static_cast<double>(output) + 0.9 * static_cast<double>(element)); }
+double weight(std::size_t output, std::size_t element) {
+  return 0.5 + std::sin(1.7 * static_cast<double>(output) + 0.9 * static_cast<double>(element));
+}
 
 double weighted_sum(const Problem& p, const std::vector<Whole>& values, const DeviceMesh& mesh) {
   const NoGrad off;
@@ -53,7 +59,8 @@ double weighted_sum(const Problem& p, const std::vector<Whole>& values, const De
   return total;
 }
 
-std::vector<std::vector<double>> tape_gradients(const Problem& p, const DeviceMesh& mesh, const std::vector<Whole>& values, std::vector<std::size_t>& asked) {
+std::vector<std::vector<double>> tape_gradients(const Problem& p, const DeviceMesh& mesh, const std::vector<Whole>& values,
+                                                std::vector<std::size_t>& asked) {
   const std::vector<DTensor> inputs = place(p, mesh, values);
   std::vector<DTensor> wanted, outputs, weights;
   for (std::size_t i : asked) wanted.push_back(inputs[i].set_requires_grad());
@@ -67,7 +74,8 @@ std::vector<std::vector<double>> tape_gradients(const Problem& p, const DeviceMe
   }
   std::vector<std::vector<double>> gradients;
   if (outputs.empty()) return gradients;
-  for (const DTensor& g : grad(outputs, wanted, weights, {.retain_graph = false, .create_graph = false, .allow_unused = true})) gradients.push_back(g ? debug::numbers(g.local()) : std::vector<double>());
+  for (const DTensor& g : grad(outputs, wanted, weights, {.retain_graph = false, .create_graph = false, .allow_unused = true}))
+    gradients.push_back(g ? debug::numbers(g.local()) : std::vector<double>());
   return gradients;
 }
 
@@ -122,7 +130,10 @@ void each_problem(Dtype dtype, F&& f) {
   }
 }
 
-bool takes(const OpDef& op, Dtype dtype) { return op.dtypes.empty() || op.dtypes == "any" || op.dtypes == "floating" || op.dtypes == "number" || op.dtypes.find(to_string(dtype)) != std::string_view::npos; }
+bool takes(const OpDef& op, Dtype dtype) {
+  return op.dtypes.empty() || op.dtypes == "any" || op.dtypes == "floating" || op.dtypes == "number" ||
+         op.dtypes.find(to_string(dtype)) != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -195,10 +206,13 @@ TEST_CASE("an unknown op, attribute and missing attribute are named with what is
     const DTensor x = distribute(Tensor::of(std::vector<float>{1, 2}, {2}), mesh, {}, {.source = Source::every_rank});
     const Input inputs[] = {x};
     const std::pair<std::string_view, Attribute> wrong[] = {{"axis", 0}};
-    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs, wrong), "softmax: no attribute 'axis'; the signature is \"input, dim: int, dtype: dtype? = none -> out\"", InvalidArgument);
-    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs), "softmax: attribute 'dim' is missing; the signature is \"input, dim: int, dtype: dtype? = none -> out\"", InvalidArgument);
+    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs, wrong),
+                         "softmax: no attribute 'axis'; the signature is \"input, dim: int, dtype: dtype? = none -> out\"", InvalidArgument);
+    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs),
+                         "softmax: attribute 'dim' is missing; the signature is \"input, dim: int, dtype: dtype? = none -> out\"", InvalidArgument);
     const std::pair<std::string_view, Attribute> kind[] = {{"dim", "zero"}};
-    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs, kind), "softmax: attribute 'dim' has the wrong kind; the signature is \"input, dim: int, dtype: dtype? = none -> out\"",
+    CHECK_THROWS_WITH_AS(call_named(find_op("softmax"), inputs, kind),
+                         "softmax: attribute 'dim' has the wrong kind; the signature is \"input, dim: int, dtype: dtype? = none -> out\"",
                          InvalidArgument);
   });
 }

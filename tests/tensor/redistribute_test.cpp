@@ -61,7 +61,8 @@ void check_pairs(const std::vector<int>& sizes, const std::vector<Pair>& pairs) 
     }
   });
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    INFO(to_string(pairs[i].whole.dtype) << to_string(pairs[i].whole.shape) << " " << debug::to_string(pairs[i].from) << " -> " << debug::to_string(pairs[i].to));
+    INFO(to_string(pairs[i].whole.dtype) << to_string(pairs[i].whole.shape) << " " << debug::to_string(pairs[i].from) << " -> "
+                                         << debug::to_string(pairs[i].to));
     std::string fault;
     const auto whole = debug::assemble(pairs[i].whole.shape, pairs[i].whole.dtype, *layouts[i], parts[i], fault);
     CHECK(fault == "");
@@ -121,7 +122,8 @@ TEST_CASE("a sample of pairs on two axes keeps the value, uneven and empty shard
     for (const Shape& shape : {Shape{5, 3}, Shape{7}, Shape{1, 4}, Shape{0}}) {
       const Whole whole = debug::random_whole(shape, Dtype::f32, -2, 2, 0, 4);
       const auto cases = debug::make_cases({{shape, Dtype::f32}}, {true}, sizes, 0, 1);
-      for (std::size_t k = 0; k < 80; ++k) pairs.push_back({whole, cases[debug::random_bits(9, k) % cases.size()][0], cases[debug::random_bits(10, k) % cases.size()][0]});
+      for (std::size_t k = 0; k < 80; ++k)
+        pairs.push_back({whole, cases[debug::random_bits(9, k) % cases.size()][0], cases[debug::random_bits(10, k) % cases.size()][0]});
     }
     check_pairs(sizes, pairs);
   }
@@ -133,9 +135,11 @@ TEST_CASE("moves compose: a to b to c has the value of a to c") {
     const Whole whole = debug::random_whole({5, 6}, Dtype::f32, -2, 2, 0, 6);
     const auto cases = debug::make_cases({{whole.shape, Dtype::f32}}, {true}, {2, 2}, 0, 1);
     for (std::size_t k = 0; k < 60; ++k) {
-      const List a = cases[debug::random_bits(1, k) % cases.size()][0], b = cases[debug::random_bits(2, k) % cases.size()][0], c = cases[debug::random_bits(3, k) % cases.size()][0];
+      const List a = cases[debug::random_bits(1, k) % cases.size()][0], b = cases[debug::random_bits(2, k) % cases.size()][0],
+                 c = cases[debug::random_bits(3, k) % cases.size()][0];
       const DTensor x = make(whole, mesh, a);
-      const auto two = debug::numbers(x.redistribute(of(b)).redistribute(of(c)).full_tensor().local()), one = debug::numbers(x.redistribute(of(c)).full_tensor().local());
+      const auto two = debug::numbers(x.redistribute(of(b)).redistribute(of(c)).full_tensor().local()),
+                 one = debug::numbers(x.redistribute(of(c)).full_tensor().local());
       INFO(debug::to_string(a) << " -> " << debug::to_string(b) << " -> " << debug::to_string(c));
       for (std::size_t i = 0; i < one.size(); ++i) CHECK(std::abs(two[i] - one[i]) < 1e-5);
     }
@@ -203,7 +207,8 @@ TEST_CASE("distribute then full_tensor is the identity, bit for bit") {
           INFO(n << " " << to_string(p));
           const Tensor whole = distribute(Tensor::of(values, {n, 2}), mesh, {p}, {.source = source}).full_tensor().local();
           const auto back = whole.values<const float>();
-          CHECK(std::equal(back.begin(), back.end(), values.begin(), values.end(), [](float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }));
+          CHECK(std::equal(back.begin(), back.end(), values.begin(), values.end(),
+                           [](float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }));
         }
       }
     }

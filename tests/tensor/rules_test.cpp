@@ -25,7 +25,8 @@ TEST_CASE("no op has a wrong rule") {
 }
 
 TEST_CASE("rules hold in bf16 and f16 within their rounding, for ops that take them") {
-  for (const std::string_view name : {"add", "mul", "matmul", "softmax", "layer_norm", "rms_norm", "sum", "linear", "gelu", "embedding", "cross_entropy"}) {
+  for (const std::string_view name :
+       {"add", "mul", "matmul", "softmax", "layer_norm", "rms_norm", "sum", "linear", "gelu", "embedding", "cross_entropy"}) {
     const VerifyReport report = verify(find_op(name), {.meshes = {{2}}, .missing = false, .dtypes = {Dtype::bf16, Dtype::f16}, .limit = 12});
     INFO(to_string(report));
     CHECK(report.wrong == 0);

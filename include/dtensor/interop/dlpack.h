@@ -36,8 +36,8 @@ inline Dtype dtype_of_dlpack(const DLDataType& type) {
     const DLDataType own = dlpack_type(dtype);
     if (own.code == type.code && own.bits == type.bits && type.lanes == 1) return dtype;
   }
-  throw InvalidArgument("from_dlpack: no dtype for this type (code " + std::to_string(type.code) + ", bits " + std::to_string(type.bits) + ", lanes " +
-                        std::to_string(type.lanes) + "); convert it before the exchange");
+  throw InvalidArgument("from_dlpack: no dtype for this type (code " + std::to_string(type.code) + ", bits " + std::to_string(type.bits) +
+                        ", lanes " + std::to_string(type.lanes) + "); convert it before the exchange");
 }
 
 struct DlpackExport {
@@ -82,9 +82,9 @@ inline Tensor from_dlpack(DLManagedTensor* managed) {
   void* data = static_cast<char*>(dl.data) + dl.byte_offset;
   Tensor::wrap(data, shape, {.dtype = dtype, .strides = strides});  // refuses what it cannot take, while `managed` is still the caller's
   return Tensor::wrap(data, shape, {.dtype = dtype, .strides = strides, .owner = std::shared_ptr<void>(managed, [](void* p) {
-    auto* owned = static_cast<DLManagedTensor*>(p);
-    if (owned->deleter != nullptr) owned->deleter(owned);
-  })});
+                                                                          auto* owned = static_cast<DLManagedTensor*>(p);
+                                                                          if (owned->deleter != nullptr) owned->deleter(owned);
+                                                                        })});
 }
 
 }  // namespace dtensor

@@ -58,8 +58,7 @@ XtensorView<T> xtensor_view(const Tensor& tensor) {
 
 /// Local. Takes over a container (xarray, xtensor); its memory lives as long as the tensor's.
 template <class Container>
-  requires(!std::is_lvalue_reference_v<Container>)
-Tensor from_xtensor(Container&& container) {
+requires(!std::is_lvalue_reference_v<Container>) Tensor from_xtensor(Container&& container) {
   auto owner = std::make_shared<Container>(std::move(container));
   Shape shape, strides;
   for (const auto n : owner->shape()) shape.push_back(static_cast<std::int64_t>(n));

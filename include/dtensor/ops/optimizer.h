@@ -12,8 +12,8 @@ namespace dtensor {
 
 struct AdamWStepOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
-  double step = 1;         ///< 1 at the first step
-  bool decoupled = true;   ///< AdamW (Loshchilov and Hutter 2019); false: Adam, the decay is added to the gradient
+  double step = 1;        ///< 1 at the first step
+  bool decoupled = true;  ///< AdamW (Loshchilov and Hutter 2019); false: Adam, the decay is added to the gradient
   bool maximize = false;
 };
 /// exp_avg and exp_avg_sq are the running means of the gradient and its square, zeros before the first step.

@@ -16,30 +16,30 @@ namespace dtensor {
 // Numbers of any kind but bool; the dtype is kept.
 DTENSOR_EXPORT DTensor neg(const DTensor& input);
 DTENSOR_EXPORT DTensor abs(const DTensor& input);
-DTENSOR_EXPORT DTensor sign(const DTensor& input);    ///< -1, 0 or 1; derivative 0
+DTENSOR_EXPORT DTensor sign(const DTensor& input);  ///< -1, 0 or 1; derivative 0
 DTENSOR_EXPORT DTensor square(const DTensor& input);
-DTENSOR_EXPORT DTensor relu(const DTensor& input);    ///< max(x, 0); derivative 0 at 0
-DTENSOR_EXPORT DTensor floor(const DTensor& input);   ///< derivative 0, also of the next three
+DTENSOR_EXPORT DTensor relu(const DTensor& input);   ///< max(x, 0); derivative 0 at 0
+DTENSOR_EXPORT DTensor floor(const DTensor& input);  ///< derivative 0, also of the next three
 DTENSOR_EXPORT DTensor ceil(const DTensor& input);
 DTENSOR_EXPORT DTensor trunc(const DTensor& input);
-DTENSOR_EXPORT DTensor round(const DTensor& input);   ///< to nearest, halves to even
+DTENSOR_EXPORT DTensor round(const DTensor& input);  ///< to nearest, halves to even
 
 // Real values.
 DTENSOR_EXPORT DTensor exp(const DTensor& input);
 DTENSOR_EXPORT DTensor log(const DTensor& input);
 DTENSOR_EXPORT DTensor log2(const DTensor& input);
-DTENSOR_EXPORT DTensor log1p(const DTensor& input);   ///< log(1 + x)
-DTENSOR_EXPORT DTensor expm1(const DTensor& input);   ///< exp(x) - 1
+DTENSOR_EXPORT DTensor log1p(const DTensor& input);  ///< log(1 + x)
+DTENSOR_EXPORT DTensor expm1(const DTensor& input);  ///< exp(x) - 1
 DTENSOR_EXPORT DTensor sqrt(const DTensor& input);
-DTENSOR_EXPORT DTensor rsqrt(const DTensor& input);   ///< 1 / sqrt(x)
+DTENSOR_EXPORT DTensor rsqrt(const DTensor& input);  ///< 1 / sqrt(x)
 DTENSOR_EXPORT DTensor reciprocal(const DTensor& input);
 DTENSOR_EXPORT DTensor sin(const DTensor& input);
 DTENSOR_EXPORT DTensor cos(const DTensor& input);
 DTENSOR_EXPORT DTensor tan(const DTensor& input);
 DTENSOR_EXPORT DTensor tanh(const DTensor& input);
-DTENSOR_EXPORT DTensor sigmoid(const DTensor& input); ///< 1 / (1 + exp(-x))
+DTENSOR_EXPORT DTensor sigmoid(const DTensor& input);  ///< 1 / (1 + exp(-x))
 DTENSOR_EXPORT DTensor erf(const DTensor& input);
-DTENSOR_EXPORT DTensor silu(const DTensor& input);    ///< x * sigmoid(x)
+DTENSOR_EXPORT DTensor silu(const DTensor& input);  ///< x * sigmoid(x)
 
 struct GeluOptions {
   std::string_view approximate = "none";  ///< "none": x * Phi(x); "tanh": the tanh form

@@ -23,14 +23,17 @@ class DTENSOR_EXPORT RandomScope {
 DTENSOR_EXPORT DTensor rand(const Shape& size, const DeviceMesh& mesh, const Placements& placements = {}, const TensorOptions& options = {});
 /// Standard normal.
 DTENSOR_EXPORT DTensor randn(const Shape& size, const DeviceMesh& mesh, const Placements& placements = {}, const TensorOptions& options = {});
-DTENSOR_EXPORT DTensor uniform(const Shape& size, double low, double high, const DeviceMesh& mesh, const Placements& placements = {}, const TensorOptions& options = {});
-DTENSOR_EXPORT DTensor normal(const Shape& size, double mean, double std, const DeviceMesh& mesh, const Placements& placements = {}, const TensorOptions& options = {});
+DTENSOR_EXPORT DTensor uniform(const Shape& size, double low, double high, const DeviceMesh& mesh, const Placements& placements = {},
+                               const TensorOptions& options = {});
+DTENSOR_EXPORT DTensor normal(const Shape& size, double mean, double std, const DeviceMesh& mesh, const Placements& placements = {},
+                              const TensorOptions& options = {});
 struct RandintOptions {
   Dtype dtype = Dtype::i64;
   std::optional<Device> device = {};
 };
 /// Integers in [low, high).
-DTENSOR_EXPORT DTensor randint(std::int64_t low, std::int64_t high, const Shape& size, const DeviceMesh& mesh, const Placements& placements = {}, const RandintOptions& options = {});
+DTENSOR_EXPORT DTensor randint(std::int64_t low, std::int64_t high, const Shape& size, const DeviceMesh& mesh, const Placements& placements = {},
+                               const RandintOptions& options = {});
 /// Zeroes elements with probability p and scales the others by 1 / (1 - p); the input itself when not training.
 DTENSOR_EXPORT DTensor dropout(const DTensor& input, double p = 0.5, bool training = true);
 

@@ -70,7 +70,12 @@ class Attention {
  public:
   using C = Sum<T>;
   explicit Attention(const AttentionCall& call)
-      : c_(call), h_(call.query.shape()[1]), t_(call.query.shape()[2]), d_(call.query.shape()[3]), s_(call.key.shape()[2]), e_(call.value.shape()[3]) {}
+      : c_(call),
+        h_(call.query.shape()[1]),
+        t_(call.query.shape()[2]),
+        d_(call.query.shape()[3]),
+        s_(call.key.shape()[2]),
+        e_(call.value.shape()[3]) {}
 
   void forward(const Tensor& out, const Tensor& logsumexp) const {
     const std::int64_t blocks = (t_ + kQueries - 1) / kQueries;
@@ -112,7 +117,8 @@ class Attention {
   }
 
   // Scores of query rows i.. against keys j.., -inf where a key is not seen and beyond the last one.
-  void scores(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t n, const Panel<C>& q, const Panel<C>& k, C* s) const {
+  void scores(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t n, const Panel<C>& q, const Panel<C>& k,
+              C* s) const {
     product(false, true, rows, n, d_, static_cast<C>(c_.scale), q, k, C(0), s, kKeys);
     for (std::int64_t r = 0; r < rows; ++r) {
       C* row = s + r * kKeys;
@@ -132,12 +138,18 @@ class Attention {
       if (dim == c_.mask.ndim() - 1) stride = step;
     }
     switch (c_.mask.dtype()) {
-      case Dtype::boolean: return add_mask_row(c_.mask.raw_as<bool>() + offset, stride, n, row);
-      case Dtype::f64: return add_mask_row(c_.mask.raw_as<double>() + offset, stride, n, row);
-      case Dtype::f32: return add_mask_row(c_.mask.raw_as<float>() + offset, stride, n, row);
-      case Dtype::bf16: return add_mask_row(c_.mask.raw_as<BFloat16>() + offset, stride, n, row);
-      case Dtype::f16: return add_mask_row(c_.mask.raw_as<Half>() + offset, stride, n, row);
-      default: base::fail<InternalError>("attention: a mask of {} reached the kernel (bool or floating); the op must refuse it", to_string(c_.mask.dtype()));
+      case Dtype::boolean:
+        return add_mask_row(c_.mask.raw_as<bool>() + offset, stride, n, row);
+      case Dtype::f64:
+        return add_mask_row(c_.mask.raw_as<double>() + offset, stride, n, row);
+      case Dtype::f32:
+        return add_mask_row(c_.mask.raw_as<float>() + offset, stride, n, row);
+      case Dtype::bf16:
+        return add_mask_row(c_.mask.raw_as<BFloat16>() + offset, stride, n, row);
+      case Dtype::f16:
+        return add_mask_row(c_.mask.raw_as<Half>() + offset, stride, n, row);
+      default:
+        base::fail<InternalError>("attention: a mask of {} reached the kernel (bool or floating); the op must refuse it", to_string(c_.mask.dtype()));
     }
   }
 
@@ -186,9 +198,10 @@ class Attention {
     std::vector<C> dk, dv;
   };
 
-  void backward_head(std::int64_t b, std::int64_t g, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& result) const {
-    Head head{panel<C>(matrix<T>(c_.key, b, g), s_, d_), panel<C>(matrix<T>(c_.value, b, g), s_, e_), std::vector<C>(static_cast<std::size_t>(s_ * d_)),
-              std::vector<C>(static_cast<std::size_t>(s_ * e_))};
+  void backward_head(std::int64_t b, std::int64_t g, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
+                     const AttentionGradients& result) const {
+    Head head{panel<C>(matrix<T>(c_.key, b, g), s_, d_), panel<C>(matrix<T>(c_.value, b, g), s_, e_),
+              std::vector<C>(static_cast<std::size_t>(s_ * d_)), std::vector<C>(static_cast<std::size_t>(s_ * e_))};
     for (std::int64_t h = 0; h < h_; ++h) {
       if (c_.kv_heads[static_cast<std::size_t>(h)] != g) continue;
       for (std::int64_t i = 0; i < t_; i += kQueries) backward_block(b, h, i, grad, out, logsumexp, result.query, head);
@@ -203,8 +216,8 @@ class Attention {
   }
   static Panel<C> rows_of(const Panel<C>& p, std::int64_t j) { return {p.data + (p.transposed ? j : j * p.ld), p.ld, p.transposed, nullptr}; }
 
-  void backward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const Tensor& query_grad,
-                      Head& head) const {
+  void backward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
+                      const Tensor& query_grad, Head& head) const {
     const std::int64_t rows = std::min(kQueries, t_ - i), last = visible(i, rows);
     const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
     const Strided<const T> go = block(matrix<T>(grad, b, h), i, 0), o = block(matrix<T>(out, b, h), i, 0);
@@ -226,7 +239,8 @@ class Attention {
       product(true, false, n, e_, rows, C(1), p, up, C(1), head.dv.data() + j * e_, e_);
       product(false, true, rows, n, e_, C(1), up, v, C(0), slopes.data(), kKeys);
       for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t x = r * kKeys; x < r * kKeys + kKeys; ++x) slopes[static_cast<std::size_t>(x)] = weights[static_cast<std::size_t>(x)] * (slopes[static_cast<std::size_t>(x)] - dot[r]);
+        for (std::int64_t x = r * kKeys; x < r * kKeys + kKeys; ++x)
+          slopes[static_cast<std::size_t>(x)] = weights[static_cast<std::size_t>(x)] * (slopes[static_cast<std::size_t>(x)] - dot[r]);
       product(false, false, rows, d_, n, scale, ds, k, C(1), dq.data(), d_);
       product(true, false, n, d_, rows, scale, ds, q, C(1), head.dk.data() + j * d_, d_);
     }
@@ -245,11 +259,16 @@ class Attention {
 template <class F>
 void visit_floating(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::f64: return f(double{});
-    case Dtype::f32: return f(float{});
-    case Dtype::bf16: return f(BFloat16{});
-    case Dtype::f16: return f(Half{});
-    default: base::fail<InternalError>("attention: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
+    case Dtype::f64:
+      return f(double{});
+    case Dtype::f32:
+      return f(float{});
+    case Dtype::bf16:
+      return f(BFloat16{});
+    case Dtype::f16:
+      return f(Half{});
+    default:
+      base::fail<InternalError>("attention: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
   }
 }
 
@@ -260,7 +279,8 @@ void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsu
   visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).forward(out, logsumexp); });
 }
 
-void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& gradients) {
+void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
+                        const AttentionGradients& gradients) {
   visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).backward(grad, out, logsumexp, gradients); });
 }
 

@@ -12,9 +12,9 @@ namespace dtensor::local::cpu {
 /// out[b, h, i] = sum_j softmax_j(scale q[b, h, i] . k[b, g, j] + mask[b, h, i, j]) v[b, g, j] with g = kv_heads[h].
 /// Floating dtypes, all alike (the mask: bool, true = seen, or floating); sums in f32, or f64 for f64. A row that sees no key gives 0 and logsumexp -inf.
 struct AttentionCall {
-  Tensor query;           ///< [b, h, t, d]
-  Tensor key, value;      ///< [b, hkv, s, d], [b, hkv, s, e]
-  Tensor mask;            ///< broadcast to [b, h, t, s]; empty: none
+  Tensor query;       ///< [b, h, t, d]
+  Tensor key, value;  ///< [b, hkv, s, d], [b, hkv, s, e]
+  Tensor mask;        ///< broadcast to [b, h, t, s]; empty: none
   double scale = 1;
   bool causal = false;
   std::int64_t offset = 0;                 ///< causal: the query of number n sees keys 0 .. n + offset
@@ -28,6 +28,7 @@ struct AttentionGradients {
   Tensor query, key, value;  ///< row-major, shapes of the operands
 };
 /// Gradients of sum(grad * out); key and value get the sum over the query heads that are here.
-void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp, const AttentionGradients& gradients);
+void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
+                        const AttentionGradients& gradients);
 
 }  // namespace dtensor::local::cpu

@@ -18,16 +18,22 @@ Operand operand(const Value& v, Dtype type) { return v.tensor != nullptr ? Opera
 struct Add {
   static constexpr int numbers = 1;
   template <class T>
-  static T of(T a, T b, const T* k) { return plus(a, times(k[0], b)); }
+  static T of(T a, T b, const T* k) {
+    return plus(a, times(k[0], b));
+  }
 };
 struct Sub {
   static constexpr int numbers = 1;
   template <class T>
-  static T of(T a, T b, const T* k) { return minus(a, times(k[0], b)); }
+  static T of(T a, T b, const T* k) {
+    return minus(a, times(k[0], b));
+  }
 };
 struct Mul {
   template <class T>
-  static T of(T a, T b) { return times(a, b); }
+  static T of(T a, T b) {
+    return times(a, b);
+  }
 };
 
 void check_divisor(std::int64_t b) {
@@ -54,7 +60,9 @@ struct Fmod {
     return b == -1 ? 0 : a % b;
   }
   template <class T>
-  static T of(T a, T b) { return std::fmod(a, b); }
+  static T of(T a, T b) {
+    return std::fmod(a, b);
+  }
 };
 struct Remainder {
   static constexpr bool one_by_one = true;
@@ -70,11 +78,15 @@ struct Remainder {
 };
 struct Div {
   template <class T>
-  static T of(T a, T b) { return a / b; }
+  static T of(T a, T b) {
+    return a / b;
+  }
 };
 struct DivTruncReal {
   template <class T>
-  static T of(T a, T b) { return std::trunc(a / b); }
+  static T of(T a, T b) {
+    return std::trunc(a / b);
+  }
 };
 // Python's floor division: exact where a / b rounds up to an integer.
 struct DivFloorReal {
@@ -107,7 +119,9 @@ struct Minimum {
 struct Pow {
   static constexpr bool one_by_one = true;
   template <class T>
-  static T of(T a, T b) { return std::pow(a, b); }
+  static T of(T a, T b) {
+    return std::pow(a, b);
+  }
   static std::int64_t of(std::int64_t a, std::int64_t b) {
     if (b < 0) {  // as 1 / a^-b, truncated
       if (a == 0) throw std::domain_error("zero to a negative integer power");
@@ -122,7 +136,9 @@ struct Pow {
 struct Atan2 {
   static constexpr bool one_by_one = true;
   template <class T>
-  static T of(T a, T b) { return std::atan2(a, b); }
+  static T of(T a, T b) {
+    return std::atan2(a, b);
+  }
 };
 // clang-format off
 struct And { static std::int64_t of(std::int64_t a, std::int64_t b) { return a & b; } };
@@ -149,7 +165,9 @@ struct IsClose {
 
 struct Select {
   template <class T>
-  static T of(bool condition, T a, T b) { return condition ? a : b; }
+  static T of(bool condition, T a, T b) {
+    return condition ? a : b;
+  }
 };
 struct Clamp {
   template <class T>
@@ -168,12 +186,16 @@ struct Lerp {  // exact at both ends
 struct Addcmul {
   static constexpr int numbers = 1;
   template <class T>
-  static T of(T a, T b, T c, const T* k) { return plus(a, times(times(k[0], b), c)); }
+  static T of(T a, T b, T c, const T* k) {
+    return plus(a, times(times(k[0], b), c));
+  }
 };
 struct Addcdiv {
   static constexpr int numbers = 1;
   template <class T>
-  static T of(T a, T b, T c, const T* k) { return a + k[0] * b / c; }
+  static T of(T a, T b, T c, const T* k) {
+    return a + k[0] * b / c;
+  }
 };
 
 using I64 = std::int64_t;
@@ -188,35 +210,60 @@ constexpr Rows mixed_rows() {
 
 Rows binary_rows(Binary op) {
   switch (op) {
-    case Binary::add: return number_rows<Add, 2>();
-    case Binary::sub: return number_rows<Sub, 2>();
-    case Binary::mul: return number_rows<Mul, 2>();
-    case Binary::div: return floating_rows<Div, 2>();
-    case Binary::div_floor: return mixed_rows<DivFloorReal, DivFloor>();
-    case Binary::div_trunc: return mixed_rows<DivTruncReal, DivTrunc>();
-    case Binary::maximum: return number_rows<Maximum, 2>();
-    case Binary::minimum: return number_rows<Minimum, 2>();
-    case Binary::pow: return number_rows<Pow, 2>();
-    case Binary::atan2: return floating_rows<Atan2, 2>();
-    case Binary::remainder: return number_rows<Remainder, 2>();
-    case Binary::fmod: return number_rows<Fmod, 2>();
-    case Binary::bitwise_and: return {nullptr, nullptr, kIntegerRow<And>};
-    case Binary::bitwise_or: return {nullptr, nullptr, kIntegerRow<Or>};
-    case Binary::bitwise_xor: break;
+    case Binary::add:
+      return number_rows<Add, 2>();
+    case Binary::sub:
+      return number_rows<Sub, 2>();
+    case Binary::mul:
+      return number_rows<Mul, 2>();
+    case Binary::div:
+      return floating_rows<Div, 2>();
+    case Binary::div_floor:
+      return mixed_rows<DivFloorReal, DivFloor>();
+    case Binary::div_trunc:
+      return mixed_rows<DivTruncReal, DivTrunc>();
+    case Binary::maximum:
+      return number_rows<Maximum, 2>();
+    case Binary::minimum:
+      return number_rows<Minimum, 2>();
+    case Binary::pow:
+      return number_rows<Pow, 2>();
+    case Binary::atan2:
+      return floating_rows<Atan2, 2>();
+    case Binary::remainder:
+      return number_rows<Remainder, 2>();
+    case Binary::fmod:
+      return number_rows<Fmod, 2>();
+    case Binary::bitwise_and:
+      return {nullptr, nullptr, kIntegerRow<And>};
+    case Binary::bitwise_or:
+      return {nullptr, nullptr, kIntegerRow<Or>};
+    case Binary::bitwise_xor:
+      break;
   }
   return {nullptr, nullptr, kIntegerRow<Xor>};
 }
 
 Rows compare_rows(Compare op) {
   switch (op) {
-    case Compare::eq: return predicate_rows<Eq, 2>();
-    case Compare::ne: return predicate_rows<Ne, 2>();
-    case Compare::lt: case Compare::gt: return predicate_rows<Lt, 2>();
-    case Compare::le: case Compare::ge: return predicate_rows<Le, 2>();
-    case Compare::logical_and: return predicate_rows<LogicalAnd, 2>();
-    case Compare::logical_or: return predicate_rows<LogicalOr, 2>();
-    case Compare::logical_xor: return predicate_rows<LogicalXor, 2>();
-    case Compare::isclose: break;
+    case Compare::eq:
+      return predicate_rows<Eq, 2>();
+    case Compare::ne:
+      return predicate_rows<Ne, 2>();
+    case Compare::lt:
+    case Compare::gt:
+      return predicate_rows<Lt, 2>();
+    case Compare::le:
+    case Compare::ge:
+      return predicate_rows<Le, 2>();
+    case Compare::logical_and:
+      return predicate_rows<LogicalAnd, 2>();
+    case Compare::logical_or:
+      return predicate_rows<LogicalOr, 2>();
+    case Compare::logical_xor:
+      return predicate_rows<LogicalXor, 2>();
+    case Compare::isclose:
+      break;
   }
   return {RowOf<IsClose, float, bool, float, float>::run, RowOf<IsClose, double, bool, double, double>::run, nullptr};
 }
@@ -246,10 +293,18 @@ void ternary(Ternary op, const Value& a, const Value& b, const Value& c, const T
   const Dtype type = compute_type(out.dtype());
   Rows rows;
   switch (op) {
-    case Ternary::clamp: rows = number_rows<Clamp, 3>(); break;
-    case Ternary::lerp: rows = floating_rows<Lerp, 3>(); break;
-    case Ternary::addcmul: rows = number_rows<Addcmul, 3>(); break;
-    case Ternary::addcdiv: rows = floating_rows<Addcdiv, 3>(); break;
+    case Ternary::clamp:
+      rows = number_rows<Clamp, 3>();
+      break;
+    case Ternary::lerp:
+      rows = floating_rows<Lerp, 3>();
+      break;
+    case Ternary::addcmul:
+      rows = number_rows<Addcmul, 3>();
+      break;
+    case Ternary::addcdiv:
+      rows = floating_rows<Addcdiv, 3>();
+      break;
   }
   map(rows.of(type), {operand(a, type), operand(b, type), operand(c, type)}, {{out, type}}, numbers);
 }

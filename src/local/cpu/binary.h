@@ -9,15 +9,28 @@ namespace dtensor::local::cpu {
 
 /// A tensor or a number.
 struct Value {
-  Value(const Tensor& t) noexcept : tensor(&t) {}   // NOLINT(google-explicit-constructor)
-  Value(const Scalar& s) noexcept : number(s) {}    // NOLINT(google-explicit-constructor)
+  Value(const Tensor& t) noexcept : tensor(&t) {}  // NOLINT(google-explicit-constructor)
+  Value(const Scalar& s) noexcept : number(s) {}   // NOLINT(google-explicit-constructor)
   const Tensor* tensor = nullptr;
   Scalar number{};
 };
 
 enum class Binary {
-  add, sub, mul, div, div_floor, div_trunc, maximum, minimum, pow, atan2, remainder, fmod,  // add, sub: alpha
-  bitwise_and, bitwise_or, bitwise_xor
+  add,
+  sub,
+  mul,
+  div,
+  div_floor,
+  div_trunc,
+  maximum,
+  minimum,
+  pow,
+  atan2,
+  remainder,
+  fmod,  // add, sub: alpha
+  bitwise_and,
+  bitwise_or,
+  bitwise_xor
 };
 /// Integers wrap around; NaN wins in maximum and minimum. @throws std::domain_error for an integer divided by zero or to a negative power.
 void binary(Binary op, const Value& a, const Value& b, const Tensor& out, const Scalar* numbers = nullptr);

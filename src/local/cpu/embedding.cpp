@@ -17,14 +17,22 @@ namespace {
 template <class F>
 void visit_numbers(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::f64: return f(double{});
-    case Dtype::f32: return f(float{});
-    case Dtype::bf16: return f(BFloat16{});
-    case Dtype::f16: return f(Half{});
-    case Dtype::i64: return f(std::int64_t{});
-    case Dtype::i32: return f(std::int32_t{});
-    case Dtype::u8: return f(std::uint8_t{});
-    case Dtype::boolean: base::fail<InternalError>("embedding: sums of bool reached the kernel (dtype bool); the op must refuse them");
+    case Dtype::f64:
+      return f(double{});
+    case Dtype::f32:
+      return f(float{});
+    case Dtype::bf16:
+      return f(BFloat16{});
+    case Dtype::f16:
+      return f(Half{});
+    case Dtype::i64:
+      return f(std::int64_t{});
+    case Dtype::i32:
+      return f(std::int32_t{});
+    case Dtype::u8:
+      return f(std::uint8_t{});
+    case Dtype::boolean:
+      base::fail<InternalError>("embedding: sums of bool reached the kernel (dtype bool); the op must refuse them");
   }
 }
 
@@ -50,7 +58,8 @@ void each_element(const ElementsCall& c, const Shape& source, const F& f) {
     for (int d = c.shape.ndim() - 1; d >= 0; --d) {
       const std::int64_t coordinate = rest % c.shape[d];
       rest /= c.shape[d];
-      const std::int64_t at = d == c.dim ? c.at[static_cast<std::size_t>(i)] : c.others[static_cast<std::size_t>(d)][static_cast<std::size_t>(coordinate)];
+      const std::int64_t at =
+          d == c.dim ? c.at[static_cast<std::size_t>(i)] : c.others[static_cast<std::size_t>(d)][static_cast<std::size_t>(coordinate)];
       here = here && at != kElsewhere;
       position += at * strides[d];
     }
@@ -137,7 +146,8 @@ void take_elements(const ElementsCall& c, const Tensor& source, const Tensor& ou
   const auto* from = static_cast<const std::byte*>(source.raw());
   auto* to = static_cast<std::byte*>(out.raw());
   each_element(c, source.shape(), [&](std::int64_t i, std::int64_t position) {
-    std::memcpy(to + static_cast<std::size_t>(i) * size, position == kElsewhere ? neutral.data() : from + static_cast<std::size_t>(position) * size, size);
+    std::memcpy(to + static_cast<std::size_t>(i) * size, position == kElsewhere ? neutral.data() : from + static_cast<std::size_t>(position) * size,
+                size);
   });
 }
 

@@ -72,7 +72,8 @@ class Product {
       b += i * c_.b.batch[d];
       if (c_.addend.data != nullptr) addend += i * c_.addend.batch[d];
     }
-    return {at(c_.a, a), at(c_.b, b), c_.addend.data == nullptr ? Strided<const T>{} : at(c_.addend, addend), static_cast<T*>(c_.out) + index * c_.m * c_.n};
+    return {at(c_.a, a), at(c_.b, b), c_.addend.data == nullptr ? Strided<const T>{} : at(c_.addend, addend),
+            static_cast<T*>(c_.out) + index * c_.m * c_.n};
   }
   static Strided<const T> at(const MatrixOperand& m, std::int64_t offset) { return {static_cast<const T*>(m.data) + offset, m.row, m.column}; }
 
@@ -192,14 +193,22 @@ void gemm(GemmCall call) {
   if (call.m == 0 || call.n == 0 || call.batch.numel() == 0) return;
   fold_batch(call);
   switch (call.dtype) {
-    case Dtype::f64: return Product<double>(call).run();
-    case Dtype::f32: return Product<float>(call).run();
-    case Dtype::bf16: return Product<BFloat16>(call).run();
-    case Dtype::f16: return Product<Half>(call).run();
-    case Dtype::i64: return Product<std::int64_t>(call).run();
-    case Dtype::i32: return Product<std::int32_t>(call).run();
-    case Dtype::u8: return Product<std::uint8_t>(call).run();
-    case Dtype::boolean: base::fail<InternalError>("gemm: bool operands reached the kernel (dtype bool); the op must refuse them");
+    case Dtype::f64:
+      return Product<double>(call).run();
+    case Dtype::f32:
+      return Product<float>(call).run();
+    case Dtype::bf16:
+      return Product<BFloat16>(call).run();
+    case Dtype::f16:
+      return Product<Half>(call).run();
+    case Dtype::i64:
+      return Product<std::int64_t>(call).run();
+    case Dtype::i32:
+      return Product<std::int32_t>(call).run();
+    case Dtype::u8:
+      return Product<std::uint8_t>(call).run();
+    case Dtype::boolean:
+      base::fail<InternalError>("gemm: bool operands reached the kernel (dtype bool); the op must refuse them");
   }
 }
 

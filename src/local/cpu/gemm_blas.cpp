@@ -6,8 +6,8 @@
 
 // The two functions of cblas.h that are used; Debian's package puts the header where only one of its BLAS variants may own it.
 extern "C" {
-void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb, float beta,
-                 float* c, int ldc);
+void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
+                 float beta, float* c, int ldc);
 void cblas_dgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
                  double beta, double* c, int ldc);
 }
@@ -26,8 +26,8 @@ int narrow_size(std::int64_t n) {
 
 template <class T, class F>
 void run(const BackendCall<T>& c, F gemm) {
-  gemm(kRowMajor, c.transpose_a ? kTranspose : kNoTranspose, c.transpose_b ? kTranspose : kNoTranspose, narrow_size(c.m), narrow_size(c.n), narrow_size(c.k),
-       c.alpha, c.a, narrow_size(c.lda), c.b, narrow_size(c.ldb), c.beta, c.c, narrow_size(c.ldc));
+  gemm(kRowMajor, c.transpose_a ? kTranspose : kNoTranspose, c.transpose_b ? kTranspose : kNoTranspose, narrow_size(c.m), narrow_size(c.n),
+       narrow_size(c.k), c.alpha, c.a, narrow_size(c.lda), c.b, narrow_size(c.ldb), c.beta, c.c, narrow_size(c.ldc));
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 namespace dtensor::local::cpu {
 
-inline constexpr std::int64_t kSmallWork = 1024;       ///< multiplications; a serial BLAS needs about 0.1 us to begin
-inline constexpr std::int64_t kSmallDepth = 256;       ///< k
+inline constexpr std::int64_t kSmallWork = 1024;  ///< multiplications; a serial BLAS needs about 0.1 us to begin
+inline constexpr std::int64_t kSmallDepth = 256;  ///< k
 inline constexpr std::int64_t kSmallLanes = 8;
 
 constexpr bool is_small(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
@@ -26,7 +26,8 @@ struct Strided {
 
 /// `rows` rows of a times one panel of b (k x lanes, row-major); `store(i, j, value)` takes the sums of the first `columns`.
 template <int rows, class C, class M, class Store>
-void small_rows(const Strided<const M>& a, std::int64_t row, std::int64_t k, const C* panel, std::int64_t column, std::int64_t columns, const Store& store) {
+void small_rows(const Strided<const M>& a, std::int64_t row, std::int64_t k, const C* panel, std::int64_t column, std::int64_t columns,
+                const Store& store) {
   using Lanes = Eigen::Array<C, kSmallLanes, 1>;
   Lanes sum[rows];
   for (int r = 0; r < rows; ++r) sum[r].setZero();

@@ -51,28 +51,44 @@ void store(void* base, std::int64_t offset, std::int64_t stride, std::int64_t n,
 template <class Acc>
 Loader<Acc> loader(Dtype dtype) noexcept {
   switch (dtype) {
-    case Dtype::f64: return load<Acc, double>;
-    case Dtype::f32: return load<Acc, float>;
-    case Dtype::bf16: return load<Acc, BFloat16>;
-    case Dtype::f16: return load<Acc, Half>;
-    case Dtype::i64: return load<Acc, std::int64_t>;
-    case Dtype::i32: return load<Acc, std::int32_t>;
-    case Dtype::u8: return load<Acc, std::uint8_t>;
-    case Dtype::boolean: return load<Acc, bool>;
+    case Dtype::f64:
+      return load<Acc, double>;
+    case Dtype::f32:
+      return load<Acc, float>;
+    case Dtype::bf16:
+      return load<Acc, BFloat16>;
+    case Dtype::f16:
+      return load<Acc, Half>;
+    case Dtype::i64:
+      return load<Acc, std::int64_t>;
+    case Dtype::i32:
+      return load<Acc, std::int32_t>;
+    case Dtype::u8:
+      return load<Acc, std::uint8_t>;
+    case Dtype::boolean:
+      return load<Acc, bool>;
   }
   return nullptr;
 }
 template <class Acc>
 Storer<Acc> storer(Dtype dtype) noexcept {
   switch (dtype) {
-    case Dtype::f64: return store<Acc, double>;
-    case Dtype::f32: return store<Acc, float>;
-    case Dtype::bf16: return store<Acc, BFloat16>;
-    case Dtype::f16: return store<Acc, Half>;
-    case Dtype::i64: return store<Acc, std::int64_t>;
-    case Dtype::i32: return store<Acc, std::int32_t>;
-    case Dtype::u8: return store<Acc, std::uint8_t>;
-    case Dtype::boolean: return store<Acc, bool>;
+    case Dtype::f64:
+      return store<Acc, double>;
+    case Dtype::f32:
+      return store<Acc, float>;
+    case Dtype::bf16:
+      return store<Acc, BFloat16>;
+    case Dtype::f16:
+      return store<Acc, Half>;
+    case Dtype::i64:
+      return store<Acc, std::int64_t>;
+    case Dtype::i32:
+      return store<Acc, std::int32_t>;
+    case Dtype::u8:
+      return store<Acc, std::uint8_t>;
+    case Dtype::boolean:
+      return store<Acc, bool>;
   }
   return nullptr;
 }

@@ -29,7 +29,8 @@ void in_float_type(Dtype dtype, const F& f) {
 
 }  // namespace
 
-std::optional<std::int64_t> cross_entropy_rows(const Tensor& logits, const Tensor& target, const LossOptions& options, const Tensor& loss, const Tensor& log_sum) {
+std::optional<std::int64_t> cross_entropy_rows(const Tensor& logits, const Tensor& target, const LossOptions& options, const Tensor& loss,
+                                               const Tensor& log_sum) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
   std::optional<std::int64_t> bad;
@@ -66,8 +67,8 @@ std::optional<std::int64_t> cross_entropy_rows(const Tensor& logits, const Tenso
   return bad;
 }
 
-void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tensor& target, const Tensor* log_sum, const Classes& classes, const LossOptions& options,
-                            const Tensor& grad_logits) {
+void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tensor& target, const Tensor* log_sum, const Classes& classes,
+                            const LossOptions& options, const Tensor& grad_logits) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
   in_float_type(logits.dtype(), [&](auto acc) {
@@ -104,7 +105,8 @@ void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tens
   });
 }
 
-std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& target, const Classes& classes, const LossOptions& options, const Tensor& out) {
+std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& target, const Classes& classes, const LossOptions& options,
+                                         const Tensor& out) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
   std::optional<std::int64_t> bad;

@@ -60,23 +60,35 @@ struct Mover {
 template <class T>
 Mover mover_of(Dtype memory) {
   switch (memory) {
-    case Dtype::f64: return {load<double, T>, store<double, T>};
-    case Dtype::f32: return {load<float, T>, store<float, T>};
-    case Dtype::bf16: return {load<BFloat16, T>, store<BFloat16, T>};
-    case Dtype::f16: return {load<Half, T>, store<Half, T>};
-    case Dtype::i64: return {load<std::int64_t, T>, store<std::int64_t, T>};
-    case Dtype::i32: return {load<std::int32_t, T>, store<std::int32_t, T>};
-    case Dtype::u8: return {load<std::uint8_t, T>, store<std::uint8_t, T>};
-    case Dtype::boolean: break;
+    case Dtype::f64:
+      return {load<double, T>, store<double, T>};
+    case Dtype::f32:
+      return {load<float, T>, store<float, T>};
+    case Dtype::bf16:
+      return {load<BFloat16, T>, store<BFloat16, T>};
+    case Dtype::f16:
+      return {load<Half, T>, store<Half, T>};
+    case Dtype::i64:
+      return {load<std::int64_t, T>, store<std::int64_t, T>};
+    case Dtype::i32:
+      return {load<std::int32_t, T>, store<std::int32_t, T>};
+    case Dtype::u8:
+      return {load<std::uint8_t, T>, store<std::uint8_t, T>};
+    case Dtype::boolean:
+      break;
   }
   return {load<bool, T>, store<bool, T>};
 }
 Mover mover(Dtype memory, Dtype row) {
   switch (row) {
-    case Dtype::f64: return mover_of<double>(memory);
-    case Dtype::f32: return mover_of<float>(memory);
-    case Dtype::i64: return mover_of<std::int64_t>(memory);
-    default: return mover_of<bool>(memory);
+    case Dtype::f64:
+      return mover_of<double>(memory);
+    case Dtype::f32:
+      return mover_of<float>(memory);
+    case Dtype::i64:
+      return mover_of<std::int64_t>(memory);
+    default:
+      return mover_of<bool>(memory);
   }
 }
 
@@ -107,10 +119,14 @@ void put(std::byte* to, T value) noexcept {
 
 void put_number(std::byte* to, const Operand& o) noexcept {
   switch (o.type) {
-    case Dtype::f64: return put(to, o.number.as_double());
-    case Dtype::f32: return put(to, static_cast<float>(o.number.as_double()));
-    case Dtype::i64: return put(to, o.number.as_int());
-    default: return put(to, o.number.as_bool());
+    case Dtype::f64:
+      return put(to, o.number.as_double());
+    case Dtype::f32:
+      return put(to, static_cast<float>(o.number.as_double()));
+    case Dtype::i64:
+      return put(to, o.number.as_int());
+    default:
+      return put(to, o.number.as_bool());
   }
 }
 
@@ -135,8 +151,7 @@ void set_side(Side& side, const Operand& o, const Shape& shape, std::byte* buffe
   side.bytes = info(t.dtype()).bytes;
   side.same = t.dtype() == o.type;
   const int missing = shape.ndim() - t.ndim();
-  for (int d = missing; d < shape.ndim(); ++d)
-    side.strides[d] = t.shape()[d - missing] == 1 && shape[d] != 1 ? 0 : t.strides()[d - missing];
+  for (int d = missing; d < shape.ndim(); ++d) side.strides[d] = t.shape()[d - missing] == 1 && shape[d] != 1 ? 0 : t.strides()[d - missing];
 }
 
 // Drops dimensions of size one and joins neighbours that every side walks as one.
@@ -284,7 +299,8 @@ bool plain(std::initializer_list<Operand> operands, const Shape& shape) {
 }
 
 // Elements [begin, end) of plain tensors; numbers are spread over a chunk once.
-void map_plain(Row row, std::initializer_list<Operand> inputs, std::initializer_list<Operand> results, const Scalar* numbers, std::int64_t begin, std::int64_t end) {
+void map_plain(Row row, std::initializer_list<Operand> inputs, std::initializer_list<Operand> results, const Scalar* numbers, std::int64_t begin,
+               std::int64_t end) {
   alignas(64) std::byte buffers[kMaxOperands][static_cast<std::size_t>(kChunk) * 8];
   const void* in[kMaxOperands];
   void* out[kMaxOperands];

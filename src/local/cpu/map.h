@@ -17,9 +17,14 @@ using Row = void (*)(const void* const* in, void* const* out, std::int64_t n, co
 /// The type that elements of `dtype` are computed in.
 constexpr Dtype compute_type(Dtype dtype) noexcept {
   switch (dtype) {
-    case Dtype::f64: return Dtype::f64;
-    case Dtype::f32: case Dtype::bf16: case Dtype::f16: return Dtype::f32;
-    default: return Dtype::i64;
+    case Dtype::f64:
+      return Dtype::f64;
+    case Dtype::f32:
+    case Dtype::bf16:
+    case Dtype::f16:
+      return Dtype::f32;
+    default:
+      return Dtype::i64;
   }
 }
 

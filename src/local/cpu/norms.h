@@ -8,7 +8,8 @@
 namespace dtensor::local::cpu {
 
 /// (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps)
-void layer_norm(const Tensor& input, std::int64_t n, const Tensor* weight, const Tensor* bias, double eps, const Tensor& output, const Tensor& mean, const Tensor& rstd);
+void layer_norm(const Tensor& input, std::int64_t n, const Tensor* weight, const Tensor* bias, double eps, const Tensor& output, const Tensor& mean,
+                const Tensor& rstd);
 /// Gradients of input, weight and bias. The latter two are sums over the rows here, in a fixed order.
 void layer_norm_backward(const Tensor& grad, const Tensor& input, std::int64_t n, const Tensor* weight, const Tensor& mean, const Tensor& rstd,
                          const Tensor& grad_input, const Tensor& grad_weight, const Tensor& grad_bias);

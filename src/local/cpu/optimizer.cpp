@@ -121,7 +121,9 @@ void sgd_row(const void* const* in, void* const* out, std::int64_t n, const Scal
 struct Descent {  // no buffer
   static constexpr int numbers = 3;
   template <class T>
-  static T of(T p, T g, const T* k) { return p - k[2] * (k[0] * g + k[1] * p); }
+  static T of(T p, T g, const T* k) {
+    return p - k[2] * (k[0] * g + k[1] * p);
+  }
 };
 
 }  // namespace
@@ -129,8 +131,16 @@ struct Descent {  // no buffer
 void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const AdamStep& o) {
   const Dtype type = compute_type(param.dtype());
   const double correction1 = 1 - std::pow(o.beta1, o.step), correction2 = 1 - std::pow(o.beta2, o.step);
-  const Scalar numbers[kAdamNumbers] = {o.maximize ? -1.0 : 1.0, o.decoupled ? 0.0 : o.weight_decay, o.decoupled ? 1 - o.lr * o.weight_decay : 1.0,
-                                        o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2, 1 / std::sqrt(correction2), o.eps, o.lr / correction1};
+  const Scalar numbers[kAdamNumbers] = {o.maximize ? -1.0 : 1.0,
+                                        o.decoupled ? 0.0 : o.weight_decay,
+                                        o.decoupled ? 1 - o.lr * o.weight_decay : 1.0,
+                                        o.beta1,
+                                        1 - o.beta1,
+                                        o.beta2,
+                                        1 - o.beta2,
+                                        1 / std::sqrt(correction2),
+                                        o.eps,
+                                        o.lr / correction1};
   map(type == Dtype::f64 ? adam_row<double> : adam_row<float>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
       {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers);
 }
@@ -143,8 +153,8 @@ void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_bu
     map(floating_rows<Descent, 2>().of(type), {{param, type}, {grad, type}}, {{param, type}}, numbers);
     return;
   }
-  const Scalar numbers[kSgdNumbers] = {sign, o.weight_decay, o.first ? 0.0 : o.momentum, o.first ? 1.0 : 1 - o.dampening,
-                                       o.nesterov ? 1.0 : 0.0, o.nesterov ? o.momentum : 1.0, o.lr};
+  const Scalar numbers[kSgdNumbers] = {
+      sign, o.weight_decay, o.first ? 0.0 : o.momentum, o.first ? 1.0 : 1 - o.dampening, o.nesterov ? 1.0 : 0.0, o.nesterov ? o.momentum : 1.0, o.lr};
   map(type == Dtype::f64 ? sgd_row<double> : sgd_row<float>, {{param, type}, {grad, type}, {momentum_buffer, type}},
       {{param, type}, {momentum_buffer, type}}, numbers);
 }

@@ -9,8 +9,8 @@ namespace dtensor::local::cpu {
 
 struct AdamStep {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  double step = 1;         ///< 1 at the first call
-  bool decoupled = true;   ///< AdamW; false: the decay is added to the gradient
+  double step = 1;        ///< 1 at the first call
+  bool decoupled = true;  ///< AdamW; false: the decay is added to the gradient
   bool maximize = false;
 };
 void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const AdamStep& o);
@@ -18,7 +18,7 @@ void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, c
 struct SgdStep {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false, maximize = false;
-  bool first = false;      ///< the momentum buffer is empty: it becomes the gradient
+  bool first = false;  ///< the momentum buffer is empty: it becomes the gradient
 };
 /// `momentum_buffer` may be an empty Tensor when momentum is 0.
 void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const SgdStep& o);

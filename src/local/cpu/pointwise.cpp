@@ -60,15 +60,21 @@ constexpr T kGeluKappa = static_cast<T>(0.044715);
 
 struct Gelu {
   template <class T>
-  static T of(T x) { return T(0.5) * x * (T(1) + verf(x * kSqrtHalf<T>)); }
+  static T of(T x) {
+    return T(0.5) * x * (T(1) + verf(x * kSqrtHalf<T>));
+  }
 };
 struct GeluTanh {
   template <class T>
-  static T of(T x) { return T(0.5) * x * (T(1) + vtanh(kGeluBeta<T> * (x + kGeluKappa<T> * x * x * x))); }
+  static T of(T x) {
+    return T(0.5) * x * (T(1) + vtanh(kGeluBeta<T> * (x + kGeluKappa<T> * x * x * x)));
+  }
 };
 struct Silu {
   template <class T>
-  static T of(T x) { return x / (T(1) + vexp(-x)); }
+  static T of(T x) {
+    return x / (T(1) + vexp(-x));
+  }
 };
 struct Softplus {  // beta, threshold
   static constexpr int numbers = 2;
@@ -85,15 +91,21 @@ struct Softplus {  // beta, threshold
 
 struct ReluBackward {
   template <class T>
-  static T of(T g, T out) { return out <= T(0) ? T(0) : g; }
+  static T of(T g, T out) {
+    return out <= T(0) ? T(0) : g;
+  }
 };
 struct TanhBackward {
   template <class T>
-  static T of(T g, T out) { return g * (T(1) - out * out); }
+  static T of(T g, T out) {
+    return g * (T(1) - out * out);
+  }
 };
 struct SigmoidBackward {
   template <class T>
-  static T of(T g, T out) { return g * (T(1) - out) * out; }
+  static T of(T g, T out) {
+    return g * (T(1) - out) * out;
+  }
 };
 struct GeluBackward {
   template <class T>
@@ -130,37 +142,61 @@ struct SoftplusBackward {
 struct ClampBackward {
   static constexpr int numbers = 2;
   template <class T>
-  static T of(T g, T x, const T* k) { return x < k[0] || x > k[1] ? T(0) : g; }
+  static T of(T g, T x, const T* k) {
+    return x < k[0] || x > k[1] ? T(0) : g;
+  }
 };
 struct Swiglu {
   template <class T>
-  static T of(T gate, T up) { return gate / (T(1) + vexp(-gate)) * up; }
+  static T of(T gate, T up) {
+    return gate / (T(1) + vexp(-gate)) * up;
+  }
 };
 struct SwigluGateBackward {
   template <class T>
-  static T of(T g, T gate, T up) { return SiluBackward::of(g * up, gate); }
+  static T of(T g, T gate, T up) {
+    return SiluBackward::of(g * up, gate);
+  }
 };
 
 Rows real_rows(Unary op) {
   switch (op) {
-    case Unary::exp: return floating_rows<Exp, 1>();
-    case Unary::log: return floating_rows<Log, 1>();
-    case Unary::log2: return floating_rows<Log2, 1>();
-    case Unary::log1p: return floating_rows<Log1p, 1>();
-    case Unary::expm1: return floating_rows<Expm1, 1>();
-    case Unary::sqrt: return floating_rows<Sqrt, 1>();
-    case Unary::rsqrt: return floating_rows<Rsqrt, 1>();
-    case Unary::reciprocal: return floating_rows<Reciprocal, 1>();
-    case Unary::sin: return floating_rows<Sin, 1>();
-    case Unary::cos: return floating_rows<Cos, 1>();
-    case Unary::tan: return floating_rows<Tan, 1>();
-    case Unary::tanh: return floating_rows<Tanh, 1>();
-    case Unary::sigmoid: return floating_rows<Sigmoid, 1>();
-    case Unary::erf: return floating_rows<Erf, 1>();
-    case Unary::gelu: return floating_rows<Gelu, 1>();
-    case Unary::gelu_tanh: return floating_rows<GeluTanh, 1>();
-    case Unary::silu: return floating_rows<Silu, 1>();
-    default: return floating_rows<Softplus, 1>();
+    case Unary::exp:
+      return floating_rows<Exp, 1>();
+    case Unary::log:
+      return floating_rows<Log, 1>();
+    case Unary::log2:
+      return floating_rows<Log2, 1>();
+    case Unary::log1p:
+      return floating_rows<Log1p, 1>();
+    case Unary::expm1:
+      return floating_rows<Expm1, 1>();
+    case Unary::sqrt:
+      return floating_rows<Sqrt, 1>();
+    case Unary::rsqrt:
+      return floating_rows<Rsqrt, 1>();
+    case Unary::reciprocal:
+      return floating_rows<Reciprocal, 1>();
+    case Unary::sin:
+      return floating_rows<Sin, 1>();
+    case Unary::cos:
+      return floating_rows<Cos, 1>();
+    case Unary::tan:
+      return floating_rows<Tan, 1>();
+    case Unary::tanh:
+      return floating_rows<Tanh, 1>();
+    case Unary::sigmoid:
+      return floating_rows<Sigmoid, 1>();
+    case Unary::erf:
+      return floating_rows<Erf, 1>();
+    case Unary::gelu:
+      return floating_rows<Gelu, 1>();
+    case Unary::gelu_tanh:
+      return floating_rows<GeluTanh, 1>();
+    case Unary::silu:
+      return floating_rows<Silu, 1>();
+    default:
+      return floating_rows<Softplus, 1>();
   }
 }
 
@@ -171,32 +207,53 @@ Rows unary_rows(Unary op) {
       rows.i64 = number_rows<Neg, 1>().i64;
       return rows;
     }
-    case Unary::abs: return number_rows<Abs, 1>();
-    case Unary::sign: return number_rows<Sign, 1>();
-    case Unary::square: return number_rows<Square, 1>();
-    case Unary::floor: return number_rows<Floor, 1>();
-    case Unary::ceil: return number_rows<Ceil, 1>();
-    case Unary::trunc: return number_rows<Trunc, 1>();
-    case Unary::round: return number_rows<Round, 1>();
-    case Unary::relu: return number_rows<Relu, 1>();
-    case Unary::logical_not: return predicate_rows<LogicalNot, 1>();
-    case Unary::isnan: return predicate_rows<IsNan, 1>();
-    case Unary::isinf: return predicate_rows<IsInf, 1>();
-    case Unary::isfinite: return predicate_rows<IsFinite, 1>();
-    default: return real_rows(op);
+    case Unary::abs:
+      return number_rows<Abs, 1>();
+    case Unary::sign:
+      return number_rows<Sign, 1>();
+    case Unary::square:
+      return number_rows<Square, 1>();
+    case Unary::floor:
+      return number_rows<Floor, 1>();
+    case Unary::ceil:
+      return number_rows<Ceil, 1>();
+    case Unary::trunc:
+      return number_rows<Trunc, 1>();
+    case Unary::round:
+      return number_rows<Round, 1>();
+    case Unary::relu:
+      return number_rows<Relu, 1>();
+    case Unary::logical_not:
+      return predicate_rows<LogicalNot, 1>();
+    case Unary::isnan:
+      return predicate_rows<IsNan, 1>();
+    case Unary::isinf:
+      return predicate_rows<IsInf, 1>();
+    case Unary::isfinite:
+      return predicate_rows<IsFinite, 1>();
+    default:
+      return real_rows(op);
   }
 }
 
 Rows backward_rows(UnaryBackward op) {
   switch (op) {
-    case UnaryBackward::relu: return floating_rows<ReluBackward, 2>();
-    case UnaryBackward::tanh: return floating_rows<TanhBackward, 2>();
-    case UnaryBackward::sigmoid: return floating_rows<SigmoidBackward, 2>();
-    case UnaryBackward::gelu: return floating_rows<GeluBackward, 2>();
-    case UnaryBackward::gelu_tanh: return floating_rows<GeluTanhBackward, 2>();
-    case UnaryBackward::silu: return floating_rows<SiluBackward, 2>();
-    case UnaryBackward::softplus: return floating_rows<SoftplusBackward, 2>();
-    case UnaryBackward::clamp: break;
+    case UnaryBackward::relu:
+      return floating_rows<ReluBackward, 2>();
+    case UnaryBackward::tanh:
+      return floating_rows<TanhBackward, 2>();
+    case UnaryBackward::sigmoid:
+      return floating_rows<SigmoidBackward, 2>();
+    case UnaryBackward::gelu:
+      return floating_rows<GeluBackward, 2>();
+    case UnaryBackward::gelu_tanh:
+      return floating_rows<GeluTanhBackward, 2>();
+    case UnaryBackward::silu:
+      return floating_rows<SiluBackward, 2>();
+    case UnaryBackward::softplus:
+      return floating_rows<SoftplusBackward, 2>();
+    case UnaryBackward::clamp:
+      break;
   }
   return floating_rows<ClampBackward, 2>();
 }

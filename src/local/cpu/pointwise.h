@@ -8,9 +8,37 @@
 namespace dtensor::local::cpu {
 
 enum class Unary {
-  neg, abs, sign, exp, log, log2, log1p, expm1, sqrt, rsqrt, square, reciprocal, sin, cos, tan, tanh, sigmoid, erf, floor, ceil, trunc, round,
-  relu, gelu, gelu_tanh, silu, softplus,             // softplus takes beta, threshold
-  logical_not, isnan, isinf, isfinite                // results bool
+  neg,
+  abs,
+  sign,
+  exp,
+  log,
+  log2,
+  log1p,
+  expm1,
+  sqrt,
+  rsqrt,
+  square,
+  reciprocal,
+  sin,
+  cos,
+  tan,
+  tanh,
+  sigmoid,
+  erf,
+  floor,
+  ceil,
+  trunc,
+  round,
+  relu,
+  gelu,
+  gelu_tanh,
+  silu,
+  softplus,  // softplus takes beta, threshold
+  logical_not,
+  isnan,
+  isinf,
+  isfinite  // results bool
 };
 /// `numbers`: what the comment at the enumerator says.
 void unary(Unary op, const Tensor& input, const Tensor& out, const Scalar* numbers = nullptr);

@@ -49,22 +49,28 @@ std::int64_t offset_of(std::span<const Axis> axes, std::int64_t index) {
 
 struct Keep {
   template <class A>
-  static A of(A x) noexcept { return x; }
+  static A of(A x) noexcept {
+    return x;
+  }
 };
 struct Magnitude {
   template <class A>
-  static A of(A x) noexcept { 
+  static A of(A x) noexcept {
     if constexpr (std::is_integral_v<A>) return x < 0 ? static_cast<A>(0 - static_cast<std::uint64_t>(x)) : x;
     else return std::abs(x);
   }
 };
 struct Square {
   template <class A>
-  static A of(A x) noexcept { return x * x; }
+  static A of(A x) noexcept {
+    return x * x;
+  }
 };
 struct NonZero {
   template <class A>
-  static A of(A x) noexcept { return x != A(0) ? A(1) : A(0); }
+  static A of(A x) noexcept {
+    return x != A(0) ? A(1) : A(0);
+  }
 };
 struct Multiply {
   template <class A>
@@ -75,11 +81,15 @@ struct Multiply {
 };
 struct Larger {
   template <class A>
-  static A of(A a, A b) noexcept { return (b > a) | (b != b) ? b : a; }
+  static A of(A a, A b) noexcept {
+    return (b > a) | (b != b) ? b : a;
+  }
 };
 struct Smaller {
   template <class A>
-  static A of(A a, A b) noexcept { return (b < a) | (b != b) ? b : a; }
+  static A of(A a, A b) noexcept {
+    return (b < a) | (b != b) ? b : a;
+  }
 };
 
 template <class Acc>
@@ -99,7 +109,8 @@ class Reducer {
  public:
   Reducer(const Tensor& input, const Split& split, Acc neutral)
       : base_(input.raw()), split_(split), neutral_(neutral), load_(loader<Acc>(input.dtype())), direct_(input.dtype() == dtype_of<Acc>()) {
-    const bool by_columns = !split.kept.empty() && !split.reduced.empty() && std::abs(split.kept.back().stride) < std::abs(split.reduced.back().stride);
+    const bool by_columns =
+        !split.kept.empty() && !split.reduced.empty() && std::abs(split.kept.back().stride) < std::abs(split.reduced.back().stride);
     width_ = by_columns ? kChunk : 1;
   }
 
@@ -136,7 +147,8 @@ class Reducer {
       Cascade<Acc, Combine> total{neutral_};
       for (std::int64_t r = 0; r < runs; ++r) {
         const std::int64_t offset = base + offset_of(outer, r);
-        for (std::int64_t i = 0; i < inner.size; i += kSumBlock) total.push(block(offset + i * inner.stride, inner.stride, std::min(kSumBlock, inner.size - i)));
+        for (std::int64_t i = 0; i < inner.size; i += kSumBlock)
+          total.push(block(offset + i * inner.stride, inner.stride, std::min(kSumBlock, inner.size - i)));
       }
       Acc value = total.take();
       finish(o, 1, &value);
@@ -232,15 +244,24 @@ void reduce_with(const Tensor& input, const Shape& dims, Acc neutral, const Tens
 template <class Acc>
 void reduce_in(Reduction kind, const Tensor& input, const Shape& dims, const Tensor& output, const ReduceOptions& options) {
   switch (kind) {
-    case Reduction::sum: return reduce_with<Acc, Keep, Add>(input, dims, Acc(0), output, options);
-    case Reduction::product: return reduce_with<Acc, Keep, Multiply>(input, dims, Acc(1), output, options);
-    case Reduction::max: return reduce_with<Acc, Keep, Larger>(input, dims, lowest<Acc>(), output, options);
-    case Reduction::min: return reduce_with<Acc, Keep, Smaller>(input, dims, highest<Acc>(), output, options);
-    case Reduction::absolute_sum: return reduce_with<Acc, Magnitude, Add>(input, dims, Acc(0), output, options);
-    case Reduction::absolute_max: return reduce_with<Acc, Magnitude, Larger>(input, dims, Acc(0), output, options);
-    case Reduction::square_sum: return reduce_with<Acc, Square, Add>(input, dims, Acc(0), output, options);
-    case Reduction::all: return reduce_with<Acc, NonZero, Smaller>(input, dims, Acc(1), output, options);
-    case Reduction::any: return reduce_with<Acc, NonZero, Larger>(input, dims, Acc(0), output, options);
+    case Reduction::sum:
+      return reduce_with<Acc, Keep, Add>(input, dims, Acc(0), output, options);
+    case Reduction::product:
+      return reduce_with<Acc, Keep, Multiply>(input, dims, Acc(1), output, options);
+    case Reduction::max:
+      return reduce_with<Acc, Keep, Larger>(input, dims, lowest<Acc>(), output, options);
+    case Reduction::min:
+      return reduce_with<Acc, Keep, Smaller>(input, dims, highest<Acc>(), output, options);
+    case Reduction::absolute_sum:
+      return reduce_with<Acc, Magnitude, Add>(input, dims, Acc(0), output, options);
+    case Reduction::absolute_max:
+      return reduce_with<Acc, Magnitude, Larger>(input, dims, Acc(0), output, options);
+    case Reduction::square_sum:
+      return reduce_with<Acc, Square, Add>(input, dims, Acc(0), output, options);
+    case Reduction::all:
+      return reduce_with<Acc, NonZero, Smaller>(input, dims, Acc(1), output, options);
+    case Reduction::any:
+      return reduce_with<Acc, NonZero, Larger>(input, dims, Acc(0), output, options);
   }
 }
 
@@ -255,7 +276,8 @@ void in_accumulation_type(Dtype dtype, const F& f) {
 template <class Acc>
 class Groups {
  public:
-  Groups(const Tensor& input, const Split& split) : base_(input.raw()), split_(split), load_(loader<Acc>(input.dtype())), buffer_(padded(split.terms)) {}
+  Groups(const Tensor& input, const Split& split)
+      : base_(input.raw()), split_(split), load_(loader<Acc>(input.dtype())), buffer_(padded(split.terms)) {}
   Acc* load(std::int64_t output) {
     const bool scalar = split_.reduced.empty();
     const Axis inner = scalar ? Axis{1, 1} : split_.reduced.back();
@@ -320,7 +342,8 @@ void arg_extreme(const Tensor& input, const Shape& dims, bool largest, const Ten
   });
 }
 
-void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices, const Tensor& output) {
+void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices,
+                 const Tensor& output) {
   const Split split(input, dims);
   auto* out = output.raw_as<std::int64_t>();
   const Tensor wanted = value.contiguous();

@@ -38,7 +38,8 @@ void variance(const Tensor& input, const Shape& dims, double correction, bool ro
 void arg_extreme(const Tensor& input, const Shape& dims, bool largest, const Tensor& output);
 /// i64 output: the least global index of an element equal to `value` (NaN equals NaN), the largest i64 when there is none. `value` has the kept dims;
 /// `indices[k][i]`: what local index i of dims[k] adds to the global index.
-void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices, const Tensor& output);
+void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices,
+                 const Tensor& output);
 
 /// Row-major input and output seen as [outer, n, inner]: running sums over n (from the end when `reverse`), in f64 or i64.
 void cumulative_sum(const Tensor& input, int dim, bool reverse, const Tensor& output);

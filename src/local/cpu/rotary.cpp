@@ -14,11 +14,16 @@ namespace {
 template <class F>
 void visit_floating(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::f64: return f(double{});
-    case Dtype::f32: return f(float{});
-    case Dtype::bf16: return f(BFloat16{});
-    case Dtype::f16: return f(Half{});
-    default: base::fail<InternalError>("rotary: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
+    case Dtype::f64:
+      return f(double{});
+    case Dtype::f32:
+      return f(float{});
+    case Dtype::bf16:
+      return f(BFloat16{});
+    case Dtype::f16:
+      return f(Half{});
+    default:
+      base::fail<InternalError>("rotary: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
   }
 }
 
@@ -52,9 +57,14 @@ void rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse,
         rest /= x.shape()[dim];
       }
       const std::int64_t row = r % t;
-      const RotaryRow<Sum<T>, T> one{x.raw_as<T>() + offset, cos.raw_as<T>() + row * cos.strides()[0], sin.raw_as<T>() + row * sin.strides()[0],
-                                     x.strides()[n - 1], cos.strides()[1], sin.strides()[1],
-                                     cos.shape()[1] == d ? half : 0, sin.shape()[1] == d ? half : 0};
+      const RotaryRow<Sum<T>, T> one{x.raw_as<T>() + offset,
+                                     cos.raw_as<T>() + row * cos.strides()[0],
+                                     sin.raw_as<T>() + row * sin.strides()[0],
+                                     x.strides()[n - 1],
+                                     cos.strides()[1],
+                                     sin.strides()[1],
+                                     cos.shape()[1] == d ? half : 0,
+                                     sin.shape()[1] == d ? half : 0};
       one.run(half, inverse, out.raw_as<T>() + r * d);
     }
   });

@@ -25,10 +25,14 @@ T number_as(const Scalar& s) noexcept {
 
 /// F has `static constexpr int numbers`: of() takes them, converted, as its last argument.
 template <class F>
-concept TakesNumbers = requires { F::numbers; };
+concept TakesNumbers = requires {
+  F::numbers;
+};
 /// F has `static constexpr bool one_by_one`: it calls the C library, so padding would only cost.
 template <class F>
-concept OneByOne = requires { F::one_by_one; };
+concept OneByOne = requires {
+  F::one_by_one;
+};
 
 template <class T>
 struct Numbers {

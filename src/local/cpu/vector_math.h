@@ -81,7 +81,9 @@ inline double vlog1p(double x) noexcept { return std::log1p(x); }
 inline double vtanh(double x) noexcept { return std::tanh(x); }
 
 template <class T>
-[[gnu::always_inline]] inline T vsigmoid(T x) noexcept { return T(1) / (T(1) + vexp(-x)); }
+[[gnu::always_inline]] inline T vsigmoid(T x) noexcept {
+  return T(1) / (T(1) + vexp(-x));
+}
 
 /// Two polynomials (N. Juffa's fit).
 [[gnu::always_inline]] inline float verf(float x) noexcept {

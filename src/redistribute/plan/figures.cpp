@@ -177,13 +177,14 @@ Received least_received(const Space& space, const State& from, const State& to) 
 
 Costs::Costs(const Topology& topology, const Space& space, std::int64_t element_bytes) : topology_(topology), element_bytes_(element_bytes) {
   if (!topology.axes.empty() && topology.axes.size() != static_cast<std::size_t>(space.mesh_ndim()))
-    base::fail<InvalidArgument>("topology: one link per mesh axis is needed ({} links, {} axes); give as many, or none and a fallback", topology.axes.size(),
-                                space.mesh_ndim());
+    base::fail<InvalidArgument>("topology: one link per mesh axis is needed ({} links, {} axes); give as many, or none and a fallback",
+                                topology.axes.size(), space.mesh_ndim());
   const auto positive = [](std::string_view what, double value) {
     if (!(value > 0)) base::fail<InvalidArgument>("topology: {} must be positive ({}); correct the figure", what, value);
   };
   const auto not_negative = [](std::string_view what, double value) {
-    if (!(value >= 0) || std::isinf(value)) base::fail<InvalidArgument>("topology: {} must be finite and not negative ({}); correct the figure", what, value);
+    if (!(value >= 0) || std::isinf(value))
+      base::fail<InvalidArgument>("topology: {} must be finite and not negative ({}); correct the figure", what, value);
   };
   positive("copy_bytes_per_ns", topology.copy_bytes_per_ns);
   not_negative("launch_ns", topology.launch_ns);

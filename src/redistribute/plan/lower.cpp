@@ -16,10 +16,10 @@ enum class Direction : std::uint8_t { send, receive };
 
 // What a mesh axis of the move does, seen from its source.
 enum class AxisRole : std::uint8_t {
-  outside,    // not in the move
-  fixed,      // replicas (a receiver takes from the replica with its own coordinate) or one problem per coordinate
-  split,      // a different part on every coordinate
-  reduced,    // a contribution on every coordinate
+  outside,  // not in the move
+  fixed,    // replicas (a receiver takes from the replica with its own coordinate) or one problem per coordinate
+  split,    // a different part on every coordinate
+  reduced,  // a contribution on every coordinate
 };
 
 struct AxisPlan {

@@ -73,8 +73,8 @@ struct Drawing {
     text(kMargin, y - 6, placements::to_string(layout, plan.axis_names), "font-weight=\"bold\"");
     for (std::int64_t r = 0; r < cells; ++r) {
       const int x = kMargin + static_cast<int>(r) * cell_width;
-      body += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 60%, 86%)\" stroke=\"#444\"/>\n", x, y, cell_width - 4, kCellHeight,
-                          r * 137 % 360);
+      body += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 60%, 86%)\" stroke=\"#444\"/>\n", x, y, cell_width - 4,
+                          kCellHeight, r * 137 % 360);
       text(x + 6, y + 17, fmt::format("rank {}", r), "fill=\"#555\"");
       text(x + 6, y + 35, owned_text(plan, layout, r));
     }
@@ -111,9 +111,10 @@ std::string Plan::svg() const {
     d.arrow(move);
     d.stage(*move.to);
   }
-  return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
-                     "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
-                     d.width, d.y + kMargin, d.body);
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
+      "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
+      d.width, d.y + kMargin, d.body);
 }
 
 }  // namespace dtensor

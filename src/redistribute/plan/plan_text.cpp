@@ -69,8 +69,12 @@ std::string redistribute::change_text(const PlanData& plan, const Move& move) {
 std::vector<PlanMove> Plan::moves() const {
   std::vector<PlanMove> result;
   for (const Move& m : data_->route->moves)
-    result.push_back({std::string(redistribute::to_string(m.kind)), names_of(*data_, m), change_text(*data_, m),
-                      {m.bytes_received_max, m.bytes_received_total}, m.launches, microseconds(m.nanoseconds)});
+    result.push_back({std::string(redistribute::to_string(m.kind)),
+                      names_of(*data_, m),
+                      change_text(*data_, m),
+                      {m.bytes_received_max, m.bytes_received_total},
+                      m.launches,
+                      microseconds(m.nanoseconds)});
   return result;
 }
 int Plan::launches() const noexcept { return data_->route->launches; }
@@ -84,7 +88,8 @@ std::string Plan::json() const {
   const auto pair = [](const Bytes& b) { return Json{{"max", b.max}, {"total", b.total}}; };
   Json list = Json::array();
   for (const PlanMove& m : moves())
-    list.push_back(Json{{"kind", m.kind}, {"axes", m.axes}, {"bytes_received", m.received.max}, {"launches", m.launches}, {"predicted_us", m.predicted_us}});
+    list.push_back(
+        Json{{"kind", m.kind}, {"axes", m.axes}, {"bytes_received", m.received.max}, {"launches", m.launches}, {"predicted_us", m.predicted_us}});
   const Json all{{"moves", std::move(list)},
                  {"bytes_received", pair(bytes_received())},
                  {"lower_bound", pair(lower_bound())},

@@ -65,7 +65,8 @@ bool is_permutation(const Space& space, const Step& step) {
     Shape sender = Shape::filled(space.mesh_ndim(), 0);
     do {
       found = true;
-      for (std::size_t d = 0; d < dims && found; ++d) found = runs_at(space, step.to.lists[d], receiver) == runs_at(space, step.from.lists[d], sender);
+      for (std::size_t d = 0; d < dims && found; ++d)
+        found = runs_at(space, step.to.lists[d], receiver) == runs_at(space, step.from.lists[d], sender);
     } while (!found && advance(space, sender));
     if (!found) return false;
   } while (advance(space, receiver));
@@ -203,11 +204,11 @@ std::uint64_t hash_of(const Topology& topology) {
 
 void check(const Layout& from, const Layout& to, const Shape& shape, std::int64_t limit) {
   if (from.mesh_sizes != to.mesh_sizes)
-    base::fail<InvalidArgument>("redistribute: the layouts are of different meshes ([{}], [{}]); give both for one mesh", fmt::join(from.mesh_sizes, ", "),
-                                fmt::join(to.mesh_sizes, ", "));
+    base::fail<InvalidArgument>("redistribute: the layouts are of different meshes ([{}], [{}]); give both for one mesh",
+                                fmt::join(from.mesh_sizes, ", "), fmt::join(to.mesh_sizes, ", "));
   if (from.ndim() != to.ndim() || from.ndim() != shape.ndim())
-    base::fail<InvalidArgument>("redistribute: numbers of dimensions differ (source {}, target {}, shape {}); give layouts of the tensor", from.ndim(),
-                                to.ndim(), to_string(shape));
+    base::fail<InvalidArgument>("redistribute: numbers of dimensions differ (source {}, target {}, shape {}); give layouts of the tensor",
+                                from.ndim(), to.ndim(), to_string(shape));
   if (limit < 0) base::fail<InvalidArgument>("redistribute: the memory limit is negative ({}); give bytes, or 0 for none", limit);
 }
 
@@ -225,7 +226,8 @@ const Topology& reference_topology() {
   return topology;
 }
 
-RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology, std::int64_t memory_limit) {
+RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,
+                    std::int64_t memory_limit) {
   check(*from, *to, shape, memory_limit);
   const Key key{from, to, shape, dtype, hash_of(topology), memory_limit};
   Shard& shard = shard_of(KeyHash{}(key));

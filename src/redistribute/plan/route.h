@@ -39,7 +39,7 @@ struct Move {
   LayoutRef from, to;
   // Figures, by the conventions of docs/redistribution.md.
   std::int64_t bytes_received_max = 0, bytes_received_total = 0;  ///< worst rank; all ranks
-  int launches = 0;                                              ///< 1 for what communicates
+  int launches = 0;                                               ///< 1 for what communicates
   std::int64_t nanoseconds = 0;
 };
 
@@ -50,7 +50,7 @@ struct AxisLink {
 };
 /// What the planner knows about the machine. A topology chooses the route, never the placements an op gives.
 struct Topology {
-  std::vector<AxisLink> axes;       ///< one per mesh axis; an empty list means `fallback` for all
+  std::vector<AxisLink> axes;  ///< one per mesh axis; an empty list means `fallback` for all
   AxisLink fallback{2000, 10};
   double copy_bytes_per_ns = 10;
   double launch_ns = 500;
@@ -63,8 +63,8 @@ struct Route {
   std::int64_t nanoseconds = 0;
   int launches = 0;
   std::int64_t bytes_received_max = 0, bytes_received_total = 0;
-  std::int64_t peak_bytes = 0;                                    ///< worst rank, source included
-  std::int64_t lower_bound_max = 0, lower_bound_total = 0;        ///< of the bytes received
+  std::int64_t peak_bytes = 0;                              ///< worst rank, source included
+  std::int64_t lower_bound_max = 0, lower_bound_total = 0;  ///< of the bytes received
 };
 using RouteRef = std::shared_ptr<const Route>;
 

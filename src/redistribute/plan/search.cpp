@@ -81,8 +81,8 @@ class Search {
     for (int i : path(last)) {
       const Label& l = labels_[static_cast<std::size_t>(i)];
       const Label& before = labels_[static_cast<std::size_t>(l.parent)];
-      result.steps.push_back({l.kind, l.axes, visited_[static_cast<std::size_t>(before.state)].state, visited_[static_cast<std::size_t>(l.state)].state,
-                              l.nanoseconds});
+      result.steps.push_back(
+          {l.kind, l.axes, visited_[static_cast<std::size_t>(before.state)].state, visited_[static_cast<std::size_t>(l.state)].state, l.nanoseconds});
     }
     return result;
   }
@@ -148,7 +148,8 @@ class Search {
 
   bool is_view(const Step& step) const {
     switch (step.kind) {
-      case MoveKind::relabel: return true;
+      case MoveKind::relabel:
+        return true;
       case MoveKind::slice:
         for (std::size_t d = 0; d < static_cast<std::size_t>(space_.ndim()); ++d)
           if (step.from.lists[d] != step.to.lists[d]) return space_.is_interval(space_.node(step.to.lists[d]).split);
@@ -160,7 +161,8 @@ class Search {
           if (op == ReduceOp::sum || op == ReduceOp::product) return false;
         }
         return true;
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -185,8 +187,7 @@ class Search {
       if (before.cost + target.least > bound_) return;
       if (communicates)
         label.nanoseconds = costs_.communication(space_, step.kind, step.axes, step.from, step.to, received(space_, step.kind, step.from, step.to));
-      else if (!view)
-        label.nanoseconds = costs_.writing(space_.worst(step.to));
+      else if (!view) label.nanoseconds = costs_.writing(space_.worst(step.to));
       label.cost = before.cost + label.nanoseconds;
       label.launches = before.launches + (communicates ? 1 : 0);
       if (label.cost + target.least > bound_) return;

@@ -29,7 +29,8 @@ void append_positions(std::span<const Run> whole, std::int64_t begin, std::int64
 }
 
 // The share of rank `rank` of `ranks` in `total` local positions, appended to `out`; how many.
-std::int64_t take_share(const Split& split, std::int64_t rank, std::int64_t ranks, std::span<const Run> whole, std::int64_t total, std::vector<Run>& out) {
+std::int64_t take_share(const Split& split, std::int64_t rank, std::int64_t ranks, std::span<const Run> whole, std::int64_t total,
+                        std::vector<Run>& out) {
   const std::size_t first = out.size();
   if (!split.sizes.empty()) {
     std::int64_t begin = 0;
@@ -53,8 +54,7 @@ std::int64_t take_share(const Split& split, std::int64_t rank, std::int64_t rank
 
 std::uint64_t hash_of(const State& state) noexcept {
   std::uint64_t h = 1;
-  for (std::size_t i = 0; i < state.lists.size(); ++i)
-    h = base::mix(h, (static_cast<std::uint64_t>(state.lists[i]) << 8) | state.partial[i]);
+  for (std::size_t i = 0; i < state.lists.size(); ++i) h = base::mix(h, (static_cast<std::uint64_t>(state.lists[i]) << 8) | state.partial[i]);
   return h;
 }
 
@@ -146,7 +146,8 @@ int Space::child(int list, int split) {
   const int known = node(list).children[s];
   if (known >= 0) return known;
   const Item& item = splits_[s];
-  if ((item.axes & node(list).axes) || (item.dim >= 0 && item.dim != node(list).dim) || (!item.split.sizes.empty() && node(list).parent >= 0)) return -1;
+  if ((item.axes & node(list).axes) || (item.dim >= 0 && item.dim != node(list).dim) || (!item.split.sizes.empty() && node(list).parent >= 0))
+    return -1;
   ListNode made;
   made.dim = node(list).dim;
   made.parent = list;

@@ -28,8 +28,8 @@ struct ListNode {
   std::array<std::int64_t, kMaxDims> strides{};  ///< of the rank index by mesh axis
   std::vector<std::uint32_t> first;              ///< rank index -> first run
   std::vector<Run> runs;
-  std::vector<std::int64_t> counts;              ///< rank index -> indices owned
-  std::vector<int> twins;                        ///< nodes over the same axes that own the same; see Space::twins
+  std::vector<std::int64_t> counts;  ///< rank index -> indices owned
+  std::vector<int> twins;            ///< nodes over the same axes that own the same; see Space::twins
   bool twins_known = false;
 };
 

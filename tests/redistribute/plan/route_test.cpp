@@ -65,7 +65,8 @@ struct Graph {
   std::vector<std::int64_t> largest;
   mutable std::vector<std::int64_t> shared;  // layout, layout, rank -> elements in both, once counted
 
-  Graph(std::vector<int> m, Shape s, Topology t, std::vector<LayoutRef> l) : mesh(std::move(m)), shape(s), topology(std::move(t)), layouts(std::move(l)) {
+  Graph(std::vector<int> m, Shape s, Topology t, std::vector<LayoutRef> l)
+      : mesh(std::move(m)), shape(s), topology(std::move(t)), layouts(std::move(l)) {
     for (const auto& layout : layouts) {
       auto& per_rank = ids.emplace_back();
       std::size_t n = 0;
@@ -100,9 +101,11 @@ struct Graph {
       received = (p - 2) * ((worst(i) + p - 1) / p) + worst(i);
       touched = p * ((worst(j) + p - 1) / p) + worst(j);
     } else {
-      for (std::size_t r = 0; r < ids[i].size(); ++r) received = std::max(received, p * static_cast<std::int64_t>(ids[j][r].size()) - common(i, j, r));
+      for (std::size_t r = 0; r < ids[i].size(); ++r)
+        received = std::max(received, p * static_cast<std::int64_t>(ids[j][r].size()) - common(i, j, r));
     }
-    return up(topology.launch_ns) + up(latency) * (kind == MoveKind::send_recv ? 2 : 1) + up(static_cast<double>(received * 4) / bandwidth) + write(touched);
+    return up(topology.launch_ns) + up(latency) * (kind == MoveKind::send_recv ? 2 : 1) + up(static_cast<double>(received * 4) / bandwidth) +
+           write(touched);
   }
 
   struct Edge {
@@ -143,7 +146,8 @@ struct Graph {
       if (!best.legal || cost < best.cost) best = {true, cost, cost == 0};
     };
     if (exchanged) return best;
-    const bool to_goal = std::all_of(come.begin(), come.end(), [&](int x) { return b.partial[static_cast<std::size_t>(x)] == goal.partial[static_cast<std::size_t>(x)]; });
+    const bool to_goal = std::all_of(come.begin(), come.end(),
+                                     [&](int x) { return b.partial[static_cast<std::size_t>(x)] == goal.partial[static_cast<std::size_t>(x)]; });
     if (gone.empty() && come.empty()) {
       if (a_prefix && !on.empty()) {
         bool view = true;
@@ -257,13 +261,19 @@ TEST_CASE("the cost equals that of an independent search for all pairs of S, R a
     std::vector<int> mesh;
     std::vector<Shape> shapes;
   };
-  const std::vector<Case> cases{{{2}, {{7}, {4, 6}, {1, 3}, {70, 90}}}, {{3}, {{7}, {50, 61}}}, {{4}, {{9}, {5, 80}}},   {{2, 2}, {{9}, {8, 6}, {60, 41}}},
-                                {{3, 2}, {{7}, {12, 90}}},                {{2, 3}, {{1}, {31, 8}}}, {{1, 3}, {{5, 4}}}};
+  const std::vector<Case> cases{{{2}, {{7}, {4, 6}, {1, 3}, {70, 90}}},
+                                {{3}, {{7}, {50, 61}}},
+                                {{4}, {{9}, {5, 80}}},
+                                {{2, 2}, {{9}, {8, 6}, {60, 41}}},
+                                {{3, 2}, {{7}, {12, 90}}},
+                                {{2, 3}, {{1}, {31, 8}}},
+                                {{1, 3}, {{5, 4}}}};
   for (const Case& c : cases)
     for (const Shape& shape : c.shapes)
       for (const Topology& t : topologies(c.mesh.size())) {
         // An axis of one rank is the same under every placement; the independent search knows only one.
-        const auto layouts = all_layouts(c.mesh, shape.ndim(), ceil_splits(c.mesh), c.mesh[0] == 1 ? std::vector<ReduceOp>{} : std::vector<ReduceOp>{ReduceOp::sum});
+        const auto layouts =
+            all_layouts(c.mesh, shape.ndim(), ceil_splits(c.mesh), c.mesh[0] == 1 ? std::vector<ReduceOp>{} : std::vector<ReduceOp>{ReduceOp::sum});
         compare_all(Graph(c.mesh, shape, t, layouts));
       }
 }
@@ -369,8 +379,8 @@ TEST_CASE("launches on 2x2x2 meet or beat the known counts") {
     Shape shape;
   };
   const Shape cube{8, 8, 8}, large{16, 16, 16};
-  const std::vector<Row> rows{{"000", "001", 3, cube}, {"010", "100", 3, cube}, {"012", "210", 2, cube}, {"100", "R00", 1, cube},
-                              {"1R0", "R00", 2, cube}, {"001", "012", 2, cube}, {"000", "111", 3, cube}, {"PP0", "000", 3, large},
+  const std::vector<Row> rows{{"000", "001", 3, cube},  {"010", "100", 3, cube},  {"012", "210", 2, cube},  {"100", "R00", 1, cube},
+                              {"1R0", "R00", 2, cube},  {"001", "012", 2, cube},  {"000", "111", 3, cube},  {"PP0", "000", 3, large},
                               {"PPP", "RRR", 1, large}, {"P0P", "RRR", 3, large}, {"PRP", "RRR", 1, large}, {"0R0", "RRR", 1, large},
                               {"0R1", "RRR", 2, large}};
   for (const Row& row : rows) {
@@ -378,7 +388,8 @@ TEST_CASE("launches on 2x2x2 meet or beat the known counts") {
     CAPTURE(row.to);
     CHECK_LE(find_route(of_axes({2, 2, 2}, row.from, 3), of_axes({2, 2, 2}, row.to, 3), row.shape, Dtype::f64)->launches, row.launches);
   }
-  for (const auto& [from, to] : std::vector<std::pair<const char*, const char*>>{{"000", "001"}, {"010", "100"}, {"012", "210"}, {"000", "111"}, {"1R0", "R00"}})
+  for (const auto& [from, to] :
+       std::vector<std::pair<const char*, const char*>>{{"000", "001"}, {"010", "100"}, {"012", "210"}, {"000", "111"}, {"1R0", "R00"}})
     CHECK_EQ(find_route(of_axes({2, 2, 2}, from, 3), of_axes({2, 2, 2}, to, 3), cube, Dtype::f64)->launches, 1);
 }
 
@@ -455,7 +466,8 @@ TEST_CASE("layouts that do not belong together are refused by text") {
   CHECK_THROWS_WITH_AS(find_route(a, b, {8}, Dtype::f32), "redistribute: the layouts are of different meshes ([4], [2, 2]); give both for one mesh",
                        dtensor::InvalidArgument);
   CHECK_THROWS_WITH_AS(find_route(a, c, {8}, Dtype::f32),
-                       "redistribute: numbers of dimensions differ (source 1, target 2, shape [8]); give layouts of the tensor", dtensor::InvalidArgument);
+                       "redistribute: numbers of dimensions differ (source 1, target 2, shape [8]); give layouts of the tensor",
+                       dtensor::InvalidArgument);
   Topology bad = reference_topology();
   bad.fallback.bytes_per_ns = 0;
   CHECK_THROWS_WITH_AS(find_route(a, of_axes({4}, "R", 1), {8}, Dtype::f32, bad), "topology: bytes_per_ns must be positive (0); correct the figure",

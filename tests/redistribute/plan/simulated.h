@@ -20,11 +20,11 @@ using dtensor::placements::Layout;
 using dtensor::placements::LayoutRef;
 using dtensor::placements::Run;
 using dtensor::placements::Split;
+using dtensor::redistribute::local_runs;
+using dtensor::redistribute::lower;
 using dtensor::redistribute::Move;
 using dtensor::redistribute::MoveKind;
 using dtensor::redistribute::Piece;
-using dtensor::redistribute::local_runs;
-using dtensor::redistribute::lower;
 using dtensor::redistribute::Transfer;
 using Number = std::uint64_t;
 using Local = std::vector<Number>;
@@ -41,10 +41,14 @@ inline Number inverse(Number a) {
 }
 inline Number combine(ReduceOp op, Number a, Number b) {
   switch (op) {
-    case ReduceOp::min: return std::min(a, b);
-    case ReduceOp::max: return std::max(a, b);
-    case ReduceOp::product: return times(a, b);
-    default: return (a + b) % kPrime;
+    case ReduceOp::min:
+      return std::min(a, b);
+    case ReduceOp::max:
+      return std::max(a, b);
+    case ReduceOp::product:
+      return times(a, b);
+    default:
+      return (a + b) % kPrime;
   }
 }
 inline Number neutral(ReduceOp op) { return op == ReduceOp::min ? kPrime - 1 : op == ReduceOp::product ? 1 : 0; }
