@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error_text.h"
+#include "local/cpu/binary.h"
 #include "mesh/mesh_data.h"
 #include "tensor/impl.h"
 #include "tensor/plan.h"
@@ -82,6 +83,24 @@ constexpr OpDef kToLocal{
     .plan = plan_to_local,
 };
 
+// ---- scale: a number times a tensor, for gradients of averages
+DTensor scaled(const DTensor& t, const Attribute& factor);
+constexpr OpDef kScale{
+    .name = "scale",
+    .signature = "input, factor: float -> out",
+    .rule = "... -> ...    linear",
+    .dtypes = "floating",
+    .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
+    .cpu = [](const KernelCall& call) { local::cpu::binary(local::cpu::Binary::mul, call.input(0), call.attribute(0).scalar(), call.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {scaled(g.grad_output(0), g.attribute(0))}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"factor", "0.5"}}}, {.shapes = {{0}}, .attributes = {{"factor", "2"}}}};
+        },
+};
+
+DTensor scaled(const DTensor& t, const Attribute& factor) { return call(kScale, {t}, {factor}); }
+
 // ---- from_local: input on self, mesh, layout, global shape, gradient layout
 void plan_from_local(PlanBuilder& b) {
   const Spec& from = *b.inputs[0];
@@ -105,8 +124,7 @@ std::vector<DTensor> from_local_gradient(const GradientCall& g) {
   std::int64_t divisor = 1;
   for (std::size_t a = 0; a < forward->partial.size(); ++a)
     if (forward->partial[a] == ReduceOp::avg) divisor *= forward->mesh_sizes[a];
-  if (divisor > 1)
-    base::fail<Unsupported>("from_local: the gradient of a Partial(avg) part is not offered; divide by {} and use Partial(sum)", divisor);
+  if (divisor > 1) grad = call(kScale, {grad}, {1.0 / static_cast<double>(divisor)});
   return {grad.to_local()};
 }
 
@@ -121,7 +139,7 @@ DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const Layo
   return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
 }
 
-constexpr std::array<const OpDef*, 3> kMoveOps{&kRedistribute, &kToLocal, &kFromLocal};
+constexpr std::array<const OpDef*, 4> kMoveOps{&kRedistribute, &kToLocal, &kFromLocal, &kScale};
 
 }  // namespace
 

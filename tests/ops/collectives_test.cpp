@@ -84,3 +84,16 @@ TEST_CASE("functional broadcast gives the first rank's value, and collectives of
     CHECK(counter.implicit_launches() == 0);
   });
 }
+
+TEST_CASE("the part of an average gets its share of the gradient") {
+  run_ranks({.ranks = 3}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 3}});
+    const DTensor part = mine({static_cast<float>(world.rank()), 3}, {2});
+    part.set_requires_grad();
+    const DTensor average = from_local(part, mesh, {Partial(ReduceOp::avg)});
+    const DTensor whole = average.redistribute({});
+    CHECK(values_of(whole) == std::vector<float>{1, 3});
+    sum(whole * 6).backward();
+    CHECK(values_of(part.grad()) == std::vector<float>{2, 2});
+  });
+}
