@@ -53,27 +53,24 @@ int calls_of(std::int64_t bytes) { return bytes <= 4096 ? 20000 : bytes <= 1 << 
 void copy(benchmark::State& state) {
   const std::int64_t bytes = state.range(1);
   report(state, time_on_ranks(static_cast<int>(state.range(0)), calls_of(bytes), [&](World&) {
-    return [from = filled(bytes), to = filled(bytes), bytes] { std::memcpy(to.data(), from.data(), static_cast<std::size_t>(bytes)); };
-  }));
+           return [from = filled(bytes), to = filled(bytes), bytes] { std::memcpy(to.data(), from.data(), static_cast<std::size_t>(bytes)); };
+         }));
 }
 void all_reduce(benchmark::State& state) {
   const std::int64_t bytes = state.range(1);
-  report(state, time_on_ranks(static_cast<int>(state.range(0)), calls_of(bytes), [&](World& world) {
-    return [c = everyone(world), in = filled(bytes)] { c.all_reduce(in).wait(); };
-  }));
+  report(state, time_on_ranks(static_cast<int>(state.range(0)), calls_of(bytes),
+                              [&](World& world) { return [c = everyone(world), in = filled(bytes)] { c.all_reduce(in).wait(); }; }));
 }
 void all_reduce_in_place(benchmark::State& state) {
   const std::int64_t bytes = state.range(1);
-  report(state, time_on_ranks(static_cast<int>(state.range(0)), calls_of(bytes), [&](World& world) {
-    return [c = everyone(world), in = filled(bytes)] { c.all_reduce_(in, ReduceOp::max).wait(); };
-  }));
+  report(state, time_on_ranks(static_cast<int>(state.range(0)), calls_of(bytes),
+                              [&](World& world) { return [c = everyone(world), in = filled(bytes)] { c.all_reduce_(in, ReduceOp::max).wait(); }; }));
 }
 // `bytes` is the size of the result.
 void all_gather(benchmark::State& state) {
   const std::int64_t bytes = state.range(1), ranks = state.range(0);
-  report(state, time_on_ranks(static_cast<int>(ranks), calls_of(bytes), [&](World& world) {
-    return [c = everyone(world), in = filled(bytes / ranks)] { c.all_gather(in).wait(); };
-  }));
+  report(state, time_on_ranks(static_cast<int>(ranks), calls_of(bytes),
+                              [&](World& world) { return [c = everyone(world), in = filled(bytes / ranks)] { c.all_gather(in).wait(); }; }));
 }
 void barrier(benchmark::State& state) {
   report(state, time_on_ranks(static_cast<int>(state.range(0)), 20000, [&](World& world) { return [&world] { world.barrier(); }; }));

@@ -101,7 +101,9 @@ class DTENSOR_EXPORT Communicator {
   Tensor gather(const Tensor& input, int root = 0, int dim = 0, const AllGatherOptions& options = {}) const;
   /// Member i's tensor goes to member destination[i] (-1: to nobody); equal shapes. Zeros for a member to whom nothing comes.
   Tensor permute(const Tensor& input, std::span<const int> destination) const;
-  Tensor permute(const Tensor& input, std::initializer_list<int> destination) const { return permute(input, std::span<const int>(destination.begin(), destination.size())); }
+  Tensor permute(const Tensor& input, std::initializer_list<int> destination) const {
+    return permute(input, std::span<const int>(destination.begin(), destination.size()));
+  }
   /// Between this member and `peer` only; sends and receives of a pair match in order. Shapes and dtypes must be equal.
   [[nodiscard]] Work send(const Tensor& tensor, int peer) const;
   [[nodiscard]] Work recv(const Tensor& tensor, int peer) const;

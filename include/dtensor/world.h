@@ -29,12 +29,12 @@ struct WorldData;
 }
 
 struct RunOptions {
-  int ranks = 0;                        ///< 0: one, or what --ranks says
-  std::optional<Device> device = {};    ///< of World::device(); none: the CPU
-  double time_limit_s = 300;            ///< of a wait in which no other rank arrives; 0: none. DTENSOR_TIME_LIMIT and --time-limit win
-  int threads_per_rank = 0;             ///< for kernels; 0: cores / ranks, at least one
-  double grace_s = -1;                  ///< after an error, how long a rank may go on without a library call before the process leaves by
-                                        ///< _Exit(1); negative: the time limit; 0: for ever
+  int ranks = 0;                      ///< 0: one, or what --ranks says
+  std::optional<Device> device = {};  ///< of World::device(); none: the CPU
+  double time_limit_s = 300;          ///< of a wait in which no other rank arrives; 0: none. DTENSOR_TIME_LIMIT and --time-limit win
+  int threads_per_rank = 0;           ///< for kernels; 0: cores / ranks, at least one
+  double grace_s = -1;                ///< after an error, how long a rank may go on without a library call before the process leaves by
+                                      ///< _Exit(1); negative: the time limit; 0: for ever
 };
 
 /// Bound to one thread at a time: run(), join() and fake() bind the calling thread. Destroyed on any thread, never throws.
@@ -131,9 +131,9 @@ class DTENSOR_EXPORT ThreadGroup {
 class RankBody {
  public:
   template <class F>
-    requires(!std::is_same_v<F, RankBody> && std::is_invocable_v<const F&, World&> &&
-             (std::is_void_v<std::invoke_result_t<const F&, World&>> || std::is_same_v<std::invoke_result_t<const F&, World&>, int>))
-  RankBody(const F& body)  // NOLINT(google-explicit-constructor)
+  requires(!std::is_same_v<F, RankBody> && std::is_invocable_v<const F&, World&> &&
+           (std::is_void_v<std::invoke_result_t<const F&, World&>> || std::is_same_v<std::invoke_result_t<const F&, World&>, int>))
+      RankBody(const F& body)  // NOLINT(google-explicit-constructor)
       : call_([](const Target& target, World& world) {
           const F& f = *[&] {
             if constexpr (std::is_function_v<F>) return reinterpret_cast<F*>(target.function);

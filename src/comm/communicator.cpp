@@ -13,7 +13,8 @@ Communicator& RankComm::group(std::span<const int> ranks, std::string_view role)
   const base::RankContext& here = base::require_rank("group");
   if (!transport) base::fail<InvalidArgument>("group: rank {} has no world; call it inside run()", here.rank);
   if (std::find(ranks.begin(), ranks.end(), here.rank) == ranks.end())
-    base::fail<InvalidArgument>("group: rank {} is no member of the group {{{}}}; call it on the group's ranks only", here.rank, fmt::join(ranks, ", "));
+    base::fail<InvalidArgument>("group: rank {} is no member of the group {{{}}}; call it on the group's ranks only", here.rank,
+                                fmt::join(ranks, ", "));
   Entry entry{{ranks.begin(), ranks.end()}, std::string(role), transport->make(ranks, role)};
   return *entries_.emplace_back(std::move(entry)).communicator;
 }

@@ -47,7 +47,8 @@ class Communicator {
   /// @throws CommError (at the wait, or here when the world is over) naming rank, group, call and sequence number.
   virtual void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) = 0;
   /// As exchange, with several contributions per box combined in ascending group order.
-  virtual void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction) = 0;
+  virtual void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer,
+                      const Reduction& reduction) = 0;
   /// Elementwise over all members; equal shapes. `out` may be `in` (in place).
   virtual void all_reduce(const Call& call, const Tensor& in, const Tensor& out, const Reduction& reduction) = 0;
   /// Returns when all members have come.

@@ -64,13 +64,16 @@ std::vector<std::int64_t> chunks(std::int64_t n, int parts) {
 
 std::vector<std::int64_t> checked_sizes(const char* op, const std::vector<std::int64_t>& sizes, int members, std::int64_t total) {
   if (sizes.empty()) return chunks(total, members);
-  if (static_cast<int>(sizes.size()) != members) base::fail<InvalidArgument>("{}: one size per member ({} sizes, {} members); give as many as the group has", op, sizes.size(), members);
+  if (static_cast<int>(sizes.size()) != members)
+    base::fail<InvalidArgument>("{}: one size per member ({} sizes, {} members); give as many as the group has", op, sizes.size(), members);
   std::int64_t sum = 0;
   for (const std::int64_t size : sizes) {
     if (size < 0) base::fail<InvalidArgument>("{}: a size is negative ([{}]); sizes are at least 0", op, fmt::join(sizes, ", "));
     sum += size;
   }
-  if (sum != total) base::fail<InvalidArgument>("{}: sizes do not add up to the dimension ([{}] is {}, the dimension has {}); correct the sizes", op, fmt::join(sizes, ", "), sum, total);
+  if (sum != total)
+    base::fail<InvalidArgument>("{}: sizes do not add up to the dimension ([{}] is {}, the dimension has {}); correct the sizes", op,
+                                fmt::join(sizes, ", "), sum, total);
   return sizes;
 }
 
@@ -79,13 +82,17 @@ void check_tensor(const char* op, const Tensor& tensor) {
 }
 void check_row_major(const char* op, const Tensor& tensor) {
   check_tensor(op, tensor);
-  if (!tensor.is_contiguous()) base::fail<InvalidArgument>("{}: the tensor is not row-major (shape {}, strides {}); use contiguous()", op, to_string(tensor.shape()), to_string(tensor.strides()));
+  if (!tensor.is_contiguous())
+    base::fail<InvalidArgument>("{}: the tensor is not row-major (shape {}, strides {}); use contiguous()", op, to_string(tensor.shape()),
+                                to_string(tensor.strides()));
 }
 void check_member(const char* op, const char* what, int member, int size) {
-  if (member < 0 || member >= size) base::fail<InvalidArgument>("{}: there is no {} {} in a group of {}; members are 0 to {}", op, what, member, size, size - 1);
+  if (member < 0 || member >= size)
+    base::fail<InvalidArgument>("{}: there is no {} {} in a group of {}; members are 0 to {}", op, what, member, size, size - 1);
 }
 void check_dims(const char* op, const Tensor& tensor) {
-  if (tensor.ndim() == 0) base::fail<InvalidArgument>("{}: a tensor without dimensions cannot be cut or joined ({}); use view({{1}})", op, described(tensor));
+  if (tensor.ndim() == 0)
+    base::fail<InvalidArgument>("{}: a tensor without dimensions cannot be cut or joined ({}); use view({{1}})", op, described(tensor));
 }
 
 Reduction reduction(const char* op, ReduceOp reduce, Dtype dtype, int members) {
@@ -131,10 +138,13 @@ bool Work::done() const {
 
 Communicator Communicator::of(const DeviceMesh& mesh, const AxisNames& axes) {
   const DeviceMesh part = mesh[axes];
-  if (!part.contains_this_rank()) base::fail<InvalidArgument>("Communicator::of: this rank is outside the mesh ({}); call it on the mesh's ranks", to_string(mesh));
+  if (!part.contains_this_rank())
+    base::fail<InvalidArgument>("Communicator::of: this rank is outside the mesh ({}); call it on the mesh's ranks", to_string(mesh));
   return Communicator(&comm::group(part.ranks(), comm::kRole));
 }
-Communicator Communicator::of(const DeviceMesh& mesh) { return of(mesh, AxisNames(std::vector<std::string>(mesh.names().begin(), mesh.names().end()))); }
+Communicator Communicator::of(const DeviceMesh& mesh) {
+  return of(mesh, AxisNames(std::vector<std::string>(mesh.names().begin(), mesh.names().end())));
+}
 
 int Communicator::rank() const noexcept { return communicator_->rank(); }
 int Communicator::size() const noexcept { return communicator_->size(); }
@@ -167,9 +177,11 @@ Tensor Communicator::join(const Tensor& input, int root, int dim, const AllGathe
   const std::int64_t mine = input.shape()[d];
   std::vector<std::int64_t> sizes = options.sizes;
   if (!sizes.empty()) {
-    if (static_cast<int>(sizes.size()) != size()) base::fail<InvalidArgument>("{}: one size per member ({} sizes, {} members); give as many as the group has", op, sizes.size(), size());
+    if (static_cast<int>(sizes.size()) != size())
+      base::fail<InvalidArgument>("{}: one size per member ({} sizes, {} members); give as many as the group has", op, sizes.size(), size());
     if (sizes[static_cast<std::size_t>(rank())] != mine)
-      base::fail<InvalidArgument>("{}: this member's size is another (sizes [{}], member {} has {}); correct the sizes", op, fmt::join(sizes, ", "), rank(), mine);
+      base::fail<InvalidArgument>("{}: this member's size is another (sizes [{}], member {} has {}); correct the sizes", op, fmt::join(sizes, ", "),
+                                  rank(), mine);
   } else if (options.exchange_sizes) {
     const Tensor all = all_gather(Tensor::of<std::int64_t>(std::vector<std::int64_t>{mine}, {1}));
     const auto values = all.values<const std::int64_t>();
@@ -197,7 +209,9 @@ Tensor Communicator::join(const Tensor& input, int root, int dim, const AllGathe
   return out;
 }
 
-Tensor Communicator::all_gather(const Tensor& input, int dim, const AllGatherOptions& options) const { return join(input, -1, dim, options, "all_gather"); }
+Tensor Communicator::all_gather(const Tensor& input, int dim, const AllGatherOptions& options) const {
+  return join(input, -1, dim, options, "all_gather");
+}
 
 Tensor Communicator::gather(const Tensor& input, int root, int dim, const AllGatherOptions& options) const {
   comm::check_member("gather", "root", root, size());
@@ -232,7 +246,8 @@ Tensor Communicator::all_to_all(const Tensor& input, int split_dim, int concat_d
   const int s = normalize_dim(split_dim, input.ndim(), "all_to_all"), c = normalize_dim(concat_dim, input.ndim(), "all_to_all");
   const std::vector<std::int64_t> sent = comm::checked_sizes("all_to_all", options.send_sizes, size(), input.shape()[s]);
   if (!options.receive_sizes.empty() && static_cast<int>(options.receive_sizes.size()) != size())
-    base::fail<InvalidArgument>("all_to_all: one receive size per member ({} sizes, {} members); give as many as the group has", options.receive_sizes.size(), size());
+    base::fail<InvalidArgument>("all_to_all: one receive size per member ({} sizes, {} members); give as many as the group has",
+                                options.receive_sizes.size(), size());
   // What comes has this rank's share along split_dim and, where the dims differ, the sender's extent along concat_dim.
   const std::int64_t share = sent[static_cast<std::size_t>(rank())];
   std::vector<std::int64_t> received = options.receive_sizes;
@@ -250,7 +265,8 @@ Tensor Communicator::all_to_all(const Tensor& input, int split_dim, int concat_d
     to += received[p];
   }
   const Tensor in = input.contiguous(), out = Tensor::empty(shape, input.dtype(), input.device());
-  communicator_->exchange({"all_to_all", base::mix(static_cast<std::uint64_t>(s), static_cast<std::uint64_t>(c)), comm::described(in)}, in, out, comm::shared(std::move(transfer)));
+  communicator_->exchange({"all_to_all", base::mix(static_cast<std::uint64_t>(s), static_cast<std::uint64_t>(c)), comm::described(in)}, in, out,
+                          comm::shared(std::move(transfer)));
   return out;
 }
 
@@ -275,8 +291,8 @@ Work Communicator::broadcast_(const Tensor& tensor, int root) const {
   if (!sends) transfer.receives.push_back(comm::whole(root, tensor.shape()));
   for (int peer = 0; sends && peer < size(); ++peer)
     if (peer != root) transfer.sends.push_back(comm::whole(peer, tensor.shape()));
-  communicator_->exchange({"broadcast_", comm::fingerprint({root}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(), sends ? Tensor() : tensor,
-                          comm::shared(std::move(transfer)));
+  communicator_->exchange({"broadcast_", comm::fingerprint({root}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(),
+                          sends ? Tensor() : tensor, comm::shared(std::move(transfer)));
   auto data = std::make_unique<WorkData>();
   if (!sends) tensor.bump_version();
   comm::add_last(*data, sends ? tensor.storage()->buffer().readers : tensor.storage()->buffer().writers, tensor);
@@ -318,13 +334,15 @@ Tensor Communicator::permute(const Tensor& input, std::span<const int> destinati
     agreed = base::mix(agreed, static_cast<std::uint64_t>(to + 1));
     if (to == -1) continue;
     comm::check_member("permute", "destination", to, size());
-    if (used[static_cast<std::size_t>(to)]) base::fail<InvalidArgument>("permute: two members send to member {} ([{}]); destinations are distinct", to, fmt::join(destination, ", "));
+    if (used[static_cast<std::size_t>(to)])
+      base::fail<InvalidArgument>("permute: two members send to member {} ([{}]); destinations are distinct", to, fmt::join(destination, ", "));
     used[static_cast<std::size_t>(to)] = true;
     if (static_cast<int>(from) == rank()) transfer.sends.push_back(comm::whole(to, input.shape()));
     if (to == rank()) transfer.receives.push_back(comm::whole(static_cast<int>(from), input.shape()));
   }
   const Tensor in = input.contiguous();
-  const Tensor out = transfer.receives.empty() ? Tensor::zeros(input.shape(), input.dtype(), input.device()) : Tensor::empty(input.shape(), input.dtype(), input.device());
+  const Tensor out = transfer.receives.empty() ? Tensor::zeros(input.shape(), input.dtype(), input.device())
+                                               : Tensor::empty(input.shape(), input.dtype(), input.device());
   communicator_->exchange({"permute", agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)));
   return out;
 }
@@ -348,7 +366,8 @@ Work Communicator::group(std::span<const PeerCall> calls) const {
     Transfer transfer;
     (sends ? transfer.sends : transfer.receives).push_back(comm::whole(sends ? 1 : 0, tensor.shape()));
     comm::group(pair, "user peers")
-        .exchange({"send_recv", comm::fingerprint({}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(), sends ? Tensor() : tensor, comm::shared(std::move(transfer)));
+        .exchange({"send_recv", comm::fingerprint({}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(), sends ? Tensor() : tensor,
+                  comm::shared(std::move(transfer)));
     if (!sends) tensor.bump_version();
     comm::add_last(*data, sends ? tensor.storage()->buffer().readers : tensor.storage()->buffer().writers, tensor);
   }

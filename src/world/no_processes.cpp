@@ -7,9 +7,12 @@ namespace dtensor::world {
 
 void refuse_launcher(const Launcher& launcher, const CommandLine& line) {
   if (line.ranks_given)
-    base::fail<InvalidArgument>("run: a launcher and --ranks together ({}={}, --ranks {}); use one of them", launcher.variable, launcher.size, line.options.ranks);
-  base::fail<Unsupported>("run: a launcher has started {} processes ({}={}) and this build joins none; build with DTENSOR_MPI or DTENSOR_NCCL, or start one process with --ranks {}",
-                          launcher.size, launcher.variable, launcher.size, launcher.size);
+    base::fail<InvalidArgument>("run: a launcher and --ranks together ({}={}, --ranks {}); use one of them", launcher.variable, launcher.size,
+                                line.options.ranks);
+  base::fail<Unsupported>(
+      "run: a launcher has started {} processes ({}={}) and this build joins none; build with DTENSOR_MPI or DTENSOR_NCCL, or start one process with "
+      "--ranks {}",
+      launcher.size, launcher.variable, launcher.size, launcher.size);
 }
 
 }  // namespace dtensor::world

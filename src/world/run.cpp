@@ -29,9 +29,7 @@ struct Job {
 std::string text_of(const std::exception_ptr& error) noexcept {
   try {
     std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
+  } catch (const std::exception& e) { return e.what(); } catch (...) {
     return "an exception that is no std::exception";
   }
 }
@@ -97,7 +95,8 @@ class Threads {
         threads_.push_back(thread);
         continue;
       }
-      const std::string text = fmt::format("run: the system gives no thread for rank {} of {} (error {}); use fewer ranks or a smaller stack limit", rank, ranks, code);
+      const std::string text =
+          fmt::format("run: the system gives no thread for rank {} of {} (error {}); use fewer ranks or a smaller stack limit", rank, ranks, code);
       job.hub->fail(rank, std::make_exception_ptr(DeviceError(text)), text, false);
       for (int missing = rank; missing < ranks; ++missing) job.hub->leave(missing, true);
       break;
@@ -116,7 +115,8 @@ class Threads {
 
 int run_all(const RankBody& body, const RunOptions& options, const std::vector<std::string>& args, const char* op) {
   if (const base::RankContext* here = base::current_rank())
-    base::fail<InvalidArgument>("{}: called on rank {} of {}; a rank starts no ranks, use World::mesh for a part of them", op, here->rank, here->world_size);
+    base::fail<InvalidArgument>("{}: called on rank {} of {}; a rank starts no ranks, use World::mesh for a part of them", op, here->rank,
+                                here->world_size);
   Job job{body, options, args, std::make_shared<comm::Hub>(hub_options(options, op)), {}};
   job.codes.resize(static_cast<std::size_t>(job.hub->size()), 0);
   {
@@ -135,9 +135,7 @@ int run(int argc, char** argv, RankBody body, const RunOptions& defaults) noexce
     const world::CommandLine line = world::read_command_line({argv, static_cast<std::size_t>(std::max(argc, 0))}, defaults);
     if (const auto launcher = world::find_launcher()) world::refuse_launcher(*launcher, line);
     return world::run_all(body, line.options, line.rest, "run");
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-  } catch (...) {
+  } catch (const std::exception& e) { std::fprintf(stderr, "%s\n", e.what()); } catch (...) {
     std::fprintf(stderr, "an exception that is no std::exception\n");
   }
   return 1;

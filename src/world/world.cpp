@@ -25,7 +25,8 @@ namespace world {
 WorldData::~WorldData() {
   if (hub) {
     if (!failed && std::uncaught_exceptions() > exceptions) {
-      hub->fail(context.rank, std::make_exception_ptr(CommError("world: an exception has left this rank's scope")), "an exception has left its scope", false);
+      hub->fail(context.rank, std::make_exception_ptr(CommError("world: an exception has left this rank's scope")), "an exception has left its scope",
+                false);
       failed = true;
     }
     hub->leave(context.rank, failed);
@@ -64,7 +65,8 @@ comm::HubOptions hub_options(const RunOptions& options, const char* op) {
   constexpr int kMostRanks = 4096;
   if (options.ranks < 0 || options.ranks > kMostRanks)
     base::fail<InvalidArgument>("{}: a world of threads has 1 to {} ranks (got {}); set RunOptions.ranks or --ranks", op, kMostRanks, options.ranks);
-  if (options.threads_per_rank < 0) base::fail<InvalidArgument>("{}: threads per rank are not negative (got {}); 0 shares the cores", op, options.threads_per_rank);
+  if (options.threads_per_rank < 0)
+    base::fail<InvalidArgument>("{}: threads per rank are not negative (got {}); 0 shares the cores", op, options.threads_per_rank);
   if (!(options.time_limit_s >= 0)) base::fail<InvalidArgument>("{}: a time limit is not negative (got {}); 0 is none", op, options.time_limit_s);
   if (options.device && options.device->kind == DeviceKind::cuda)
     base::fail<Unsupported>("{}: this build has no CUDA (device {}); use Device::cpu(), or build with DTENSOR_CUDA", op, to_string(*options.device));
@@ -100,7 +102,9 @@ comm::Communicator& everyone(const base::RankContext& here) {
 WorldData& checked(const std::unique_ptr<WorldData>& data, const char* op) {
   if (!data) base::fail<InvalidArgument>("World::{}: this World has been moved from; use the one it was moved to", op);
   if (base::current_rank() != &data->context)
-    base::fail<InvalidArgument>("World::{}: the calling thread is not rank {} of this world; call it on the rank's thread, or bind the thread with World::enter", op, data->context.rank);
+    base::fail<InvalidArgument>(
+        "World::{}: the calling thread is not rank {} of this world; call it on the rank's thread, or bind the thread with World::enter", op,
+        data->context.rank);
   return *data;
 }
 
@@ -200,7 +204,8 @@ World::Entered World::enter() {
 }
 
 World World::fake(int rank, int size) {
-  if (size < 1 || rank < 0 || rank >= size) base::fail<InvalidArgument>("World::fake: there is no rank {} in a world of {}; ranks are 0 to size - 1", rank, size);
+  if (size < 1 || rank < 0 || rank >= size)
+    base::fail<InvalidArgument>("World::fake: there is no rank {} in a world of {}; ranks are 0 to size - 1", rank, size);
   if (const base::RankContext* here = base::current_rank())
     base::fail<InvalidArgument>("World::fake: the calling thread is rank {} of another world already; use a thread that is no rank", here->rank);
   static std::atomic<std::uint64_t> next{1};
@@ -230,7 +235,8 @@ void ThreadGroup::rethrow() const {
 }
 
 World World::join(ThreadGroup& group, int rank) {
-  if (rank < 0 || rank >= group.size()) base::fail<InvalidArgument>("World::join: there is no rank {} in a group of {}; ranks are 0 to size - 1", rank, group.size());
+  if (rank < 0 || rank >= group.size())
+    base::fail<InvalidArgument>("World::join: there is no rank {} in a group of {}; ranks are 0 to size - 1", rank, group.size());
   if (const base::RankContext* here = base::current_rank())
     base::fail<InvalidArgument>("World::join: the calling thread is rank {} already; join on another thread", here->rank);
   std::unique_ptr<WorldData> data = WorldData::of_thread(group.data_->hub, rank, group.data_->options);

@@ -81,7 +81,8 @@ TEST_CASE("works of several groups may be waited for in any order") {
         std::vector<Tensor> in, out;
         for (int k = 0; k < 9; ++k) {
           const Communicator& c = groups[k % 3];
-          in.push_back(Tensor::of<std::int64_t>(std::vector<std::int64_t>(static_cast<std::size_t>(1) << k, world.rank() * 100 + k), {std::int64_t{1} << k}));
+          in.push_back(
+              Tensor::of<std::int64_t>(std::vector<std::int64_t>(static_cast<std::size_t>(1) << k, world.rank() * 100 + k), {std::int64_t{1} << k}));
           out.push_back(k < 5 ? c.all_reduce(in.back()) : c.all_gather(in.back()));
         }
         std::vector<int> order{0, 1, 2, 3, 4, 5, 6, 7, 8};
@@ -106,7 +107,8 @@ TEST_CASE("results that nobody reads keep nobody waiting") {
       const Tensor in = input_of(world.rank(), {2000}, Dtype::f32);
       const Tensor dropped = c.all_gather(in);
     }
-    CHECK(doubles_of(c.all_reduce(input_of(world.rank(), {1}, Dtype::i64)))[0] == input_value(0, 0, Dtype::i64) + input_value(1, 0, Dtype::i64) + input_value(2, 0, Dtype::i64));
+    CHECK(doubles_of(c.all_reduce(input_of(world.rank(), {1}, Dtype::i64)))[0] ==
+          input_value(0, 0, Dtype::i64) + input_value(1, 0, Dtype::i64) + input_value(2, 0, Dtype::i64));
   });
 }
 
@@ -116,7 +118,8 @@ TEST_CASE("a work that is asked in a loop is done at last") {
     const Tensor t = input_of(world.rank(), {100000}, Dtype::f32);
     Work work = c.all_reduce_(t);
     while (!work.done()) std::this_thread::yield();
-    CHECK(doubles_of(t)[0] == input_value(0, 0, Dtype::f32) + input_value(1, 0, Dtype::f32) + input_value(2, 0, Dtype::f32) + input_value(3, 0, Dtype::f32));
+    CHECK(doubles_of(t)[0] ==
+          input_value(0, 0, Dtype::f32) + input_value(1, 0, Dtype::f32) + input_value(2, 0, Dtype::f32) + input_value(3, 0, Dtype::f32));
   });
 }
 
@@ -162,17 +165,26 @@ TEST_CASE("ranks that call different collectives are named with both calls") {
 }
 
 TEST_CASE("ranks that disagree on shape, dtype, reduction or root are named") {
-  const auto disagreement = [](auto&& call) { return error_of([&] { run_ranks({.ranks = 2}, [&](World& world) { call(all(world), world.rank()); }); }); };
+  const auto disagreement = [](auto&& call) {
+    return error_of([&] { run_ranks({.ranks = 2}, [&](World& world) { call(all(world), world.rank()); }); });
+  };
   CHECK(disagreement([](const Communicator& c, int r) { c.all_reduce(input_of(r, {r + 2}, Dtype::f32)).wait(); }) ==
-        "all_reduce: ranks disagree (rank 0: all_reduce f32[2], rank 1: all_reduce f32[3]; collective 0 of group {0, 1}); every rank must make the same calls in the same order");
+        "all_reduce: ranks disagree (rank 0: all_reduce f32[2], rank 1: all_reduce f32[3]; collective 0 of group {0, 1}); every rank must make the "
+        "same calls in the same order");
   CHECK(contains(disagreement([](const Communicator& c, int r) { c.all_gather(input_of(r, {2}, r == 0 ? Dtype::f32 : Dtype::i32)).wait(); }),
                  "all_gather: ranks disagree (rank 0: all_gather f32[2], rank 1: all_gather i32[2]; "));
-  CHECK(contains(disagreement([](const Communicator& c, int r) { c.all_reduce(input_of(r, {2}, Dtype::f32), r == 0 ? ReduceOp::sum : ReduceOp::max).wait(); }),
-                 "all_reduce: ranks disagree (rank 0: all_reduce f32[2], f32 of 2 to 2 elements, sum / 1, fingerprint "));
-  CHECK(contains(disagreement([](const Communicator& c, int r) { c.broadcast(input_of(r, {2}, Dtype::f32), r).wait(); }), "broadcast: ranks disagree (rank 0: broadcast f32[2]"));
+  CHECK(contains(
+      disagreement([](const Communicator& c, int r) { c.all_reduce(input_of(r, {2}, Dtype::f32), r == 0 ? ReduceOp::sum : ReduceOp::max).wait(); }),
+      "all_reduce: ranks disagree (rank 0: all_reduce f32[2], f32 of 2 to 2 elements, sum / 1, fingerprint "));
+  CHECK(contains(disagreement([](const Communicator& c, int r) { c.broadcast(input_of(r, {2}, Dtype::f32), r).wait(); }),
+                 "broadcast: ranks disagree (rank 0: broadcast f32[2]"));
   CHECK(disagreement([](const Communicator& c, int r) {
-          c.all_to_all(input_of(r, {4}, Dtype::f32), 0, 0, {.send_sizes = {2, 2}, .receive_sizes = r == 0 ? std::vector<std::int64_t>{2, 1} : std::vector<std::int64_t>{2, 2}}).wait();
-        }) == "all_to_all: ranks disagree (rank 1 sends [2] to rank 0, rank 0 receives [1] from rank 1; collective 0 of group {0, 1}); give both the same sizes");
+          c.all_to_all(input_of(r, {4}, Dtype::f32), 0, 0,
+                       {.send_sizes = {2, 2}, .receive_sizes = r == 0 ? std::vector<std::int64_t>{2, 1} : std::vector<std::int64_t>{2, 2}})
+              .wait();
+        }) ==
+        "all_to_all: ranks disagree (rank 1 sends [2] to rank 0, rank 0 receives [1] from rank 1; collective 0 of group {0, 1}); give both the same "
+        "sizes");
 }
 
 TEST_CASE("a pair that sends too much is named") {
@@ -186,7 +198,9 @@ TEST_CASE("a pair that sends too much is named") {
       out.wait();
     });
   });
-  CHECK(text == "move: ranks disagree (rank 0 sends [2] to rank 1, rank 1 receives nothing more from rank 0; collective 0 of group {0, 1}); give both the same sizes");
+  CHECK(text ==
+        "move: ranks disagree (rank 0 sends [2] to rank 1, rank 1 receives nothing more from rank 0; collective 0 of group {0, 1}); give both the "
+        "same sizes");
 }
 
 TEST_CASE("an exception on one rank ends a wait on another at once, and every later call") {
@@ -219,9 +233,12 @@ TEST_CASE("an exception on one rank ends a wait on another at once, and every la
 TEST_CASE("a rank outside the group or the mesh is refused") {
   run_ranks({.ranks = 3}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 2}}, std::vector<int>{0, 1});
-    if (world.rank() == 2) CHECK(error_of([&] { Communicator::of(mesh, "x"); }) == "Communicator::of: this rank is outside the mesh (Mesh(x=2)); call it on the mesh's ranks");
+    if (world.rank() == 2)
+      CHECK(error_of([&] { Communicator::of(mesh, "x"); }) ==
+            "Communicator::of: this rank is outside the mesh (Mesh(x=2)); call it on the mesh's ranks");
     const int ranks[] = {0, 1};
-    if (world.rank() == 2) CHECK(error_of([&] { comm::group(ranks); }) == "group: rank 2 is no member of the group {0, 1}; call it on the group's ranks only");
+    if (world.rank() == 2)
+      CHECK(error_of([&] { comm::group(ranks); }) == "group: rank 2 is no member of the group {0, 1}; call it on the group's ranks only");
   });
   const int ranks[] = {0};
   CHECK(error_of([&] { comm::group(ranks); }) == "group: this thread is no rank; call it inside run(), or bind the thread with World::enter");

@@ -83,7 +83,8 @@ TEST_CASE("a large all_reduce equals a sum in rank order bit for bit, in place a
   for (int repeat = 0; repeat < 2; ++repeat) {
     const auto got = collect({.ranks = 3}, [&](World& world) {
       std::vector<float> values(kCount);
-      for (std::int64_t i = 0; i < kCount; ++i) values[static_cast<std::size_t>(i)] = 1.0f / static_cast<float>(1 + (i * 31 + world.rank() * 1237) % 10007);
+      for (std::int64_t i = 0; i < kCount; ++i)
+        values[static_cast<std::size_t>(i)] = 1.0f / static_cast<float>(1 + (i * 31 + world.rank() * 1237) % 10007);
       const Tensor in = Tensor::of<float>(values, {kCount});
       const Communicator c = all(world);
       const Tensor out = c.all_reduce(in);
@@ -152,7 +153,8 @@ TEST_CASE("reduce_scatter gives each rank its chunk of the reduction, by ceil ch
             const Shape shape{7, 9};
             const auto expected = expected_reduction(op, ranks, shape, dtype);
             const Tensor in = input_of(world.rank(), shape, dtype);
-            const std::int64_t n = shape[dim], chunk = (n + ranks - 1) / ranks, begin = std::min(n, world.rank() * chunk), end = std::min(n, begin + chunk);
+            const std::int64_t n = shape[dim], chunk = (n + ranks - 1) / ranks, begin = std::min(n, world.rank() * chunk),
+                               end = std::min(n, begin + chunk);
             CHECK(doubles_of(c.reduce_scatter(in, op, dim)) == cut(expected, shape, dim, begin, end - begin));
             std::vector<std::int64_t> sizes(static_cast<std::size_t>(ranks), 0);
             sizes.back() = n;
@@ -192,7 +194,8 @@ TEST_CASE("all_to_all sends piece i to member i, with dimensions exchanged and w
           theirs += r + i;
         }
         const Shape their_shape{theirs, 2};
-        CHECK(cut(doubles_of(out), out.shape(), 0, at, r + me) == cut(doubles_of(input_of(r, their_shape, Dtype::i32)), their_shape, 0, before, r + me));
+        CHECK(cut(doubles_of(out), out.shape(), 0, at, r + me) ==
+              cut(doubles_of(input_of(r, their_shape, Dtype::i32)), their_shape, 0, before, r + me));
         at += r + me;
       }
     });
@@ -212,7 +215,8 @@ TEST_CASE("broadcast, scatter and gather go from and to any root") {
 
         const Tensor whole = world.rank() == root ? input_of(root, shape, Dtype::f32) : Tensor::empty(shape, Dtype::f32, Device::meta());
         const Tensor part = c.scatter(whole, root, 0);
-        const std::int64_t chunk = (5 + ranks - 1) / ranks, begin = std::min<std::int64_t>(5, world.rank() * chunk), end = std::min<std::int64_t>(5, begin + chunk);
+        const std::int64_t chunk = (5 + ranks - 1) / ranks, begin = std::min<std::int64_t>(5, world.rank() * chunk),
+                           end = std::min<std::int64_t>(5, begin + chunk);
         CHECK(doubles_of(part) == cut(doubles_of(input_of(root, shape, Dtype::f32)), shape, 0, begin, end - begin));
 
         const Tensor gathered = c.gather(part, root, 0, {.exchange_sizes = true});
@@ -257,14 +261,16 @@ TEST_CASE("sends and receives of a pair match in order, whichever side comes fir
       CHECK(both.done());
       CHECK(doubles_of(in) == doubles_of(input_of(1 - world.rank(), {4}, Dtype::i64)));
     }
-    CHECK(error_of([&] { c.send(first, world.rank()).wait(); }) == "send: the peer is this member itself (" + std::to_string(world.rank()) + "); use copy_");
+    CHECK(error_of([&] { c.send(first, world.rank()).wait(); }) ==
+          "send: the peer is this member itself (" + std::to_string(world.rank()) + "); use copy_");
   });
 }
 
 TEST_CASE("groups along the axes of a mesh are independent of each other") {
   run_ranks({.ranks = 6}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"dp", 2}, {"tp", 3}});
-    const Communicator dp = world.communicator(mesh, "dp"), tp = Communicator::of(mesh, "tp"), both = Communicator::of(mesh), turned = Communicator::of(mesh, {"tp", "dp"});
+    const Communicator dp = world.communicator(mesh, "dp"), tp = Communicator::of(mesh, "tp"), both = Communicator::of(mesh),
+                       turned = Communicator::of(mesh, {"tp", "dp"});
     const Tensor mine = Tensor::of<std::int64_t>(std::vector<std::int64_t>{world.rank()}, {1});
     for (int repeat = 0; repeat < world.rank() % 3; ++repeat) CHECK(doubles_of(dp.all_reduce(mine))[0] == 2 * (world.rank() % 3) + 3);
     const int row = world.rank() / 3;
@@ -289,12 +295,15 @@ TEST_CASE("arguments that are wrong on their face are refused and change nothing
     const Communicator c = all(world);
     const Tensor t = input_of(0, {4}, Dtype::f32);
     CHECK(error_of([&] { c.all_gather(t, 1); }).find("all_gather: ") == 0);
-    CHECK(error_of([&] { c.all_gather(t, 0, {.sizes = {4}}); }) == "all_gather: one size per member (1 sizes, 2 members); give as many as the group has");
-    CHECK(error_of([&] { c.reduce_scatter(t, ReduceOp::sum, 0, {.sizes = {1, 2}}); }) ==
-          "reduce_scatter: sizes do not add up to the dimension ([1, 2] is 3, the dimension has 4); correct the sizes");
+    CHECK(error_of([&] { c.all_gather(t, 0, {.sizes = {4}}); }) ==
+          "all_gather: one size per member (1 sizes, 2 members); give as many as the group has");
+    CHECK(error_of([&] {
+            c.reduce_scatter(t, ReduceOp::sum, 0, {.sizes = {1, 2}});
+          }) == "reduce_scatter: sizes do not add up to the dimension ([1, 2] is 3, the dimension has 4); correct the sizes");
     CHECK(error_of([&] { c.broadcast(t, 2); }) == "broadcast: there is no root 2 in a group of 2; members are 0 to 1");
     CHECK(error_of([&] { c.all_reduce(Tensor()); }) == "all_reduce: the tensor is empty; pass one with a shape and a dtype");
-    CHECK(error_of([&] { c.all_gather(Tensor::zeros({}, Dtype::f32)); }) == "all_gather: a tensor without dimensions cannot be cut or joined (f32[]); use view({1})");
+    CHECK(error_of([&] { c.all_gather(Tensor::zeros({}, Dtype::f32)); }) ==
+          "all_gather: a tensor without dimensions cannot be cut or joined (f32[]); use view({1})");
     CHECK(world.any(true));
   });
 }

@@ -66,7 +66,7 @@ TEST_CASE("functional all_to_all exchanges parts, and its gradient exchanges the
     sum(y * y).backward();
     CHECK(values_of(x.grad()) == std::vector<float>{2 * r, 2 * (r + 1), 2 * (r + 2), 2 * (r + 3)});
     CHECK_THROWS_WITH_AS(all_to_all(mine({1, 2, 3}, {3, 1}), 0, 1, mesh, "x"),
-                         "all_to_all: dim 0 of f32[3, 1]{0: R} does not divide by 2 ranks; pad it, or use Communicator::all_to_all with sizes",
+                         "all_to_all: dim 0 of f32[3, 1]{self: R} does not divide by 2 ranks; pad it, or use Communicator::all_to_all with sizes",
                          InvalidArgument);
   });
 }

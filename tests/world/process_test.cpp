@@ -163,35 +163,33 @@ TEST_CASE("a rank that never returns is named, and the process leaves") {
   for (int stuck : {0, 1}) {
     const Outcome o = child([&] {
       std::atomic<int> here{0};
-      return start(
-          2,
-          [&](World& world) {
-            ++here;
-            while (here < 2) std::this_thread::yield();
-            world.barrier();
-            while (world.rank() == stuck) std::this_thread::sleep_for(std::chrono::seconds(1));
-            world.barrier();
-          },
-          {.time_limit_s = 0.3, .grace_s = 0.5});
+      return start(2,
+                   [&](World& world) {
+                     ++here;
+                     while (here < 2) std::this_thread::yield();
+                     world.barrier();
+                     while (world.rank() == stuck) std::this_thread::sleep_for(std::chrono::seconds(1));
+                     world.barrier();
+                   },
+                   {.time_limit_s = 0.3, .grace_s = 0.5});
     });
     const std::string rank = std::to_string(stuck);
     CHECK(o.code == 1);
     CHECK(o.err.find("barrier: no sign of rank " + rank + " within 0.3 s (collective 1 of group {0, 1})") == 0);
-    CHECK(o.err.find("\nrank " + rank + " goes on without a library call 0.5 s after this error (rank " + rank + ": last call barrier, last collective barrier 0 of group {0, 1}); the process leaves\n") !=
-          std::string::npos);
+    CHECK(o.err.find("\nrank " + rank + " goes on without a library call 0.5 s after this error (rank " + rank +
+                     ": last call barrier, last collective barrier 0 of group {0, 1}); the process leaves\n") != std::string::npos);
   }
 }
 
 TEST_CASE("DTENSOR_TIME_LIMIT=0 turns the limit off and a wrong one is an error") {
   const Outcome off = child([] {
     setenv("DTENSOR_TIME_LIMIT", "0", 1);
-    return start(
-        2,
-        [](World& world) {
-          if (world.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(300));
-          world.barrier();
-        },
-        {.time_limit_s = 0.05});
+    return start(2,
+                 [](World& world) {
+                   if (world.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+                   world.barrier();
+                 },
+                 {.time_limit_s = 0.05});
   });
   CHECK(off.code == 0);
   CHECK(off.err.empty());

@@ -59,7 +59,8 @@ class FakeCommunicator final : public Communicator {
       if (send == nullptr || !in || in.dtype() != out.dtype()) {
         local::fill_box(to, out.dtype(), piece.strides, piece.sizes, 0);
       } else {
-        local::copy_box(to, piece.strides, static_cast<const std::byte*>(in.raw()) + send->offset * bytes, send->strides, piece.sizes, static_cast<std::size_t>(bytes));
+        local::copy_box(to, piece.strides, static_cast<const std::byte*>(in.raw()) + send->offset * bytes, send->strides, piece.sizes,
+                        static_cast<std::size_t>(bytes));
       }
     }
   }

@@ -12,8 +12,8 @@ namespace dtensor::comm {
 namespace {
 
 constexpr std::size_t kMostPartsPerMember = 16;
-constexpr std::int64_t kSmallBytes = 4096;          // one part does all
-constexpr std::int64_t kChunkBytes = 1 << 20;       // of an all_reduce; several per member, so that an early waiter can do more
+constexpr std::int64_t kSmallBytes = 4096;     // one part does all
+constexpr std::int64_t kChunkBytes = 1 << 20;  // of an all_reduce; several per member, so that an early waiter can do more
 constexpr std::size_t kPooled = 16;
 
 std::string described(const Post& post) {
@@ -40,8 +40,7 @@ bool agree(const Post& a, const Post& b) {
 
 }  // namespace
 
-Collective::Collective(int members)
-    : posts_(static_cast<std::size_t>(members)), states_(static_cast<std::size_t>(members) * kMostPartsPerMember) {}
+Collective::Collective(int members) : posts_(static_cast<std::size_t>(members)), states_(static_cast<std::size_t>(members) * kMostPartsPerMember) {}
 
 void Collective::release() noexcept {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -120,8 +119,9 @@ CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, P
       const auto low = std::min(self, other), high = std::max(self, other);
       const Post &a = low == self ? post : theirs, &b = low == self ? theirs : post;
       const bool alike = described(a) == described(b);
-      conflict = fmt::format("{}: ranks disagree (rank {}: {}, rank {}: {}; collective {} of group {}); every rank must make the same calls in the same order",
-                             post.kind, ranks_[low], alike ? in_full(a) : described(a), ranks_[high], alike ? in_full(b) : described(b), sequence, name_);
+      conflict = fmt::format(
+          "{}: ranks disagree (rank {}: {}, rank {}: {}; collective {} of group {}); every rank must make the same calls in the same order",
+          post.kind, ranks_[low], alike ? in_full(a) : described(a), ranks_[high], alike ? in_full(b) : described(b), sequence, name_);
       break;
     }
     c->posts_[self] = std::move(post);

@@ -25,7 +25,10 @@ Clock::duration seconds(double s) { return std::chrono::duration_cast<Clock::dur
 }  // namespace
 
 Hub::Hub(const HubOptions& options)
-    : options_(options), world_id_(next_world_id()), spins_(options.ranks <= usable_cores() ? kSpins : 0), records_(static_cast<std::size_t>(options.ranks)) {}
+    : options_(options),
+      world_id_(next_world_id()),
+      spins_(options.ranks <= usable_cores() ? kSpins : 0),
+      records_(static_cast<std::size_t>(options.ranks)) {}
 
 Hub::~Hub() {
   for (RankRecord& record : records_)
@@ -36,7 +39,8 @@ Hub::~Hub() {
 void Hub::join(int rank, base::RankContext& context) {
   RankRecord& r = record(rank);
   const std::lock_guard lock(r.mutex);
-  if (r.stage.load() != RankStage::absent) base::fail<InvalidArgument>("World::join: rank {} of {} has joined already; give each thread a rank of its own", rank, size());
+  if (r.stage.load() != RankStage::absent)
+    base::fail<InvalidArgument>("World::join: rank {} of {} has joined already; give each thread a rank of its own", rank, size());
   r.context = &context;
   r.stage.store(RankStage::running, std::memory_order_release);
 }
@@ -138,7 +142,8 @@ void Hub::wait_for_end(int rank) noexcept {
   Bell& bell = record(rank).bell;
   for (;;) {
     const std::uint32_t heard = bell.listen();
-    const bool running = std::any_of(records_.begin(), records_.end(), [](const RankRecord& r) { return r.stage.load(std::memory_order_acquire) <= RankStage::running; });
+    const bool running = std::any_of(records_.begin(), records_.end(),
+                                     [](const RankRecord& r) { return r.stage.load(std::memory_order_acquire) <= RankStage::running; });
     if (!running) return;
     if (Clock::now() >= deadline) break;
     bell.sleep(heard, deadline);
@@ -147,7 +152,8 @@ void Hub::wait_for_end(int rank) noexcept {
   if (leaving.exchange(true)) return bell.sleep(bell.listen(), Clock::time_point::max());
   std::string text = first_text() + "\n";
   for (int r = 0; r < size(); ++r)
-    if (record(r).stage.load() <= RankStage::running) text += fmt::format("rank {} goes on without a library call {} s after this error ({}); the process leaves\n", r, grace, describe(r));
+    if (record(r).stage.load() <= RankStage::running)
+      text += fmt::format("rank {} goes on without a library call {} s after this error ({}); the process leaves\n", r, grace, describe(r));
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
   std::_Exit(1);
@@ -166,7 +172,11 @@ std::string Hub::describe(int rank) {
   if (stage == RankStage::absent) return fmt::format("rank {}: has not joined", rank);
   const std::lock_guard lock(r.mutex);
   const char* call = r.context != nullptr ? r.context->last_call.load(std::memory_order_relaxed) : r.last_call;
-  std::string text = fmt::format("rank {}: {}last call {}", rank, stage == RankStage::running ? "" : stage == RankStage::returned ? "returned, " : "failed, ", call != nullptr ? call : "none");
+  std::string text = fmt::format("rank {}: {}last call {}", rank,
+                                 stage == RankStage::running    ? ""
+                                 : stage == RankStage::returned ? "returned, "
+                                                                : "failed, ",
+                                 call != nullptr ? call : "none");
   if (r.last_kind.empty()) return text + ", no collective";
   return text + fmt::format(", last collective {} {} of group {}", r.last_kind, r.last_sequence, r.last_group);
 }

@@ -18,9 +18,9 @@ namespace dtensor::comm {
 
 namespace {
 
-constexpr std::int64_t kTileBytes = 16 << 10;           // of an all_reduce: stays in the first-level cache
-constexpr std::int64_t kStreamBytes = 2 << 20;          // outputs beyond this would only push other data out of the caches
-constexpr std::int64_t kPlainMembers = 8;               // and so many inputs and outputs that stores do better in the cache
+constexpr std::int64_t kTileBytes = 16 << 10;   // of an all_reduce: stays in the first-level cache
+constexpr std::int64_t kStreamBytes = 2 << 20;  // outputs beyond this would only push other data out of the caches
+constexpr std::int64_t kPlainMembers = 8;       // and so many inputs and outputs that stores do better in the cache
 
 // Past the caches: the destination is not read before it is written.
 void stream(std::byte* out, const std::byte* in, std::size_t bytes) {
@@ -43,7 +43,9 @@ void end_stream() {
 #endif
 }
 
-bool same_box(const redistribute::Piece& a, const redistribute::Piece& b) { return a.offset == b.offset && a.sizes == b.sizes && a.strides == b.strides; }
+bool same_box(const redistribute::Piece& a, const redistribute::Piece& b) {
+  return a.offset == b.offset && a.sizes == b.sizes && a.strides == b.strides;
+}
 
 }  // namespace
 
@@ -72,7 +74,8 @@ bool Collective::run_any(int member) {
 
 bool Collective::run_part(std::size_t part, int doer) {
   std::uint8_t expected = untaken;
-  if (states_[part].load(std::memory_order_relaxed) != untaken || !states_[part].compare_exchange_strong(expected, taken, std::memory_order_acquire)) return false;
+  if (states_[part].load(std::memory_order_relaxed) != untaken || !states_[part].compare_exchange_strong(expected, taken, std::memory_order_acquire))
+    return false;
   const CollectiveRef keep(this);
   try {
     perform(part);
@@ -126,8 +129,9 @@ const redistribute::Piece* Collective::next_send(std::size_t from, std::size_t t
 void Collective::disagree(std::size_t from, const Shape* sent, std::size_t to, const Shape* received) {
   const std::vector<int>& ranks = home_->ranks();
   const auto text = [](const Shape* shape) { return shape != nullptr ? to_string(*shape) : std::string("nothing more"); };
-  const std::string what = fmt::format("{}: ranks disagree (rank {} sends {} to rank {}, rank {} receives {} from rank {}; collective {} of group {}); give both the same sizes",
-                                       posts_[to].kind, ranks[from], text(sent), ranks[to], ranks[to], text(received), ranks[from], sequence_, home_->name());
+  const std::string what = fmt::format(
+      "{}: ranks disagree (rank {} sends {} to rank {}, rank {} receives {} from rank {}; collective {} of group {}); give both the same sizes",
+      posts_[to].kind, ranks[from], text(sent), ranks[to], ranks[to], text(received), ranks[from], sequence_, home_->name());
   if (const std::shared_ptr<Hub> hub = home_->hub()) hub->fail_comm(ranks[to], what);
   throw CommError(what);
 }
@@ -180,8 +184,8 @@ void Collective::reduce_member(std::size_t member) {
         source_strides.push_back(*strides);
       }
       if (mine.out == nullptr || std::find(sources.begin(), sources.end(), nullptr) != sources.end()) continue;
-      local::reduce_box(mine.out + receives[i].offset * bytes, receives[i].strides, sources, source_strides, receives[i].sizes, mine.dtype, mine.reduction.op,
-                        mine.reduction.divisor);
+      local::reduce_box(mine.out + receives[i].offset * bytes, receives[i].strides, sources, source_strides, receives[i].sizes, mine.dtype,
+                        mine.reduction.op, mine.reduction.divisor);
     }
   }
   expect_no_more(member, cursors);

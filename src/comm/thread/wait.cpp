@@ -14,7 +14,12 @@ namespace {
 class Wait {
  public:
   Wait(Hub& hub, Collective& collective, int member, bool all)
-      : hub_(hub), c_(collective), member_(member), all_(all), rank_(collective.home().ranks()[static_cast<std::size_t>(member)]), bell_(hub.record(rank_).bell) {}
+      : hub_(hub),
+        c_(collective),
+        member_(member),
+        all_(all),
+        rank_(collective.home().ranks()[static_cast<std::size_t>(member)]),
+        bell_(hub.record(rank_).bell) {}
 
   void run() {
     if (!finished()) hub_.progress(rank_);
@@ -68,16 +73,19 @@ class Wait {
   }
 
   [[noreturn]] void fail_lost(int rank) {
-    hub_.fail_comm(rank_, fmt::format("{}: rank {} has returned from its program while rank {} waits for it (collective {} of group {}; {}; {}); every rank must make the same calls",
+    hub_.fail_comm(rank_, fmt::format("{}: rank {} has returned from its program while rank {} waits for it (collective {} of group {}; {}; {}); "
+                                      "every rank must make the same calls",
                                       c_.kind(member_), rank, rank_, c_.sequence(), c_.home().name(), hub_.describe(rank), hub_.describe(rank_)));
   }
 
   [[noreturn]] void fail_late(const std::vector<int>& missing) {
     std::string calls;
     for (int rank = 0; rank < hub_.size(); ++rank) calls += "\n  " + hub_.describe(rank);
-    hub_.fail_comm(rank_, fmt::format("{}: no sign of rank{} {} within {} s (collective {} of group {}); is one caught in a condition that others do not share? "
-                                      "raise the limit with DTENSOR_TIME_LIMIT, 0 for none{}",
-                                      c_.kind(member_), missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), hub_.time_limit(), c_.sequence(), c_.home().name(), calls));
+    hub_.fail_comm(
+        rank_, fmt::format("{}: no sign of rank{} {} within {} s (collective {} of group {}); is one caught in a condition that others do not share? "
+                           "raise the limit with DTENSOR_TIME_LIMIT, 0 for none{}",
+                           c_.kind(member_), missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), hub_.time_limit(), c_.sequence(),
+                           c_.home().name(), calls));
   }
 
   Hub& hub_;
@@ -100,8 +108,7 @@ void ThreadWork::wait_output() { wait_for(*hub_, *collective_, member_, false); 
 void ThreadWork::wait_input() { wait_for(*hub_, *collective_, member_, true); }
 void ThreadWork::poll() {
   hub_->progress(collective_->home().ranks()[static_cast<std::size_t>(member_)]);
-  while (collective_->ready() && collective_->run_any(member_)) {
-  }
+  while (collective_->ready() && collective_->run_any(member_)) {}
 }
 
 }  // namespace dtensor::comm
