@@ -189,7 +189,11 @@ namespace {
 
 using Unit = FullyShard::Unit;
 
-std::shared_ptr<Unit> owner(const nn::NamedParameter& p) { return std::static_pointer_cast<Unit>(p.parameter.attachment()); }
+// The unit keeps its parameters, so a parameter only refers to it; the module's hooks own it.
+std::shared_ptr<Unit> owner(const nn::NamedParameter& p) {
+  const auto weak = std::static_pointer_cast<std::weak_ptr<Unit>>(p.parameter.attachment());
+  return weak ? weak->lock() : nullptr;
+}
 
 void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<Unit>>& inner) {
   if (auto other = owner(p)) {
@@ -206,7 +210,7 @@ void claim(Unit& unit, const nn::NamedParameter& p, std::vector<std::shared_ptr<
   }
   e.shared = unit.options.param_dtype.value_or(p.parameter.dtype()) == p.parameter.dtype() &&
              (p.parameter.shape().ndim() == 0 || p.parameter.mesh().size(AxisNames(unit.axes)) == 1);
-  p.parameter.attachment() = unit.shared_from_this();
+  p.parameter.attachment() = std::make_shared<std::weak_ptr<Unit>>(unit.shared_from_this());
   unit.entries.push_back(std::move(e));
 }
 
