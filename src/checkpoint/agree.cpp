@@ -45,6 +45,4 @@ void together(std::string_view what, const std::function<void()>& f) {
     if (const std::string text(texts + peer * kText); !text.empty()) throw InvalidArgument(error.empty() || error == text ? text : error);
 }
 
-void world_barrier() { everyone().barrier({"barrier", 2, "checkpoint"}); }
-
 }  // namespace dtensor::checkpoints

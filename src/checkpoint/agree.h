@@ -9,6 +9,5 @@ namespace dtensor::checkpoints {
 
 /// Collective over the world. Runs `f` on every rank; when it throws on any, every rank throws InvalidArgument with the text of the first such rank.
 void together(std::string_view what, const std::function<void()>& f);
-void world_barrier();
 
 }  // namespace dtensor::checkpoints
