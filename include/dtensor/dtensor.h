@@ -39,6 +39,7 @@
 #include "dtensor/plan.h"
 #include "dtensor/tensor.h"
 #include "dtensor/text.h"
+#include "dtensor/topology.h"
 #include "dtensor/values.h"
 #include "dtensor/verify.h"
 #include "dtensor/version.h"

@@ -17,6 +17,7 @@ namespace dtensor {
 namespace redistribute {
 struct PlanData;
 }
+struct Topology;
 
 /// Bytes on the rank that has most, and on all ranks together.
 struct Bytes {
@@ -59,9 +60,12 @@ class DTENSOR_EXPORT Plan {
 /// A line per move, "S(1) -> R on tp: all_gather[tp] 4 MiB" (bytes received on the worst rank), under the two ends and above the totals.
 DTENSOR_EXPORT std::string to_string(const Plan& plan);
 
-/// The plan that redistribute would follow. `memory_limit` bounds the peak in bytes (0: none).
-/// @throws InvalidArgument for placements that are not of this mesh and shape, or a limit that cannot be met.
+/// The plan that redistribute would follow under the default topology, or a given one (explain takes the world's). `memory_limit` bounds the peak in bytes
+/// (0: none). @throws InvalidArgument for placements that are not of this mesh and shape, a limit that cannot be met (naming the least that can), or a
+/// topology with bad figures or fewer hosts than the mesh has.
 DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to,
                               std::int64_t memory_limit = 0);
+DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to,
+                              std::int64_t memory_limit, const Topology& topology);
 
 }  // namespace dtensor

@@ -19,7 +19,7 @@ HEADERS = {
     "export.h": "base", "version.h": "base", "error.h": "base", "values.h": "base", "text.h": "base", "half.h": "base",
     "mesh.h": "mesh",
     "placement.h": "placements",
-    "plan.h": "redistribute/plan",
+    "plan.h": "redistribute/plan", "topology.h": "redistribute/plan",
     "tensor.h": "local", "allocator.h": "local", "generator.h": "local",
     "comm.h": "comm",
     "world.h": "world",

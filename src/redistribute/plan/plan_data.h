@@ -12,6 +12,7 @@ namespace dtensor::redistribute {
 
 struct PlanData {
   RouteRef route;
+  DeviceMesh mesh;
   LayoutRef from, to;
   Shape shape;
   Dtype dtype = Dtype::f32;

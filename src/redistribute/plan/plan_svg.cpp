@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <vector>
 
@@ -16,8 +17,8 @@ using redistribute::Layout;
 using redistribute::Move;
 using redistribute::PlanData;
 
-constexpr int kMargin = 20, kCellHeight = 44, kTitle = 22, kArrow = 64, kCharacter = 8;
-constexpr std::int64_t kMostCells = 16;
+constexpr int kMargin = 20, kLine = 16, kGap = 6, kBlockGap = 24, kDots = 28, kArrow = 66, kCharacter = 8;
+constexpr int kSkipped = -1;  // stands for the numbers that are left out
 
 std::string escaped(std::string_view text) {
   std::string result;
@@ -30,91 +31,203 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
-Shape coordinates_of(const Layout& layout, std::int64_t rank) {
-  Shape c = Shape::filled(layout.mesh_ndim(), 0);
-  for (int a = layout.mesh_ndim() - 1; a >= 0; --a) {
-    const std::int64_t size = layout.mesh_sizes[static_cast<std::size_t>(a)];
-    c[a] = rank % size;
-    rank /= size;
+// 0 .. size-1, or the first ones and the last.
+std::vector<int> shown(int size, int most) {
+  std::vector<int> numbers;
+  for (int i = 0; i < size; ++i) {
+    if (size > most && i >= most - 2 && i + 1 < size) continue;
+    if (size > most && i + 1 == size) numbers.push_back(kSkipped);
+    numbers.push_back(i);
   }
-  return c;
+  return numbers;
 }
 
-// "0:4, 0:8": what a rank owns, dimension by dimension.
-std::string owned_text(const PlanData& plan, const Layout& layout, std::int64_t rank) {
-  const Shape c = coordinates_of(layout, rank);
-  std::vector<std::string> dims;
+std::string runs_text(const std::vector<placements::Run>& runs) {
+  const auto text = [](const placements::Run& run) { return fmt::format("{}:{}", run.begin, run.begin + run.length); };
+  if (runs.size() == 1) return text(runs.front());
+  return fmt::format("{}{}{}", text(runs.front()), runs.size() > 2 ? " .. " : " ", text(runs.back()));
+}
+
+// What a rank owns, a line per dimension.
+std::vector<std::string> owned_lines(const PlanData& plan, const Layout& layout, const Shape& coordinates) {
+  std::vector<std::string> lines;
   for (int d = 0; d < plan.shape.ndim(); ++d) {
-    const auto runs = placements::owned_runs(layout, d, plan.shape[d], c);
-    if (runs.empty()) return "empty";
-    const placements::Run &first = runs.front(), &last = runs.back();
-    dims.push_back(fmt::format("{}{}:{}", runs.size() > 1 ? "~" : "", first.begin, last.begin + last.length));
+    const auto runs = placements::owned_runs(layout, d, plan.shape[d], coordinates);
+    if (runs.empty()) return {"empty"};
+    lines.push_back(runs_text(runs));
   }
-  return dims.empty() ? "value" : fmt::format("{}", fmt::join(dims, ", "));
+  if (lines.empty()) lines.emplace_back("value");
+  return lines;
 }
 
-struct Drawing {
-  const PlanData& plan;
-  std::int64_t ranks = 1, cells = 1;
-  int cell_width = 0, width = 0, y = kMargin;
-  std::string body;
+// Ranks as the mesh arranges them: the last axis across, the one before it down, the others as blocks from left to right.
+class Drawing {
+ public:
+  explicit Drawing(const PlanData& plan) : plan_(plan), sizes_(plan.from->mesh_sizes) {
+    const std::size_t axes = sizes_.size();
+    for (std::size_t a = 0; a + 2 < axes; ++a) blocks_ *= sizes_[a];
+    shown_blocks_ = shown(blocks_, 3);
+    shown_rows_ = axes < 2 ? std::vector<int>{0} : shown(sizes_[axes - 2], 4);
+    shown_columns_ = shown(sizes_[axes - 1], axes < 3 ? 8 : 4);
+    measure(*plan.from);
+    for (const Move& move : plan.route->moves) measure(*move.to);
+  }
 
-  std::vector<const Layout*> stages() const {
-    std::vector<const Layout*> result{plan.from.get()};
-    for (const Move& m : plan.route->moves) result.push_back(m.to.get());
-    return result;
-  }
-  void text(int x, int at, std::string_view words, std::string_view style = "") {
-    body += fmt::format("<text x=\"{}\" y=\"{}\"{}{}>{}</text>\n", x, at, style.empty() ? "" : " ", style, escaped(words));
-    width = std::max(width, x + static_cast<int>(words.size()) * kCharacter + kMargin);
-  }
-  void stage(const Layout& layout) {
-    y += kTitle;
-    text(kMargin, y - 6, placements::to_string(layout, plan.axis_names), "font-weight=\"bold\"");
-    for (std::int64_t r = 0; r < cells; ++r) {
-      const int x = kMargin + static_cast<int>(r) * cell_width;
-      body += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 60%, 86%)\" stroke=\"#444\"/>\n", x, y, cell_width - 4,
-                          kCellHeight, r * 137 % 360);
-      text(x + 6, y + 17, fmt::format("rank {}", r), "fill=\"#555\"");
-      text(x + 6, y + 35, owned_text(plan, layout, r));
+  std::string svg() {
+    text(kMargin, y_ += kLine, heading(), kGrey);
+    y_ += kGap;
+    stage(*plan_.from);
+    for (const Move& move : plan_.route->moves) {
+      arrow(move);
+      stage(*move.to);
     }
-    if (cells < ranks) text(kMargin + static_cast<int>(cells) * cell_width + 4, y + 26, fmt::format("and {} more", ranks - cells), "fill=\"#555\"");
-    y += kCellHeight;
+    y_ += kGap;
+    const redistribute::Route& r = *plan_.route;
+    text(kMargin, y_ += kLine,
+         r.moves.empty() ? "nothing to do"
+                         : fmt::format("{} {}; received {} on the worst rank, {} on all; at least {} and {}; {:.4g} us", r.launches,
+                                       r.launches == 1 ? "launch" : "launches", bytes_text(r.bytes_received_max), bytes_text(r.bytes_received_total),
+                                       bytes_text(r.lower_bound_max), bytes_text(r.lower_bound_total), static_cast<double>(r.nanoseconds) / 1000));
+    const int width = width_ + kMargin, height = y_ + kMargin;
+    return fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
+        "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
+        width, height, body_);
   }
+
+ private:
+  static constexpr std::string_view kGrey = "fill=\"#555\"", kRed = "fill=\"#b03030\"", kBold = "font-weight=\"bold\"";
+
+  std::string heading() const {
+    const auto& names = plan_.axis_names;
+    std::string axes = fmt::format("{} across", names.back());
+    if (names.size() > 1) axes += fmt::format(", {} down", names[names.size() - 2]);
+    if (names.size() > 2) axes += fmt::format(", {} in blocks", fmt::join(names.begin(), names.end() - 2, "+"));
+    return fmt::format("{}{}, a cell per rank with the indices begin:end that it holds ({}); dashed: contributions, to be combined",
+                       info(plan_.dtype).name, to_string(plan_.shape), axes);
+  }
+
+  Shape coordinates(int block, int row, int column) const {
+    const int axes = static_cast<int>(sizes_.size());
+    Shape c = Shape::filled(axes, 0);
+    c[axes - 1] = column;
+    if (axes > 1) c[axes - 2] = row;
+    for (int a = axes - 3; a >= 0; --a) {
+      const int size = sizes_[static_cast<std::size_t>(a)];
+      c[a] = block % size;
+      block /= size;
+    }
+    return c;
+  }
+  int rank_at(const Shape& c) const {
+    std::size_t position = 0;
+    for (std::size_t a = 0; a < sizes_.size(); ++a) position = position * static_cast<std::size_t>(sizes_[a]) + static_cast<std::size_t>(c[a]);
+    return plan_.mesh.ranks()[position];
+  }
+
+  // Widens the cells to what they will hold.
+  void measure(const Layout& layout) {
+    for (int block : shown_blocks_)
+      for (int row : shown_rows_)
+        for (int column : shown_columns_) {
+          if (block == kSkipped || row == kSkipped || column == kSkipped) continue;
+          const Shape c = coordinates(block, row, column);
+          std::size_t longest = fmt::format("rank {}", rank_at(c)).size();
+          const auto lines = owned_lines(plan_, layout, c);
+          for (const std::string& line : lines) longest = std::max(longest, line.size());
+          cell_width_ = std::max(cell_width_, static_cast<int>(longest) * kCharacter + 12);
+          cell_height_ = std::max(cell_height_, (static_cast<int>(lines.size()) + 1) * kLine + 8);
+        }
+  }
+
+  void text(int x, int at, std::string_view words, std::string_view style = "") {
+    body_ += fmt::format("<text x=\"{}\" y=\"{}\"{}{}>{}</text>\n", x, at, style.empty() ? "" : " ", style, escaped(words));
+    width_ = std::max(width_, x + static_cast<int>(words.size()) * kCharacter);
+  }
+
+  int hue_of(const std::vector<std::string>& lines) {
+    const auto at = hues_.emplace(fmt::format("{}", fmt::join(lines, ", ")), static_cast<int>(hues_.size()) * 137 % 360);
+    return at.first->second;
+  }
+
+  void cell(const Layout& layout, const Shape& c, int x, int y) {
+    const bool partial = std::any_of(layout.partial.begin(), layout.partial.end(), [](const auto& op) { return op.has_value(); });
+    const auto lines = owned_lines(plan_, layout, c);
+    body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 60%, 86%)\" stroke=\"#444\"{}/>\n", x, y, cell_width_,
+                         cell_height_, hue_of(lines), partial ? " stroke-dasharray=\"5 3\"" : "");
+    text(x + 6, y + kLine, fmt::format("rank {}", rank_at(c)), kGrey);
+    for (std::size_t i = 0; i < lines.size(); ++i) text(x + 6, y + (static_cast<int>(i) + 2) * kLine, lines[i]);
+  }
+
+  // The rows and columns of one block; returns its width.
+  int block(const Layout& layout, int block, int x, int top) {
+    int right = x, y = top;
+    for (int row : shown_rows_) {
+      int at = x;
+      for (int column : shown_columns_) {
+        if (row != kSkipped && column != kSkipped) cell(layout, coordinates(block, row, column), at, y);
+        else if (row != kSkipped) text(at + 4, y + cell_height_ / 2 + 4, "...");
+        else if (column != kSkipped) text(at + cell_width_ / 2 - 12, y + kLine, "...");
+        at += (column == kSkipped ? kDots : cell_width_) + kGap;
+      }
+      right = at;
+      y += (row == kSkipped ? kDots : cell_height_) + kGap;
+    }
+    bottom_ = y;
+    return right - x - kGap;
+  }
+
+  void stage(const Layout& layout) {
+    text(kMargin, y_ += kLine, placements::to_string(layout, plan_.axis_names), kBold);
+    y_ += kGap;
+    if (blocks_ > 1) y_ += kLine;
+    int x = kMargin;
+    for (int number : shown_blocks_) {
+      if (number == kSkipped) {
+        text(x, y_ + cell_height_ / 2, "...");
+        x += kDots + kBlockGap;
+        continue;
+      }
+      if (blocks_ > 1) text(x, y_ - kGap, block_name(number), kGrey);
+      const int width = block(layout, number, x, y_);
+      width_ = std::max(width_, x + width);
+      x += std::max(width, static_cast<int>(block_name(number).size()) * kCharacter) + kBlockGap;
+    }
+    y_ = bottom_ - kGap;
+  }
+
+  std::string block_name(int number) const {
+    const Shape c = coordinates(number, 0, 0);
+    std::string name;
+    for (std::size_t a = 0; a + 2 < sizes_.size(); ++a) name += fmt::format("{}{}={}", name.empty() ? "" : " ", plan_.axis_names[a], c[a]);
+    return name;
+  }
+
   void arrow(const Move& move) {
-    const int x = kMargin + 24;
-    body += fmt::format("<path d=\"M{0} {1} V{2} m-5 -8 l5 8 l5 -8\" fill=\"none\" stroke=\"{3}\" stroke-width=\"2\"/>\n", x, y + 6, y + kArrow - 6,
-                        move.launches > 0 ? "#b03030" : "#888");
-    text(x + 16, y + kArrow / 2 - 4, fmt::format("{}: {}", redistribute::to_string(move.kind), change_text(plan, move)));
-    if (move.launches > 0)
-      text(x + 16, y + kArrow / 2 + 14,
-           fmt::format("{} on the worst rank, {} on all, {:.3g} us", bytes_text(move.bytes_received_max), bytes_text(move.bytes_received_total),
+    const int x = kMargin + 24, middle = y_ + kArrow / 2;
+    body_ += fmt::format("<path d=\"M{0} {1} V{2} m-6 -9 l6 9 l6 -9\" fill=\"none\" stroke=\"{3}\" stroke-width=\"{4}\"/>\n", x, y_ + 8,
+                         y_ + kArrow - 8, move.launches > 0 ? "#b03030" : "#888", move.launches > 0 ? 3 : 1.5);
+    const bool sends = move.launches > 0;
+    text(x + 18, middle + (sends ? -4 : 4), fmt::format("{}: {}", redistribute::to_string(move.kind), change_text(plan_, move)));
+    if (sends)
+      text(x + 18, middle + 14,
+           fmt::format("{} on the worst rank, {} on all, {:.4g} us", bytes_text(move.bytes_received_max), bytes_text(move.bytes_received_total),
                        static_cast<double>(move.nanoseconds) / 1000),
-           "fill=\"#b03030\"");
-    y += kArrow;
+           kRed);
+    y_ += kArrow;
   }
+
+  const PlanData& plan_;
+  std::vector<int> sizes_;
+  int blocks_ = 1;
+  std::vector<int> shown_blocks_, shown_rows_, shown_columns_;
+  int cell_width_ = 0, cell_height_ = 0, width_ = 0, y_ = kMargin - kLine, bottom_ = 0;
+  std::map<std::string, int> hues_;  // equal parts in equal colours
+  std::string body_;
 };
 
 }  // namespace
 
-std::string Plan::svg() const {
-  Drawing d{*data_, 1, 1, 0, 0, kMargin, {}};
-  for (int size : data_->from->mesh_sizes) d.ranks *= size;
-  d.cells = std::min(d.ranks, kMostCells);
-  std::size_t longest = 8;
-  for (const Layout* layout : d.stages())
-    for (std::int64_t r = 0; r < d.cells; ++r) longest = std::max(longest, owned_text(*data_, *layout, r).size());
-  d.cell_width = static_cast<int>(longest) * kCharacter + 16;
-  d.width = 2 * kMargin + static_cast<int>(d.cells) * d.cell_width;
-  d.stage(*data_->from);
-  for (const Move& move : data_->route->moves) {
-    d.arrow(move);
-    d.stage(*move.to);
-  }
-  return fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n{2}</svg>\n",
-      d.width, d.y + kMargin, d.body);
-}
+std::string Plan::svg() const { return Drawing(*data_).svg(); }
 
 }  // namespace dtensor

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mesh/mesh_data.h"
+#include "redistribute/plan/links.h"
 #include "redistribute/plan/plan_data.h"
 
 namespace dtensor {
@@ -109,19 +110,27 @@ std::string to_string(const Plan& plan) {
     text += fmt::format("  {}: {}{}{}\n", m.change, m.kind, axes, m.launches > 0 ? " " + bytes_text(m.received.max) : "");
   }
   const Bytes received = plan.bytes_received(), least = plan.lower_bound();
-  return text + fmt::format("  {} {}, received {} on the worst rank, {} on all (lower bound {}, {}), peak {}, predicted {}", plan.launches(),
+  const std::string gap =
+      received == least ? "met" : fmt::format("gap {}, {}", bytes_text(received.max - least.max), bytes_text(received.total - least.total));
+  return text + fmt::format("  {} {}, received {} on the worst rank, {} on all (lower bound {}, {}; {}), peak {}, predicted {}", plan.launches(),
                             plan.launches() == 1 ? "launch" : "launches", bytes_text(received.max), bytes_text(received.total), bytes_text(least.max),
-                            bytes_text(least.total), bytes_text(plan.peak_bytes()), time_text(plan.predicted_us()));
+                            bytes_text(least.total), gap, bytes_text(plan.peak_bytes()), time_text(plan.predicted_us()));
 }
 
 Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to, std::int64_t memory_limit) {
+  return make_plan(mesh, shape, dtype, from, to, memory_limit, Topology());
+}
+
+Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to, std::int64_t memory_limit,
+               const Topology& topology) {
   PlanData data;
   data.from = placements::make_layout(mesh, shape, dtype, from, "plan");
   data.to = placements::make_layout(mesh, shape, dtype, to, "plan");
+  data.mesh = mesh;
   data.shape = shape;
   data.dtype = dtype;
   data.axis_names = mesh.data().names;
-  data.route = redistribute::find_route(data.from, data.to, shape, dtype, redistribute::reference_topology(), memory_limit);
+  data.route = redistribute::find_route(data.from, data.to, shape, dtype, redistribute::links_of(topology, mesh.data()), memory_limit);
   return Plan(std::make_shared<const PlanData>(std::move(data)));
 }
 
