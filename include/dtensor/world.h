@@ -24,6 +24,7 @@ namespace dtensor {
 
 class Communicator;
 class ThreadGroup;
+struct Topology;
 namespace world {
 struct WorldData;
 }
@@ -59,6 +60,8 @@ class DTENSOR_EXPORT World {
   /// The texts and a line end if there is none, on rank 0 only, in one write to standard output. Arguments are evaluated on all ranks, so that one of
   /// them may be a collective.
   void print(std::initializer_list<Text> texts) const;
+  /// Under which redistribute plans its moves; Topology() until set_topology.
+  const Topology& topology() const;
   /// On every rank, "[rank 2] " in front of each line, in one write to standard output.
   void log(std::initializer_list<Text> texts) const;
 
@@ -70,6 +73,9 @@ class DTENSOR_EXPORT World {
   /// True on all ranks, at the same call, once the process has got SIGINT or SIGTERM. The first call installs the handlers (for the rest of the
   /// world's life); a second signal ends the process.
   bool stop_requested();
+  /// From here on redistribute plans its moves under this topology (see dtensor/topology.h), the same on all ranks. Placements that ops give do not depend
+  /// on it. @throws InvalidArgument on all ranks for ranks that give different ones (showing two), bad figures, or fewer hosts than the world has.
+  void set_topology(const Topology& topology);
   /// f() on rank 0, then on rank 1, ...: for files and downloads.
   template <class F>
   void in_turn(F&& f) {

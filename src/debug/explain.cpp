@@ -2,12 +2,14 @@
 #include "dtensor/debug.h"
 #include "placements/layout.h"
 #include "tensor/impl.h"
+#include "world/topology.h"
 
 namespace dtensor {
 
 Plan explain(const DTensor& tensor, const Placements& target) {
   const tensor::Spec& s = *tensor::checked(tensor, "explain").spec;
-  return make_plan(s.mesh, s.shape, s.dtype, s.placements, target);
+  const Topology& topology = base::rank_state<world::RankTopology>(base::require_rank("explain")).topology;
+  return make_plan(s.mesh, s.shape, s.dtype, s.placements, target, 0, topology);
 }
 
 std::string visualize(const DTensor& tensor) {

@@ -4,14 +4,18 @@
 
 #include "base/error_text.h"
 #include "propagate/choose.h"
+#include "redistribute/plan/links.h"
 #include "tensor/impl.h"
 #include "tensor/state.h"
+#include "world/topology.h"
 
 namespace dtensor {
 
 int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
   if (from.layout == to || !from.inside) return slot;
-  const auto route = redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::reference_topology(), memory_limit);
+  const dtensor::Topology& topology = base::rank_state<world::RankTopology>(base::require_rank(plan->op->name)).topology;
+  const auto route =
+      redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
   for (const redistribute::Move& move : route->moves) {
     if (move.kind == redistribute::MoveKind::relabel) continue;
     plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates));

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "tensor/impl.h"
 #include "tensor/state.h"
+#include "world/topology.h"
 
 namespace dtensor {
 namespace tensor {
@@ -187,6 +188,7 @@ class Invocation {
   void find_plan() {
     Key key;
     key.add(info_.op);
+    key.add(base::rank_state<world::RankTopology>(rank_).hash);
     for (const Input& in : inputs_) {
       if (in.tensor == nullptr || !*in.tensor) {
         key.add(std::uint64_t{0});
