@@ -19,6 +19,7 @@ struct UsageError : std::runtime_error {
 
 // Each adds one command to the program.
 void add_info(CLI::App& app);
+void add_measure(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_shards(CLI::App& app);
 void add_ops(CLI::App& app);

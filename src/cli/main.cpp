@@ -27,12 +27,14 @@ int program(int argc, char** argv) {
       "  dtensor shards --mesh 2x2 'f32[5, 7]{0: S(0), 1: S(1)}'\n"
       "  dtensor ops matmul --mesh tp=4 --inputs 'f32[64, 128]{tp: S(1)}' 'f32[128, 32]{tp: S(0)}'\n"
       "  dtensor ckpt verify ckpt/step100\n"
+      "  dtensor measure --output here.json\n"
       "Exit code: 0 done, 1 failed, 2 the command line cannot be read.");
   add_info(app);
   add_plan(app);
   add_shards(app);
   add_ops(app);
   add_ckpt(app);
+  add_measure(app);
   try {
     app.parse(argc, argv);
     return 0;

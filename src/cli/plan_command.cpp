@@ -7,12 +7,13 @@
 #include "cli/commands.h"
 #include "dtensor/debug.h"
 #include "dtensor/plan.h"
+#include "dtensor/topology.h"
 
 namespace dtensor::cli {
 namespace {
 
 struct PlanOptions {
-  std::string mesh, tensor, target, svg;
+  std::string mesh, tensor, target, topology, svg;
   bool json = false;
   std::uint64_t memory_limit = 0;
 };
@@ -21,8 +22,9 @@ void show(const PlanOptions& o) {
   const DeviceMesh mesh = read_word([&] { return planning_mesh(o.mesh); });
   const DescribedTensor tensor = read_word([&] { return parse_tensor(o.tensor); });
   const Placements target = read_word([&] { return Placements::parse(o.target); });
+  const Topology topology = o.topology.empty() ? Topology() : Topology::read(o.topology);
   const auto start = std::chrono::steady_clock::now();
-  const Plan plan = make_plan(mesh, tensor.shape, tensor.dtype, tensor.placements, target, static_cast<std::int64_t>(o.memory_limit));
+  const Plan plan = make_plan(mesh, tensor.shape, tensor.dtype, tensor.placements, target, static_cast<std::int64_t>(o.memory_limit), topology);
   const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
   if (!o.svg.empty()) write_file(o.svg, plan.svg());
   if (o.json) {
@@ -44,11 +46,13 @@ void add_plan(CLI::App& app) {
   command->add_option("--mesh", o->mesh, "dp=2,tp=4, or 2x4 with axes 0 and 1")->required();
   command->add_flag("--json", o->json, "For programs: moves, bytes_received, lower_bound, predicted_us, peak_bytes, planning_us");
   command->add_option("--svg", o->svg, "Draw the plan into this file");
+  command->add_option("--topology", o->topology, "Links and copies, as dtensor measure writes them")->check(CLI::ExistingFile);
   command->add_option("--memory-limit", o->memory_limit, "Most bytes that a rank may hold, e.g. 64MiB")->transform(CLI::AsSizeValue(false));
   command->footer(
       "Examples:\n"
       "  dtensor plan --mesh dp=32,cp=64,tp=8 'f32[4096, 8192, 64, 128]{dp: S(0), cp: S(1), tp: P(sum)}' '{dp: S(1), cp: R, tp: S(2)}'\n"
       "  dtensor plan --mesh 4 'bf16[1024, 1024]{0: S(0)}' '{0: S(1)}' --json\n"
+      "  dtensor plan --mesh dp=2,tp=2 --topology here.json 'f32[8, 8]{dp: S(0)}' '{tp: S(1)}'\n"
       "  dtensor plan --mesh dp=2,tp=2 'f32[8, 8]{dp: S(0)}' '{tp: S(1)}' --svg plan.svg");
   command->callback([o] { show(*o); });
 }

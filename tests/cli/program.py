@@ -47,9 +47,9 @@ def svg(path):
 
 
 def help_texts():
-    out = works("--help", says=["plan", "shards", "ops", "ckpt", "info", "Examples:"])
+    out = works("--help", says=["plan", "measure", "shards", "ops", "ckpt", "info", "Examples:"])
     check("the program's help is no page long", len(out.splitlines()) < 30, out)
-    for command in (["info"], ["plan"], ["shards"], ["ops"], ["ckpt"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
+    for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
         works(*command, "--help", says=["Example", "dtensor " + " ".join(command)])
     works("info", says=["backends    threads", "not built   mpi nccl cuda"])
     refused(2, says=["--help"])
@@ -69,7 +69,6 @@ def plan(folder):
     check("the worst and the sum", described["bytes_received"] == {"max": 48 << 20, "total": 384 << 20} == described["lower_bound"], described)
     check("times and memory are there", described["predicted_us"] > 0 and described["planning_us"] > 0 and described["peak_bytes"] == 80 << 20, described)
     works("plan", "--mesh", "4", "f32[8]{0: S(0)}", "{0: S(0)}", says=["nothing to do"])
-    works("plan", "--mesh", "dp=32,cp=64,tp=8", "f32[4096, 8192, 64, 128]{dp: S(0), cp: S(1), tp: P(sum)}", "{dp: S(1), cp: R, tp: S(2)}", says=["predicted"])
     path = os.path.join(folder, "plan.svg")
     works(*words, "--svg", path)
     svg(path)
@@ -82,6 +81,80 @@ def plan(folder):
     refused(2, "plan", "--mesh", "2", "f33[8]", "{0: R}", says=["f33"])
     refused(2, "plan", "--mesh", "2", "f32[8]{0: X(0)}", "{0: R}", says=["column"])
     refused(2, "plan", "--mesh", "2", "f32[8]{0: R}", "{0: R}", "--frob", says=["--frob"])
+
+
+def large_plan(folder):
+    """16,384 ranks in every form that a plan has."""
+    words = ["plan", "--mesh", "dp=32,cp=64,tp=8", "f32[4096, 8192, 64, 128]{dp: S(0), cp: S(1), tp: P(sum)}", "{dp: S(1), cp: R, tp: S(2)}"]
+    out = works(*words, says=["predicted", "lower bound"])
+    described = json.loads(works(*words, "--json"))
+    check("the keys of a plan are these", list(described) == ["moves", "bytes_received", "lower_bound", "predicted_us", "peak_bytes", "planning_us"], described)
+    for move in described["moves"]:
+        check("the keys of a move are these", list(move) == ["kind", "axes", "bytes_received", "launches", "predicted_us"], move)
+    for pair in ("bytes_received", "lower_bound"):
+        check(f"{pair} is worst and sum", list(described[pair]) == ["max", "total"], described)
+    met = described["bytes_received"] == described["lower_bound"]
+    check("the text tells the gap to the bound", ("; met)" if met else "; gap ") in out, out)
+    path = os.path.join(folder, "large.svg")
+    works(*words, "--svg", path)
+    svg(path)
+    peak = described["peak_bytes"]
+    works(*words, "--memory-limit", str(peak), says=["predicted"])
+    code, _, err = dtensor(*words, "--memory-limit", "1KiB")
+    least = int(err.rsplit("raise it to ", 1)[1]) if "raise it to " in err else 0
+    check("a limit that is too small names the least", code == 1 and 0 < least <= peak, err)
+    works(*words, "--memory-limit", str(least), says=["predicted"])
+    check("one byte less than the least will not do", dtensor(*words, "--memory-limit", str(least - 1))[0] == 1)
+    named = works("plan", "--mesh", "dp=2,tp=2", "f32[8, 8]{dp: S(0), tp: P(sum)}", "{dp: R, tp: S(1)}")
+    numbered = works("plan", "--mesh", "2x2", "f32[8, 8]{0: S(0), 1: P(sum)}", "{0: R, 1: S(1)}")
+    check("axes by name and by number give one plan", named.replace("dp", "0").replace("tp", "1") == numbered, named + numbered)
+    works("plan", "--mesh", "2x2", "f32[8, 8]{S(0), P(sum)}", "{R, S(1)}", says=["predicted"])
+    works("shards", "--mesh", "dp=2,tp=2", "f32[8, 8]{dp: S(0), tp: S(1)}")
+    works("ops", "relu", "--mesh", "2x2", "--inputs", "f32[8, 8]{0: S(0)}")
+    works("ops", "relu", "--mesh", "dp=2,tp=2", "--inputs", "f32[8, 8]{dp: S(0)}")
+
+
+def topology(folder):
+    words = ["plan", "--mesh", "dp=4,tp=8", "f32[16777216]{dp: P(sum), tp: P(sum)}", "{dp: R, tp: R}"]
+    works(*words, says=["all_reduce[dp, tp]", "1 launch"])
+    path = os.path.join(folder, "topology.json")
+
+    def given(text, says):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text if isinstance(text, str) else json.dumps(text))
+        refused(1, *words, "--topology", path, says=["topology: " + path, *says])
+
+    slow = {"link": {"latency_us": 8, "bandwidth_gb_s": 400}, "hosts": {"ranks": 8, "count": 4, "link": {"latency_us": 20, "bandwidth_gb_s": 5}}}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(slow, file)
+    works(*words, "--topology", path, says=["reduce_scatter[tp]", "all_reduce[dp]", "all_gather[tp]", "3 launches"])
+    json.loads(works(*words, "--topology", path, "--json"))
+    given("{", ["no JSON", "line 1, column 2"])
+    given("", ["no JSON"])
+    given({"links": 3}, ["links", "3", "copy_gb_s"])
+    given({"axes": {"tp": {"bandwidth_gb_s": 0}}}, ["axes.tp.bandwidth_gb_s", "above 0 (0)"])
+    given({"copy_gb_s": -4}, ["copy_gb_s", "(-4)"])
+    given({"link": {"latency_us": "low"}}, ["link.latency_us", '"low"'])
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"hosts": {"ranks": 8, "count": 2}}, file)
+    refused(1, *words, "--topology", path, says=["rank 31", "2 hosts of 8"])
+    refused(2, *words, "--topology", os.path.join(folder, "nowhere.json"), says=["nowhere.json"])
+
+
+def measure(folder):
+    path = os.path.join(folder, "measured.json")
+    code, out, err = dtensor("measure", "--ranks", "3", "--bytes", "64KiB", "--output", path)
+    check("measure writes a file and says on stderr how it goes", code == 0 and out == "" and all(word in err for word in ("launch", "copies", "3 ranks", "shared")),
+          f"{code} {out!r} {err!r}")
+    with open(path, encoding="utf-8") as file:
+        measured = json.load(file)
+    check("figures are figures", measured["link"]["bandwidth_gb_s"] > 0 and measured["copy_gb_s"] > 0 and measured["launch_us"] >= 0, measured)
+    works("plan", "--mesh", "3", "f32[300, 300]{0: S(0)}", "{0: S(1)}", "--topology", path, says=["all_to_all"])
+    code, out, err = dtensor("measure", "--bytes", "4096")
+    check("without a file the JSON goes to stdout", code == 0 and json.loads(out)["link"]["bandwidth_gb_s"] > 0, f"{code} {out!r} {err!r}")
+    refused(2, "measure", "--ranks", "0", says=["--ranks"])
+    refused(2, "measure", "--bytes", "some")
+    refused(1, "measure", "--bytes", "12", says=["4096"])
 
 
 def shards(folder):
@@ -149,6 +222,9 @@ def ckpt(folder):
 with tempfile.TemporaryDirectory() as temporary:
     help_texts()
     plan(temporary)
+    large_plan(temporary)
+    topology(temporary)
+    measure(temporary)
     shards(temporary)
     ops()
     ckpt(temporary)
