@@ -85,7 +85,8 @@ void DTensor::add_hook(GradientHook hook) const {
   const tensor::Impl& impl = checked(*this, "add_hook");
   if (!impl.requires_grad) base::fail<InvalidArgument>("add_hook: the tensor asks for no gradient ({})", to_string(*this));
   auto& meta = ensure_meta(*this);
-  (meta.node ? meta.node->hooks[static_cast<std::size_t>(meta.output)] : meta.hooks).push_back(std::move(hook));
+  if (meta.node) meta.node->hooks.push_back({meta.output, std::move(hook)});
+  else meta.hooks.push_back(std::move(hook));
 }
 
 void set_grad_placements(const DTensor& leaf, const Placements& placements) {

@@ -19,7 +19,6 @@ class CheckpointNode final : public Node {
   CheckpointNode(std::uint64_t n, CheckpointFunction function, std::span<const DTensor> inputs, const Generator& before)
       : Node(n), function_(std::move(function)), inputs_(inputs.begin(), inputs.end()), generator_(before) {
     for (const DTensor& in : inputs) edges.push_back(edge_of(in));
-    hooks.resize(1);
   }
 
   std::vector<DTensor> backward(std::span<const DTensor> grads) override {

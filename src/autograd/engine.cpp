@@ -72,8 +72,9 @@ class Engine {
     for (std::size_t i = 0; i < grads.size(); ++i) {
       if (!grads[i]) continue;
       grads[i] = settle(node, i, grads[i]);
-      for (const GradientHook& hook : node.hooks[i])
-        if (DTensor replaced = hook(grads[i])) grads[i] = replaced;
+      for (const ResultHook& h : node.hooks)
+        if (h.output == static_cast<int>(i))
+          if (DTensor replaced = h.hook(grads[i])) grads[i] = replaced;
       if (const auto w = wanted_results_.find({&node, static_cast<int>(i)}); w != wanted_results_.end()) results_[w->second] = grads[i];
     }
     std::vector<DTensor> next = node.backward(grads);
@@ -103,7 +104,7 @@ class Engine {
       Pending& p = ready_[edge.node->number];
       if (!p.node) {
         p.node = edge.node;
-        p.grads.resize(edge.node->hooks.size());
+        p.grads.resize(edge.node->result_specs.size());
       }
       DTensor& slot = p.grads[static_cast<std::size_t>(edge.output)];
       slot = slot ? slot + grad : grad;

@@ -2,10 +2,12 @@
 // The tape: nodes with edges to the producers of their inputs.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,7 +35,17 @@ struct Saved {
   std::uint64_t version = 0;
 };
 
+/// A hook on result `output` of a node.
+struct ResultHook {
+  int output = 0;
+  GradientHook hook;
+};
+
 class Node : public base::RefCounted {
+  // A node of usual size is one allocation: its lists live here. They are reserved once and never grow past it on the way of a call.
+  std::array<std::byte, 384> inside_;
+  std::pmr::monotonic_buffer_resource memory_{inside_.data(), inside_.size()};
+
  public:
   explicit Node(std::uint64_t n) : number(n) {}
   /// One gradient per edge (empty: none). `grads` has one entry per result.
@@ -41,11 +53,13 @@ class Node : public base::RefCounted {
   /// Drops what backward needs; a later backward is an error.
   virtual void forget() = 0;
   virtual std::string_view name() const = 0;
-  /// Spec of result i, for the placement law of Partial results.
   std::uint64_t number;
-  std::vector<Edge> edges;
-  std::vector<tensor::SpecRef> result_specs;
-  std::vector<std::vector<GradientHook>> hooks;  ///< per result
+  std::pmr::vector<Edge> edges{&memory_};
+  std::pmr::vector<tensor::SpecRef> result_specs{&memory_};  ///< one per result, for the placement law of Partial results
+  std::vector<ResultHook> hooks;
+
+ protected:
+  std::pmr::memory_resource* memory() noexcept { return &memory_; }
 };
 
 /// Attached to a DTensor's Impl.

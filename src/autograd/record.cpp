@@ -9,46 +9,63 @@ namespace {
 // Attributes that outlive the call: lists and texts are copied, objects are held by the plan.
 class OwnedAttributes {
  public:
-  explicit OwnedAttributes(std::span<const Attribute> attributes) {
+  OwnedAttributes(std::span<const Attribute> attributes, std::pmr::memory_resource* memory)
+      : values_(attributes.begin(), attributes.end(), memory), lists_(memory), texts_(memory) {
+    std::size_t numbers = 0, letters = 0;
     for (const Attribute& a : attributes) {
+      if (a.kind() == Attribute::Kind::list) numbers += a.as_list().size();
+      if (a.kind() == Attribute::Kind::text) letters += a.as_text().size();
+    }
+    lists_.reserve(numbers);
+    texts_.reserve(letters);
+    for (Attribute& a : values_) {
       if (a.kind() == Attribute::Kind::list) {
         const auto list = a.as_list();
-        values_.emplace_back(std::span<const std::int64_t>(lists_.emplace_back(list.begin(), list.end())));
+        const auto at = lists_.insert(lists_.end(), list.begin(), list.end());
+        a = std::span<const std::int64_t>(std::to_address(at), list.size());
       } else if (a.kind() == Attribute::Kind::text) {
-        values_.emplace_back(std::string_view(texts_.emplace_back(a.as_text())));
-      } else {
-        values_.push_back(a);
+        const std::string_view text = a.as_text();
+        const auto at = texts_.insert(texts_.end(), text.begin(), text.end());
+        a = std::string_view(std::to_address(at), text.size());
       }
     }
   }
   std::span<const Attribute> view() const noexcept { return values_; }
 
  private:
-  std::vector<Attribute> values_;
-  std::deque<std::vector<std::int64_t>> lists_;
-  std::deque<std::string> texts_;
+  std::pmr::vector<Attribute> values_;
+  std::pmr::vector<std::int64_t> lists_;
+  std::pmr::vector<char> texts_;
 };
 
 class OpNode final : public Node {
  public:
   OpNode(std::uint64_t n, const tensor::CallRecord& r)
-      : Node(n), op_(&r.op), attributes_(r.attributes), plan_(r.plan), seed_(r.seed), random_call_(r.random_call) {
+      : Node(n),
+        op_(&r.op),
+        attributes_(r.attributes, memory()),
+        plan_(r.plan),
+        seed_(r.seed),
+        random_call_(r.random_call),
+        inputs_(memory()),
+        outputs_(memory()) {
     const tensor::Signature& s = r.signature;
+    edges.reserve(r.inputs.size());
+    inputs_.reserve(r.inputs.size());
     for (std::size_t i = 0; i < r.inputs.size(); ++i) {
       const bool here = r.inputs[i].tensor != nullptr && *r.inputs[i].tensor;
-      const DTensor input = here ? *r.inputs[i].tensor : DTensor();
-      edges.push_back(here ? edge_of(input) : Edge());
-      types_.push_back(here ? TensorType{input.shape(), input.dtype()} : TensorType{});
       const std::size_t declared = std::min(i, s.saved_inputs.size() - 1);
-      inputs_.push_back(here && s.saved_inputs[declared] ? save(input) : Saved());
+      edges.push_back(here ? edge_of(*r.inputs[i].tensor) : Edge());
+      inputs_.push_back(here && s.saved_inputs[declared] ? save(*r.inputs[i].tensor) : Saved());
     }
+    result_specs.reserve(r.outputs.size());
+    outputs_.reserve(r.outputs.size());
     for (std::size_t i = 0; i < r.outputs.size(); ++i) {
       const DTensor& out = r.outputs[i];
       result_specs.push_back(out ? out.impl()->spec : tensor::SpecRef());
       const std::size_t declared = std::min(i, s.saved_outputs.size() - 1);
       outputs_.push_back(out && s.saved_outputs[declared] ? save(tensor::make_dtensor(out.impl()->spec, out.impl()->local)) : Saved());
     }
-    hooks.resize(r.outputs.size());
   }
 
   std::vector<DTensor> backward(std::span<const DTensor> grads) override {
@@ -65,7 +82,12 @@ class OpNode final : public Node {
     call.inputs_ = inputs;
     call.outputs_ = outputs;
     call.attributes_ = attributes_.view();
-    call.input_types_ = types_;
+    std::vector<TensorType> types;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const tensor::SpecRef& spec = plan_->input_specs[i];
+      types.push_back(spec ? TensorType{spec->shape, spec->dtype} : TensorType{});
+    }
+    call.input_types_ = types;
     for (const Edge& e : edges) call.needs_.push_back(static_cast<bool>(e));
     call.seed = seed_;
     call.random_call = random_call_;
@@ -110,8 +132,7 @@ class OpNode final : public Node {
   OwnedAttributes attributes_;
   tensor::PlanRef plan_;
   std::uint64_t seed_, random_call_;
-  std::vector<TensorType> types_;
-  std::vector<Saved> inputs_, outputs_;
+  std::pmr::vector<Saved> inputs_, outputs_;
   bool released_ = false;
 };
 
