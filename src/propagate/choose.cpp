@@ -34,30 +34,32 @@ bool has_axis(const Split& s, int axis) { return std::find(s.axes.begin(), s.axe
 
 class Search {
  public:
-  Search(const Strategy& strategy, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes)
-      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes) {
+  Search(const Strategy& strategy, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes, bool described)
+      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes), described_(described) {
     for (std::size_t i = 0; i < operands_.size(); ++i)
       if (operands_[i].layout) collect_sources(static_cast<int>(i));
     for (int axis = 0; axis < static_cast<int>(mesh_.size()); ++axis) options_.push_back(axis_options(axis));
   }
 
+  /// Until visit says no.
   template <class F>
-  void each(F&& f) {
+  bool each(F&& visit) {
     std::vector<Option> chosen(mesh_.size());
-    recurse(0, chosen, f);
+    return recurse(0, chosen, visit);
   }
 
  private:
   template <class F>
-  void recurse(std::size_t axis, std::vector<Option>& chosen, F& f) {
+  bool recurse(std::size_t axis, std::vector<Option>& chosen, F& visit) {
     if (axis == mesh_.size()) {
-      if (auto choice = build(chosen)) f(*std::move(choice));
-      return;
+      auto choice = build(chosen);
+      return !choice || visit(*std::move(choice));
     }
     for (const Option& o : options_[axis]) {
       chosen[axis] = o;
-      recurse(axis + 1, chosen, f);
+      if (!recurse(axis + 1, chosen, visit)) return false;
     }
+    return true;
   }
 
   std::vector<std::int64_t> factor_sizes(const DimFactors& dim) const {
@@ -254,7 +256,7 @@ class Search {
       if (!layout) return std::nullopt;
       choice.results.push_back(*std::move(layout));
     }
-    choice.text = describe(factors, chosen);
+    if (described_) choice.text = describe(factors, chosen);
     return choice;
   }
 
@@ -275,18 +277,20 @@ class Search {
   std::span<const Operand> operands_;
   std::span<const Shape> results_;
   std::span<const int> mesh_;
+  bool described_;
   std::vector<SourceList> sources_;
   std::vector<std::vector<Option>> options_;
 };
 
 template <class F>
 void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
-                    std::span<const int> mesh_sizes, F&& f) {
+                    std::span<const int> mesh_sizes, bool described, F&& f) {
   for (std::size_t k = 0; k < strategies.size(); ++k) {
-    Search(strategies[k], operands, results, mesh_sizes).each([&](Choice choice) {
+    const bool on = Search(strategies[k], operands, results, mesh_sizes, described).each([&](Choice choice) {
       choice.strategy = static_cast<int>(k);
-      f(std::move(choice));
+      return f(std::move(choice));
     });
+    if (!on) return;
   }
 }
 
@@ -295,8 +299,9 @@ void each_candidate(const std::vector<Strategy>& strategies, std::span<const Ope
 Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
               std::span<const int> mesh_sizes) {
   std::optional<Choice> best;
-  each_candidate(strategies, operands, results, mesh_sizes, [&](Choice choice) {
+  each_candidate(strategies, operands, results, mesh_sizes, false, [&](Choice choice) {
     if (!best || choice.nanoseconds < best->nanoseconds) best = std::move(choice);
+    return best->nanoseconds > 0;  // none costs less than nothing, and the first of equals wins
   });
   if (!best)
     base::fail<InvalidArgument>(
@@ -310,7 +315,10 @@ std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>&
                                std::span<const Shape> results, std::span<const int> mesh_sizes) {
   (void)op;
   std::vector<Choice> all;
-  each_candidate(strategies, operands, results, mesh_sizes, [&](Choice choice) { all.push_back(std::move(choice)); });
+  each_candidate(strategies, operands, results, mesh_sizes, true, [&](Choice choice) {
+    all.push_back(std::move(choice));
+    return true;
+  });
   std::stable_sort(all.begin(), all.end(), [](const Choice& a, const Choice& b) { return a.nanoseconds < b.nanoseconds; });
   return all;
 }

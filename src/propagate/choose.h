@@ -28,7 +28,7 @@ struct Choice {
   std::vector<placements::LayoutRef> operands, results;
   std::int64_t nanoseconds = 0;
   int strategy = 0;
-  std::string text;  ///< "m: [dp], k: [tp]": which axes split which factor
+  std::string text;  ///< "m: [dp], k: [tp]": which axes split which factor; only of candidates()
 };
 
 /// @throws InvalidArgument when a fixed operand cannot keep its layout.

@@ -235,7 +235,8 @@ void find_sizes(Strategy& s, std::span<const Shape> operands, const std::vector<
   for (std::size_t i = 0; i < s.results.size(); ++i) single(s.results[i], results[i]);
   for (std::size_t i = 0; i < s.operands.size(); ++i)
     if (present[i]) single(s.operands[i], operands[i]);
-  for (std::size_t round = 0; round <= s.factors.size(); ++round) {
+  const auto open = [&] { return std::any_of(s.factors.begin(), s.factors.end(), [](const Factor& f) { return f.size < 0; }); };
+  for (std::size_t round = 0; round <= s.factors.size() && open(); ++round) {
     const auto solve = [&](const OperandDims& dims, const Shape& shape) {
       for (std::size_t d = 0; d < dims.size(); ++d) {
         int unknown = -1;
@@ -262,7 +263,7 @@ void drop_broadcast(Strategy& s, std::span<const Shape> operands, const std::vec
   }
 }
 
-Strategy parse_strategy(Reader r, std::string_view op, std::span<const Shape> operands, const std::vector<bool>& present,
+Strategy parse_strategy(Reader r, std::span<const Shape> operands, const std::vector<bool>& present,
                         std::span<const Shape> results) {
   Strategy s;
   const auto parsed_operands = parse_operands(r, false);
@@ -293,26 +294,65 @@ Strategy parse_strategy(Reader r, std::string_view op, std::span<const Shape> op
   }
   if (!operands.empty())
     for (std::size_t f = operand_factors; f < s.factors.size(); ++f) s.factors[f].kind = FactorKind::whole;  // no operand brings a split
+  return s;
+}
+
+std::vector<Strategy> parse_strategies(std::string_view op, std::string_view text, std::span<const Shape> operands, const std::vector<bool>& present,
+                                       std::span<const Shape> results) {
+  std::vector<Strategy> strategies;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    std::size_t end = text.find(" | ", begin);
+    if (end == std::string_view::npos) end = text.size();
+    Strategy s = parse_strategy(Reader(op, text, begin, end), operands, present, results);
+    s.text = std::string(text.substr(begin, end - begin));
+    strategies.push_back(std::move(s));
+    begin = end + 3;
+  }
+  return strategies;
+}
+
+void fit(Strategy& s, std::span<const Shape> operands, const std::vector<bool>& present, std::span<const Shape> results) {
   find_sizes(s, operands, present, results);
   drop_broadcast(s, operands, present);
-  (void)op;
-  return s;
 }
 
 }  // namespace
 
 std::vector<Strategy> parse_rule(std::string_view op, std::string_view text, std::span<const Shape> operands, const std::vector<bool>& present,
                                  std::span<const Shape> results) {
-  std::vector<Strategy> strategies;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    std::size_t end = text.find(" | ", begin);
-    if (end == std::string_view::npos) end = text.size();
-    Strategy s = parse_strategy(Reader(op, text, begin, end), op, operands, present, results);
-    s.text = std::string(text.substr(begin, end - begin));
-    strategies.push_back(std::move(s));
-    begin = end + 3;
-  }
+  std::vector<Strategy> strategies = parse_strategies(op, text, operands, present, results);
+  for (Strategy& s : strategies) fit(s, operands, present, results);
   return strategies;
+}
+
+bool RuleCache::Entry::matches(std::string_view wanted, std::span<const Shape> operands, const std::vector<bool>& present,
+                               std::span<const Shape> results) const {
+  if (text != wanted || ndims.size() != operands.size() + results.size()) return false;
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    if (ndims[i] != (present[i] ? operands[i].ndim() : -1)) return false;
+  for (std::size_t i = 0; i < results.size(); ++i)
+    if (ndims[operands.size() + i] != results[i].ndim()) return false;
+  return true;
+}
+
+const std::vector<Strategy>& RuleCache::get(std::string_view op, std::string_view text, std::span<const Shape> operands,
+                                            const std::vector<bool>& present, std::span<const Shape> results) {
+  auto it = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.matches(text, operands, present, results); });
+  if (it == entries_.end()) {
+    Entry entry{.text = std::string(text), .ndims = {}, .strategies = parse_strategies(op, text, operands, present, results), .dims = {}};
+    for (std::size_t i = 0; i < operands.size(); ++i) entry.ndims.push_back(present[i] ? operands[i].ndim() : -1);
+    for (const Shape& shape : results) entry.ndims.push_back(shape.ndim());
+    for (const Strategy& s : entry.strategies) entry.dims.push_back(s.operands);
+    if (entries_.size() == kLimit) entries_.clear();
+    it = entries_.insert(entries_.end(), std::move(entry));
+  }
+  for (std::size_t k = 0; k < it->strategies.size(); ++k) {
+    Strategy& s = it->strategies[k];
+    for (Factor& f : s.factors) f.size = -1;
+    s.operands = it->dims[k];
+    fit(s, operands, present, results);
+  }
+  return it->strategies;
 }
 
 }  // namespace dtensor::propagate

@@ -47,4 +47,23 @@ struct Strategy {
 std::vector<Strategy> parse_rule(std::string_view op, std::string_view text, std::span<const Shape> operands, const std::vector<bool>& present,
                                  std::span<const Shape> results);
 
+/// Rules of one op by text and numbers of dimensions: changed sizes alone cost no parsing. Bounded.
+class RuleCache {
+ public:
+  /// As parse_rule; valid until the next call.
+  const std::vector<Strategy>& get(std::string_view op, std::string_view text, std::span<const Shape> operands, const std::vector<bool>& present,
+                                   std::span<const Shape> results);
+
+ private:
+  static constexpr std::size_t kLimit = 16;
+  struct Entry {
+    std::string text;
+    std::vector<int> ndims;  // operands (-1: absent), results
+    std::vector<Strategy> strategies;
+    std::vector<std::vector<OperandDims>> dims;  // per strategy, before broadcast dimensions lose their factor
+    bool matches(std::string_view wanted, std::span<const Shape> operands, const std::vector<bool>& present, std::span<const Shape> results) const;
+  };
+  std::vector<Entry> entries_;
+};
+
 }  // namespace dtensor::propagate

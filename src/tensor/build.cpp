@@ -187,13 +187,12 @@ class Builder {
     }
     for (const TensorType& t : outputs_) out_shapes.push_back(t.shape);
     if (rule_.empty()) base::fail<InternalError>("{}: the op has no sharding rule", op_.name);
-    const auto strategies = propagate::parse_rule(op_.name, rule_, in_shapes, present_, out_shapes);
+    const auto& strategies = info_.rules.get(op_.name, rule_, in_shapes, present_, out_shapes);
     if (op_.decompose != nullptr && propagate::splits_whole(strategies, operands, mesh_.sizes())) {
       plan_->decomposed = true;
       return;
     }
     const auto choice = propagate::choose(op_.name, strategies, operands, out_shapes, mesh_.sizes());
-    plan_->choice = choice.text;
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       check_partial(*choice.results[i], outputs_[i].dtype);
       output_specs_.push_back(intern_spec(mesh_, choice.results[i], outputs_[i].shape, outputs_[i].dtype, device_));

@@ -57,7 +57,6 @@ class Plan final : public base::RefCounted {
   bool decomposed = false;                         ///< run op->decompose instead
   bool outside = false;                            ///< this rank is not in the mesh
   bool implicit = false;                           ///< a move that the rule inserted communicates
-  std::string choice;                              ///< which axes split which factor, for display
   std::vector<std::uint64_t> key;
 };
 using PlanRef = base::Ref<Plan>;

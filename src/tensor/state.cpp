@@ -46,7 +46,7 @@ void PlanCache::insert(std::uint64_t hash, PlanRef plan) {
 
 const OpInfo& CallState::info(const OpDef& op) {
   auto& slot = ops[(reinterpret_cast<std::uintptr_t>(&op) >> 4) % ops.size()];
-  if (!slot || slot->op != &op) slot = std::make_shared<OpInfo>(OpInfo{&op, parse_signature(op)});
+  if (!slot || slot->op != &op) slot = std::make_shared<OpInfo>(OpInfo{&op, parse_signature(op), {}});
   return *slot;
 }
 

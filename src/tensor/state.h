@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dtensor/generator.h"
+#include "propagate/rule.h"
 #include "tensor/plan.h"
 
 namespace dtensor::tensor {
@@ -49,6 +50,7 @@ enum class ImplicitPolicy : std::uint8_t { allow, warn, refuse };
 struct OpInfo {
   const OpDef* op = nullptr;
   Signature signature;
+  mutable propagate::RuleCache rules;
 };
 
 /// Plans by key; bounded: when full, all are dropped (they are cheap to make again).
