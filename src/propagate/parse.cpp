@@ -263,8 +263,7 @@ void drop_broadcast(Strategy& s, std::span<const Shape> operands, const std::vec
   }
 }
 
-Strategy parse_strategy(Reader r, std::span<const Shape> operands, const std::vector<bool>& present,
-                        std::span<const Shape> results) {
+Strategy parse_strategy(Reader r, std::span<const Shape> operands, const std::vector<bool>& present, std::span<const Shape> results) {
   Strategy s;
   const auto parsed_operands = parse_operands(r, false);
   const auto parsed_results = parse_operands(r, true);

@@ -11,6 +11,7 @@
 #include "local/cpu/panel.h"
 #include "local/cpu/vector_math.h"
 #include "local/parallel.h"
+#include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -256,32 +257,16 @@ class Attention {
   std::int64_t h_, t_, d_, s_, e_;
 };
 
-template <class F>
-void visit_floating(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::f64:
-      return f(double{});
-    case Dtype::f32:
-      return f(float{});
-    case Dtype::bf16:
-      return f(BFloat16{});
-    case Dtype::f16:
-      return f(Half{});
-    default:
-      base::fail<InternalError>("attention: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
-  }
-}
-
 }  // namespace
 
 void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {
   if (call.query.shape()[0] * call.query.shape()[1] * call.query.shape()[2] == 0) return;
-  visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).forward(out, logsumexp); });
+  visit_floating(call.query.dtype(), [&]<class T>(std::type_identity<T>) { Attention<T>(call).forward(out, logsumexp); });
 }
 
 void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
                         const AttentionGradients& gradients) {
-  visit_floating(call.query.dtype(), [&](auto t) { Attention<decltype(t)>(call).backward(grad, out, logsumexp, gradients); });
+  visit_floating(call.query.dtype(), [&]<class T>(std::type_identity<T>) { Attention<T>(call).backward(grad, out, logsumexp, gradients); });
 }
 
 }  // namespace dtensor::local::cpu

@@ -7,34 +7,12 @@
 #include <cstring>
 #include <vector>
 
-#include "base/error_text.h"
 #include "local/cpu/panel.h"
 #include "local/parallel.h"
+#include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
-
-template <class F>
-void visit_numbers(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::f64:
-      return f(double{});
-    case Dtype::f32:
-      return f(float{});
-    case Dtype::bf16:
-      return f(BFloat16{});
-    case Dtype::f16:
-      return f(Half{});
-    case Dtype::i64:
-      return f(std::int64_t{});
-    case Dtype::i32:
-      return f(std::int32_t{});
-    case Dtype::u8:
-      return f(std::uint8_t{});
-    case Dtype::boolean:
-      base::fail<InternalError>("embedding: sums of bool reached the kernel (dtype bool); the op must refuse them");
-  }
-}
 
 // The bytes of the neutral element of a sum: sign bit and zeros for floating dtypes.
 std::array<std::byte, 8> neutral_bytes(Dtype dtype) {
@@ -119,8 +97,7 @@ void take_rows(const RowsCall& c, const Tensor& source, const Tensor& out) {
 
 void deposit_rows(const RowsCall& c, const Tensor& grad, const Tensor& sums) {
   if (sums.numel() == 0) return;
-  visit_numbers(grad.dtype(), [&](auto type) {
-    using T = decltype(type);
+  visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     Accumulator<T> total(sums);
     const auto count = static_cast<std::int64_t>(c.at.size());
     const T* from = grad.raw_as<T>();
@@ -153,8 +130,7 @@ void take_elements(const ElementsCall& c, const Tensor& source, const Tensor& ou
 
 void deposit_elements(const ElementsCall& c, const Tensor& grad, const Tensor& sums) {
   if (sums.numel() == 0) return;
-  visit_numbers(grad.dtype(), [&](auto type) {
-    using T = decltype(type);
+  visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     Accumulator<T> total(sums);
     const T* from = grad.raw_as<T>();
     each_element(c, sums.shape(), [&](std::int64_t i, std::int64_t position) {

@@ -4,28 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error_text.h"
 #include "local/cpu/panel.h"
 #include "local/parallel.h"
+#include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
-
-template <class F>
-void visit_floating(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::f64:
-      return f(double{});
-    case Dtype::f32:
-      return f(float{});
-    case Dtype::bf16:
-      return f(BFloat16{});
-    case Dtype::f16:
-      return f(Half{});
-    default:
-      base::fail<InternalError>("rotary: operands of {} reached the kernel (floating dtypes); the op must refuse them", to_string(dtype));
-  }
-}
 
 template <class C, class T>
 struct RotaryRow {
@@ -74,12 +58,11 @@ void rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse,
 
 void rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse, const Tensor& out) {
   if (x.numel() == 0) return;
-  visit_floating(x.dtype(), [&](auto t) { rotate<decltype(t)>(x, cos, sin, inverse, out); });
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) { rotate<T>(x, cos, sin, inverse, out); });
 }
 
 void rotary_table(const RotaryTable& table, const Tensor& out) {
-  visit_floating(out.dtype(), [&](auto type) {
-    using T = decltype(type);
+  visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
     T* to = out.raw_as<T>();
     for (const std::int64_t column : table.columns) {
       const double frequency = std::pow(table.theta, -2.0 * static_cast<double>(column) / static_cast<double>(table.head_dim));
