@@ -49,8 +49,21 @@ bool values(World& world) {
   return sum(x).item() == 16 && sum(y).item() == 48;
 }
 
+// What links cost decides the route: across slow ones goes as little as possible, however many launches that takes.
+bool topology(World& world) {
+  const DeviceMesh mesh = world.mesh({{"dp", 2}, {"tp", 2}});
+  const DTensor x = ones({4096, 1024}, mesh, {Partial(), Partial()});
+  const Plan near = explain(x, {});
+  Topology machine = Topology::cluster(2, 2);                         // 2 hosts of 2 GPUs: NVLink inside, InfiniBand between
+  machine.axes = {{"tp", {.latency_us = 6, .bandwidth_gb_s = 300}}};  // by hand: an axis by name or by position
+  world.set_topology(machine);                                        // collective: ranks that differ all get one error that shows two of them
+  const Plan far = explain(x, {});
+  world.print({far});
+  return near.launches() == 1 && far.launches() == 3 && sum(x.redistribute({})).item() == 4096 * 1024;
+}
+
 int program(World& world) {
-  const bool right[] = {moves(world), reduce_scatter(world), values(world)};
+  const bool right[] = {moves(world), reduce_scatter(world), values(world), topology(world)};
   for (const bool part : right)
     if (!part) return 1;
   return 0;

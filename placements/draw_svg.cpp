@@ -9,7 +9,7 @@ namespace dtensor::placements {
 
 namespace {
 
-constexpr int kMargin = 16, kLine = 18, kLabel = 64, kLeastCell = 30, kCharacter = 8;
+constexpr int kMargin = 16, kLine = 18, kLeastLabel = 64, kLeastCell = 30, kCharacter = 8;
 
 // Draws downwards and remembers how far it came.
 class Canvas {
@@ -70,11 +70,14 @@ void draw_plane(Canvas& canvas, const Grid& grid, int row_dim, int column_dim, s
       longest = std::max(longest, ranks_text(owners[r].back()).size());
     }
   for (const Run& column : columns) longest = std::max(longest, interval_text(column).size());
+  std::size_t label = 0;
+  for (const Run& row : rows) label = std::max(label, interval_text(row).size());
+  const int left = kMargin + std::max(kLeastLabel, static_cast<int>(label) * kCharacter + 8);
   const auto widths = extents(columns, 400, std::max(kLeastCell, static_cast<int>(longest) * kCharacter + 8));
   const auto heights = extents(rows, row_dim < 0 ? kLeastCell : 240, kLeastCell);
   if (column_dim >= 0) {
     canvas.line(kMargin, fmt::format("{}dim {} &#8594;", row_dim < 0 ? "" : fmt::format("dim {} &#8595; ", row_dim), column_dim), "fill=\"#666\"");
-    int x = kMargin + kLabel;
+    int x = left;
     canvas.advance(kLine);
     for (std::size_t c = 0; c < columns.size(); ++c) {
       canvas.put(x + widths[c] / 2, canvas.y() - 4, interval_text(columns[c]), "text-anchor=\"middle\"");
@@ -83,7 +86,7 @@ void draw_plane(Canvas& canvas, const Grid& grid, int row_dim, int column_dim, s
   }
   for (std::size_t r = 0; r < rows.size(); ++r) {
     canvas.put(kMargin, canvas.y() + heights[r] / 2 + 4, row_dim < 0 ? "rank" : interval_text(rows[r]));
-    int x = kMargin + kLabel;
+    int x = left;
     for (std::size_t c = 0; c < columns.size(); ++c) {
       canvas.cell(x, canvas.y(), widths[c], heights[r], hue_of(owners[r][c]), ranks_text(owners[r][c]));
       x += widths[c];

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "mesh/mesh_data.h"
 
@@ -76,15 +77,17 @@ std::string interval_text(const Run& run) {
 }
 
 std::string ranks_text(const std::vector<int>& ranks) {
-  std::string text;
+  constexpr std::size_t kShown = 8;
+  std::vector<std::string> parts;
   for (std::size_t i = 0; i < ranks.size();) {
     std::size_t end = i + 1;
     while (end < ranks.size() && ranks[end] == ranks[end - 1] + 1) ++end;
     if (end - i < 3) end = i + 1;
-    text += fmt::format("{}{}", text.empty() ? "" : " ", interval_text({ranks[i], static_cast<std::int64_t>(end - i)}));
+    parts.push_back(interval_text({ranks[i], static_cast<std::int64_t>(end - i)}));
     i = end;
   }
-  return text;
+  if (parts.size() <= kShown) return fmt::format("{}", fmt::join(parts, " "));
+  return fmt::format("{} ... {} ({} ranks)", fmt::join(parts.begin(), parts.begin() + 3, " "), parts.back(), ranks.size());
 }
 
 std::string title_text(const DeviceMesh& mesh, const Shape& shape, const Layout& layout) {
@@ -102,17 +105,31 @@ std::vector<std::string> notes(const DeviceMesh& mesh, const Layout& layout, con
 }
 
 std::vector<std::string> table_lines(const Grid& grid) {
+  constexpr std::size_t kMostRows = 64, kFirst = 40, kLast = 8;
+  const auto differ = [&](std::size_t a, std::size_t b) {
+    for (int dim = 0; dim < grid.ndim(); ++dim)
+      if (grid.runs(a, dim) != grid.runs(b, dim)) return true;
+    return grid.rank(b) != grid.rank(a) + 1;
+  };
+  std::vector<std::size_t> starts;  // of neighbours that hold the same
+  for (std::size_t position = 0; position < grid.rank_count(); ++position)
+    if (position == 0 || differ(position - 1, position)) starts.push_back(position);
+  starts.push_back(grid.rank_count());
   std::vector<std::vector<std::string>> rows{{"rank", "local shape"}};
   for (int dim = 0; dim < grid.ndim(); ++dim) rows.front().push_back(fmt::format("dim {}", dim));
-  for (std::size_t position = 0; position < grid.rank_count(); ++position) {
-    auto& row = rows.emplace_back();
-    row.push_back(std::to_string(grid.rank(position)));
-    row.push_back(to_string(grid.local(position)));
-    for (int dim = 0; dim < grid.ndim(); ++dim) row.push_back(runs_text(grid.runs(position, dim)));
+  const std::size_t count = starts.size() - 1;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (count > kMostRows && i == kFirst) {
+      i = count - kLast;
+      rows.push_back({fmt::format("... {} ranks more", starts[i] - starts[kFirst])});
+    }
+    const std::size_t position = starts[i];
+    rows.push_back({interval_text({grid.rank(position), static_cast<std::int64_t>(starts[i + 1] - position)}), to_string(grid.local(position))});
+    for (int dim = 0; dim < grid.ndim(); ++dim) rows.back().push_back(runs_text(grid.runs(position, dim)));
   }
   std::vector<std::size_t> widths(rows.front().size(), 0);
   for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (std::size_t i = 0; i < row.size() && row.size() > 1; ++i) widths[i] = std::max(widths[i], row[i].size());
   std::vector<std::string> lines;
   for (const auto& row : rows) {
     std::string line;

@@ -40,13 +40,13 @@ class Grid {
 
 /// "3", "0-5": an interval of indices.
 std::string interval_text(const Run& run);
-/// "0 2", "0-3": ascending numbers, three or more neighbours as a range.
+/// "0 2", "0-3": ascending numbers, three or more neighbours as a range; of many only some: "0 8 16 ... 504 (64 ranks)".
 std::string ranks_text(const std::vector<int>& ranks);
 /// "[8]{dp: S(0)} on Mesh(dp=4)".
 std::string title_text(const DeviceMesh& mesh, const Shape& shape, const Layout& layout);
 /// One sentence per fact that cells do not show: Partial axes, ranks without elements. May be empty.
 std::vector<std::string> notes(const DeviceMesh& mesh, const Layout& layout, const Grid& grid);
-/// "rank  dim 0: 0-3 8-11  dim 1: 0-7", one line per rank under a heading; for layouts that are not drawable.
+/// A table for layouts that are not drawable: rank, local shape and indices, neighbours that hold the same in one line, the middle of a long one left out.
 std::vector<std::string> table_lines(const Grid& grid);
 
 }  // namespace dtensor::placements

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "placements/enumerate.h"
 
 using namespace dtensor;
@@ -10,7 +12,11 @@ using namespace dtensor::testing;
 namespace {
 
 std::string drawn(const std::vector<int>& sizes, std::string_view notation) {
-  const DeviceMesh mesh = mesh_of(sizes);
+  int ranks = 1;
+  for (int size : sizes) ranks *= size;
+  std::vector<MeshAxis> axes{{"dp", sizes[0]}};
+  if (sizes.size() > 1) axes.push_back({"tp", sizes[1]});
+  const DeviceMesh mesh = mesh::make_mesh(1, ranks, axes, {});
   const Described what = parse_described(notation);
   return draw_text(mesh, what.shape, *make_layout(mesh, what.shape, what.dtype, what.placements, "test"));
 }
@@ -62,6 +68,19 @@ TEST_CASE("three dimensions are drawn as slices, none as one cell, more or empty
         "0     [2, 2, 2, 2]  0-1    0-1    0-1    0 2\n"
         "1     [2, 2, 2, 2]  0-1    0-1    0-1    1 3\n");
   CHECK(drawn({2}, "f32[0]{dp: S(0)}").find("without elements: rank 0 1\n") != std::string::npos);
+}
+
+TEST_CASE("ranks that hold the same share a line of a table, and a table of thousands of ranks is short") {
+  CHECK(drawn({2, 4}, "f32[2, 2, 2, 4]{dp: S(3)}").find("0-3   [2, 2, 2, 2]  0-1    0-1    0-1    0-1\n4-7 ") != std::string::npos);
+  const std::string large = drawn({4096, 4}, "f32[8192, 8]{dp: S(0), tp: S(1)}");
+  CHECK(std::count(large.begin(), large.end(), '\n') == 51);
+  CHECK(large.find("... 16336 ranks more\n") != std::string::npos);
+  CHECK(large.find("\n16383 ") != std::string::npos);
+}
+
+TEST_CASE("a cell that many ranks own names a few of them and how many there are") {
+  CHECK(drawn({64, 2}, "f32[4]{tp: S(0)}").find("| 0 2 4 ... 126 (64 ranks) | 1 3 5 ... 127 (64 ranks) |") != std::string::npos);
+  CHECK(drawn({8, 2}, "f32[4]{tp: S(0)}").find("| 0 2 4 6 8 10 12 14 | 1 3 5 7 9 11 13 15 |") != std::string::npos);
 }
 
 TEST_CASE("the SVG has one filled cell per cell of the grid and names every rank") {

@@ -22,5 +22,7 @@ struct PlanData {
 std::string change_text(const PlanData& plan, const Move& move);
 /// "512 B", "1.5 KiB", "4 MiB".
 std::string bytes_text(std::int64_t bytes);
+/// "4.51 us", "31.2 ms".
+std::string time_text(std::int64_t nanoseconds);
 
 }  // namespace dtensor::redistribute

@@ -16,8 +16,10 @@ using redistribute::bytes_text;
 using redistribute::Layout;
 using redistribute::Move;
 using redistribute::PlanData;
+using redistribute::time_text;
 
 constexpr int kMargin = 20, kLine = 16, kGap = 6, kBlockGap = 24, kDots = 28, kArrow = 66, kCharacter = 8;
+constexpr std::string_view kEmpty = "empty";
 constexpr int kSkipped = -1;  // stands for the numbers that are left out
 
 std::string escaped(std::string_view text) {
@@ -53,7 +55,7 @@ std::vector<std::string> owned_lines(const PlanData& plan, const Layout& layout,
   std::vector<std::string> lines;
   for (int d = 0; d < plan.shape.ndim(); ++d) {
     const auto runs = placements::owned_runs(layout, d, plan.shape[d], coordinates);
-    if (runs.empty()) return {"empty"};
+    if (runs.empty()) return {std::string(kEmpty)};
     lines.push_back(runs_text(runs));
   }
   if (lines.empty()) lines.emplace_back("value");
@@ -74,8 +76,7 @@ class Drawing {
   }
 
   std::string svg() {
-    text(kMargin, y_ += kLine, heading(), kGrey);
-    y_ += kGap;
+    heading();
     stage(*plan_.from);
     for (const Move& move : plan_.route->moves) {
       arrow(move);
@@ -85,9 +86,9 @@ class Drawing {
     const redistribute::Route& r = *plan_.route;
     text(kMargin, y_ += kLine,
          r.moves.empty() ? "nothing to do"
-                         : fmt::format("{} {}; received {} on the worst rank, {} on all; at least {} and {}; {:.4g} us", r.launches,
+                         : fmt::format("{} {}; received {} on the worst rank, {} on all; at least {} and {}; {}", r.launches,
                                        r.launches == 1 ? "launch" : "launches", bytes_text(r.bytes_received_max), bytes_text(r.bytes_received_total),
-                                       bytes_text(r.lower_bound_max), bytes_text(r.lower_bound_total), static_cast<double>(r.nanoseconds) / 1000));
+                                       bytes_text(r.lower_bound_max), bytes_text(r.lower_bound_total), time_text(r.nanoseconds)));
     const int width = width_ + kMargin, height = y_ + kMargin;
     return fmt::format(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"monospace\" font-size=\"12\">\n"
@@ -98,13 +99,22 @@ class Drawing {
  private:
   static constexpr std::string_view kGrey = "fill=\"#555\"", kRed = "fill=\"#b03030\"", kBold = "font-weight=\"bold\"";
 
-  std::string heading() const {
+  static bool partial(const Layout& layout) {
+    return std::any_of(layout.partial.begin(), layout.partial.end(), [](const auto& op) { return op.has_value(); });
+  }
+
+  void heading() {
     const auto& names = plan_.axis_names;
-    std::string axes = fmt::format("{} across", names.back());
+    std::string axes = fmt::format("axis {} across", names.back());
     if (names.size() > 1) axes += fmt::format(", {} down", names[names.size() - 2]);
     if (names.size() > 2) axes += fmt::format(", {} in blocks", fmt::join(names.begin(), names.end() - 2, "+"));
-    return fmt::format("{}{}, a cell per rank with the indices begin:end that it holds ({}); dashed: contributions, to be combined",
-                       info(plan_.dtype).name, to_string(plan_.shape), axes);
+    text(kMargin, y_ += kLine, fmt::format("{}{}: {}", info(plan_.dtype).name, to_string(plan_.shape), axes), kGrey);
+    std::string cells = "each rank's indices, begin:end per dim";
+    const bool dashes =
+        partial(*plan_.from) || std::any_of(plan_.route->moves.begin(), plan_.route->moves.end(), [](const Move& m) { return partial(*m.to); });
+    if (dashes) cells += "; dashed: to be combined";
+    text(kMargin, y_ += kLine, cells, kGrey);
+    y_ += kGap;
   }
 
   Shape coordinates(int block, int row, int column) const {
@@ -145,16 +155,16 @@ class Drawing {
     width_ = std::max(width_, x + static_cast<int>(words.size()) * kCharacter);
   }
 
-  int hue_of(const std::vector<std::string>& lines) {
+  std::string fill_of(const std::vector<std::string>& lines) {
+    if (lines.front() == kEmpty) return "white";
     const auto at = hues_.emplace(fmt::format("{}", fmt::join(lines, ", ")), static_cast<int>(hues_.size()) * 137 % 360);
-    return at.first->second;
+    return fmt::format("hsl({}, 60%, 86%)", at.first->second);
   }
 
   void cell(const Layout& layout, const Shape& c, int x, int y) {
-    const bool partial = std::any_of(layout.partial.begin(), layout.partial.end(), [](const auto& op) { return op.has_value(); });
     const auto lines = owned_lines(plan_, layout, c);
-    body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"hsl({}, 60%, 86%)\" stroke=\"#444\"{}/>\n", x, y, cell_width_,
-                         cell_height_, hue_of(lines), partial ? " stroke-dasharray=\"5 3\"" : "");
+    body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"#444\"{}/>\n", x, y, cell_width_, cell_height_,
+                         fill_of(lines), partial(layout) ? " stroke-dasharray=\"5 3\"" : "");
     text(x + 6, y + kLine, fmt::format("rank {}", rank_at(c)), kGrey);
     for (std::size_t i = 0; i < lines.size(); ++i) text(x + 6, y + (static_cast<int>(i) + 2) * kLine, lines[i]);
   }
@@ -211,8 +221,8 @@ class Drawing {
     text(x + 18, middle + (sends ? -4 : 4), fmt::format("{}: {}", redistribute::to_string(move.kind), change_text(plan_, move)));
     if (sends)
       text(x + 18, middle + 14,
-           fmt::format("{} on the worst rank, {} on all, {:.4g} us", bytes_text(move.bytes_received_max), bytes_text(move.bytes_received_total),
-                       static_cast<double>(move.nanoseconds) / 1000),
+           fmt::format("{} on the worst rank, {} on all, {}", bytes_text(move.bytes_received_max), bytes_text(move.bytes_received_total),
+                       time_text(move.nanoseconds)),
            kRed);
     y_ += kArrow;
   }

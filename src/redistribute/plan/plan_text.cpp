@@ -48,16 +48,20 @@ std::string placements_text(const Layout& layout, const std::vector<int>& axes) 
   return texts.size() == 1 ? texts[0] : fmt::format("({})", fmt::join(texts, ", "));
 }
 
-std::string time_text(double us) { return us >= 1000 ? fmt::format("{:.3g} ms", us / 1000) : fmt::format("{:.3g} us", us); }
-
 }  // namespace
 
 std::string redistribute::bytes_text(std::int64_t bytes) {
   constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
   std::size_t unit = 0;
   double value = static_cast<double>(bytes);
-  for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
+  // What would be printed as 1024 goes to the next unit.
+  for (; value >= 1023.5 && unit + 1 < units.size() && !(unit == 0 && value < 1024); ++unit) value /= 1024;
   return fmt::format("{:.4g} {}", value, units[unit]);
+}
+
+std::string redistribute::time_text(std::int64_t nanoseconds) {
+  const double us = microseconds(nanoseconds);
+  return us >= 1000 ? fmt::format("{:.3g} ms", us / 1000) : fmt::format("{:.3g} us", us);
 }
 
 std::string redistribute::change_text(const PlanData& plan, const Move& move) {
@@ -114,7 +118,7 @@ std::string to_string(const Plan& plan) {
       received == least ? "met" : fmt::format("gap {}, {}", bytes_text(received.max - least.max), bytes_text(received.total - least.total));
   return text + fmt::format("  {} {}, received {} on the worst rank, {} on all (lower bound {}, {}; {}), peak {}, predicted {}", plan.launches(),
                             plan.launches() == 1 ? "launch" : "launches", bytes_text(received.max), bytes_text(received.total), bytes_text(least.max),
-                            bytes_text(least.total), gap, bytes_text(plan.peak_bytes()), time_text(plan.predicted_us()));
+                            bytes_text(least.total), gap, bytes_text(plan.peak_bytes()), redistribute::time_text(data.route->nanoseconds));
 }
 
 Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to, std::int64_t memory_limit) {
