@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// R -> S: this rank's part of what it holds. A view where the part is one interval per dimension, else a copy.
+// R -> S: this rank's part of what it holds. A view where the part is one interval per dimension on every rank, else a copy.
 #include "redistribute/move.h"
 #include "redistribute/moves/runs.h"
 
 namespace dtensor::redistribute::moves {
 Tensor slice(const PreparedMove& move, const Tensor& in) {
-  bool one_interval = true;
+  // What the plan counts as a copy is one on every rank: a view would keep alive memory that the plan says is free.
+  bool one_interval = move.move.nanoseconds == 0;
   for (const auto& r : move.runs) one_interval = one_interval && r.size() <= 1;
   if (move.out_shape.numel() == 0) return Tensor::empty(move.out_shape, move.dtype, in.device());
   if (!one_interval) {
