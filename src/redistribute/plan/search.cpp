@@ -182,6 +182,8 @@ class Search {
     label.moves = before.moves + 1;
     label.peak = std::max(before.peak, source_bytes_ + before.held + (view ? 0 : target.bytes));
     label.held = view ? before.held : target.bytes;
+    // The rank that keeps the value has a view.
+    if (step.kind == MoveKind::to_partial) label.held = std::max(label.held, before.held);
     if (label.peak > limit_) return;
     if (aim_ == Aim::cost) {
       if (before.cost + target.least > bound_) return;

@@ -553,7 +553,8 @@ inline std::string fault_of(World& world, const Route& route, const LayoutRef& f
     const bool fills = m.nanoseconds > 0;  // what costs no time is a view
     if (m.kind == MoveKind::slice) exact_peak = exact_peak && !fills;
     model_peak = std::max(model_peak, source.worst + model_held + (fills ? world.at(m.to).worst : 0));
-    if (fills) model_held = world.at(m.to).worst;
+    // The rank that keeps the value of a new Partial has a view.
+    if (fills) model_held = std::max(world.at(m.to).worst, m.kind == MoveKind::to_partial ? model_held : 0);
     total += m.bytes_received_total;
     launches += m.launches;
     ns += m.nanoseconds;

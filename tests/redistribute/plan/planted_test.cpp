@@ -187,7 +187,8 @@ std::optional<Way> best_way(Space& space, const Costs& costs, const State& from,
       Way next = way;
       next.peak = std::max(way.peak, bytes(from) + way.held + (view ? 0 : bytes(step.to)));
       if (next.peak > limit) return;
-      if (!view) next.held = bytes(step.to);
+      // The rank that keeps the value of a new Partial has a view.
+      if (!view) next.held = std::max(bytes(step.to), step.kind == MoveKind::to_partial ? way.held : 0);
       next.steps.push_back(step);
       if (communicates) {
         next.steps.back().nanoseconds =

@@ -111,7 +111,8 @@ struct Graph {
   struct Edge {
     bool legal = false;
     std::int64_t cost = 0;
-    bool view = false;  // of the storage it starts from
+    bool view = false;   // of the storage it starts from
+    bool keeps = false;  // on some rank
   };
   static std::size_t common_prefix(const std::vector<Split>& a, const std::vector<Split>& b) {
     std::size_t n = 0;
@@ -170,6 +171,7 @@ struct Graph {
         return b.partial[static_cast<std::size_t>(x)] == ReduceOp::sum || b.partial[static_cast<std::size_t>(x)] == ReduceOp::product;
       });
       offer(fills ? write(worst(j)) : 0);
+      best.keeps = true;
     }
     if (gone.empty() && !come.empty() && come == off && b_prefix && to_goal) {
       std::size_t removed = 0;
@@ -206,7 +208,7 @@ struct Graph {
         if (worst(j) > room) continue;
         const Edge e = edge(place.first, j, *layouts[to], place.first == from);
         if (!e.legal || (!e.view && place.second + worst(j) > beyond_source)) continue;
-        const std::pair<std::size_t, std::int64_t> next{j, e.view ? place.second : worst(j)};
+        const std::pair<std::size_t, std::int64_t> next{j, e.view ? place.second : std::max(worst(j), e.keeps ? place.second : 0)};
         if (done.count(next)) continue;
         const auto [it, made] = open.try_emplace(next, cost + e.cost);
         if (!made) it->second = std::min(it->second, cost + e.cost);
