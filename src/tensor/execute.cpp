@@ -33,6 +33,12 @@ class Slots {
     owned_[slot] = std::move(tensor);
     pointers_[slot] = &owned_[slot];
   }
+  /// Forgets what a step made; inputs stay.
+  void release(int slot) noexcept {
+    if (slot < 0 || pointers_[slot] != &owned_[slot]) return;
+    owned_[slot] = {};
+    pointers_[slot] = nullptr;
+  }
 
  private:
   std::array<const Tensor*, kInlineSlots> few_pointers_{};
@@ -126,12 +132,14 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
   switch (step.kind) {
     case StepKind::move:
       slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in]));
+      slots.release(step.in);  // nothing else reads it
       break;
     case StepKind::share:
       slots.set(step.out, slots[step.in]->shared_copy());
       break;
     case StepKind::convert:
       slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index)));
+      slots.release(step.in);
       break;
     case StepKind::kernel:
       run_kernel(plan, slots, attributes, seed, random_call, state);
