@@ -48,7 +48,7 @@ using Legal = std::function<bool(const Row&)>;
 
 struct Array {
   std::vector<Row> rows;
-  std::size_t pairs = 0;     ///< of levels of two factors
+  std::size_t pairs = 0;      ///< of levels of two factors
   std::size_t unreached = 0;  ///< of them in no legal row that was tried
 };
 

@@ -165,8 +165,7 @@ class World {
       p.worst = std::max(p.worst, static_cast<std::int64_t>(ids.size()));
       p.ids.push_back(std::move(ids));
       int key = 0;
-      for (std::size_t a = 0; a < mesh_.size(); ++a)
-        key = key * mesh_[a] + (layout->partial[a] ? 0 : static_cast<int>(c[static_cast<int>(a)]));
+      for (std::size_t a = 0; a < mesh_.size(); ++a) key = key * mesh_[a] + (layout->partial[a] ? 0 : static_cast<int>(c[static_cast<int>(a)]));
       by_key[static_cast<std::size_t>(key)].push_back(r);
     }
     for (auto& group : by_key)

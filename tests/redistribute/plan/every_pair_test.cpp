@@ -104,7 +104,8 @@ TEST_CASE("routes of three dimensions, and on three axes, are right for every tw
         return covering::entries_of(mesh, shape_of(row), row.data() + end * axes, row[2 * axes + end]);
       };
       const auto array = covering::cover(
-          levels, [&](const covering::Row& row) { return covering::legal(entries(row, 0), Dtype::f32) && covering::legal(entries(row, 1), Dtype::f32); },
+          levels,
+          [&](const covering::Row& row) { return covering::legal(entries(row, 0), Dtype::f32) && covering::legal(entries(row, 1), Dtype::f32); },
           ++seed);
       const std::size_t step = all_of_them() ? 1 : 5;
       std::vector<dtensor::MeshAxis> named;

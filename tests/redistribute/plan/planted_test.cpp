@@ -37,9 +37,7 @@ struct Fault {
 };
 
 std::vector<Fault> route_faults() {
-  const auto on_last = [](std::function<bool(Move&)> change) {
-    return [change](Route& r) { return !r.moves.empty() && change(r.moves.back()); };
-  };
+  const auto on_last = [](std::function<bool(Move&)> change) { return [change](Route& r) { return !r.moves.empty() && change(r.moves.back()); }; };
   return {
       {"the time of a move", on_last([](Move& m) { return ++m.nanoseconds, m.kind >= MoveKind::all_gather; })},
       {"the time of a move, and of the route with it",
@@ -100,8 +98,7 @@ std::vector<BoxFault> box_faults() {
            }
          return false;
        }},
-      {"another size",
-       [](Transfer& t) { return !t.receives.empty() && t.receives[0].sizes.ndim() > 0 && (++t.receives[0].sizes[0], true); }},
+      {"another size", [](Transfer& t) { return !t.receives.empty() && t.receives[0].sizes.ndim() > 0 && (++t.receives[0].sizes[0], true); }},
       {"contributions in another order",
        [](Transfer& t) {
          if (t.receives.size() < 2 || t.receives[0].offset != t.receives[1].offset) return false;
