@@ -5,6 +5,9 @@ add_library(dtensor_test_main OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/main.cpp)
 target_link_libraries(dtensor_test_main PRIVATE doctest::doctest dtensor_warnings)
 target_compile_features(dtensor_test_main PRIVATE cxx_std_20)
 
+# What the thread sanitizer has to say something about: the tests of label threads, to be built by themselves.
+add_custom_target(threads_tests)
+
 # The properties that every test has: a time limit and labels, `quick` unless one of the others says when it runs.
 function(dtensor_test_properties test labels)
   if(NOT "full" IN_LIST labels AND NOT "golden" IN_LIST labels AND NOT "gpu" IN_LIST labels)
@@ -27,6 +30,9 @@ function(dtensor_test_program test objects)
   target_link_libraries(${target} PRIVATE dtensor_test_main ${objects} dtensor_private dtensor_warnings doctest::doctest ${arg_LIBS})
   if(SerialBLAS_FOUND)
     target_link_libraries(${target} PRIVATE SerialBLAS::SerialBLAS)
+  endif()
+  if("threads" IN_LIST arg_LABELS)
+    add_dependencies(threads_tests ${target})
   endif()
   add_test(NAME ${test} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   dtensor_test_properties(${test} "${arg_LABELS}")
