@@ -21,7 +21,7 @@ class World;
 struct Link {
   double latency_us = 2;       ///< of a message; 0 or more
   double bandwidth_gb_s = 10;  ///< that a rank receives, in 1e9 bytes per second; above 0
-  bool shared = false;         ///< the ranks of a group divide the bandwidth: on an axis of n ranks each has an n-th of it
+  bool shared = false;         ///< the n ranks of a move's group divide the bandwidth: each has an n-th of it
   friend bool operator==(const Link&, const Link&) = default;
 };
 /// The link of one mesh axis.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -100,26 +101,30 @@ class Measurement {
     const Timing all = time_exchange(everyone_, options_.bytes);
     topology_.link = rounded(fitted(all, options_.bytes, topology_));
     say(fmt::format("all {} ranks: {} us, {} GB/s per rank", world_.size(), topology_.link.latency_us, topology_.link.bandwidth_gb_s));
-    if (world_.size() < 3) return;
-    const double pair_us = time_pair();
+    if (world_.size() < 4) return;
+    const double pairs_us = time_pairs();
     // n ranks that divide a link take n / 2 times as long as 2; with links of their own, as long. Nearer to which?
-    const double ratio = all.large_us / pair_us, n = world_.size();
+    const double ratio = all.large_us / pairs_us, n = world_.size();
     if (ratio * ratio > n / 2) {
       topology_.link.shared = true;
       topology_.link.bandwidth_gb_s = rounded(topology_.link.bandwidth_gb_s * n);
     }
-    say(fmt::format("2 ranks take {:.3g} us, all take {:.3g}: links are {}", pair_us, all.large_us, topology_.link.shared ? "shared" : "not shared"));
+    say(fmt::format("groups of 2 take {:.3g} us, one of {} takes {:.3g}: links are {}", pairs_us, world_.size(), all.large_us,
+                    topology_.link.shared ? "shared" : "not shared"));
   }
 
-  // Of a large exchange between ranks 0 and 1 while the others wait.
-  double time_pair() {
+  // Of a large exchange in groups of two, all at once: the machine is as busy as with one group.
+  double time_pairs() {
+    const int pairs = world_.size() / 2;
+    std::vector<int> ranks(2 * static_cast<std::size_t>(pairs));
+    std::iota(ranks.begin(), ranks.end(), 0);
     double us = 0;
-    if (world_.rank() < 2) {
-      const std::vector<int> ranks{0, 1};
-      us = time_exchange(world_.communicator(world_.mesh({{"pair", 2}}, ranks), "pair"), options_.bytes).large_us;
+    if (world_.rank() < 2 * pairs) {
+      const DeviceMesh mesh = world_.mesh({{"pairs", pairs}, {"pair", 2}}, ranks);
+      us = time_exchange(world_.communicator(mesh, "pair"), options_.bytes).large_us;
     }
-    const Tensor pair = everyone_.broadcast(Tensor::of<double>(std::vector<double>{us}, {1}));
-    return pair.values<const double>()[0];
+    const Tensor slowest = everyone_.all_reduce(Tensor::of<double>(std::vector<double>{us}, {1}), ReduceOp::max);
+    return slowest.values<const double>()[0];
   }
 
   void measure_axes() {

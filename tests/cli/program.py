@@ -143,8 +143,8 @@ def topology(folder):
 
 def measure(folder):
     path = os.path.join(folder, "measured.json")
-    code, out, err = dtensor("measure", "--ranks", "3", "--bytes", "64KiB", "--output", path)
-    check("measure writes a file and says on stderr how it goes", code == 0 and out == "" and all(word in err for word in ("launch", "copies", "3 ranks", "shared")),
+    code, out, err = dtensor("measure", "--ranks", "4", "--bytes", "64KiB", "--output", path)
+    check("measure writes a file and says on stderr how it goes", code == 0 and out == "" and all(word in err for word in ("launch", "copies", "4 ranks", "shared")),
           f"{code} {out!r} {err!r}")
     with open(path, encoding="utf-8") as file:
         measured = json.load(file)

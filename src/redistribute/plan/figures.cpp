@@ -213,7 +213,8 @@ std::int64_t Costs::communication(const Space& space, MoveKind kind, AxisMask ax
   for (int a = 0; a < space.mesh_ndim(); ++a) {
     if (!(axes & bit(a))) continue;
     latency = std::max(latency, link(a).latency_ns);
-    bandwidth = bandwidth == 0 ? link(a).bytes_per_ns : std::min(bandwidth, link(a).bytes_per_ns);
+    const double divided_by = link(a).shared ? static_cast<double>(space.ranks_of(axes) / space.mesh_size(a)) : 1;
+    bandwidth = bandwidth == 0 ? link(a).bytes_per_ns / divided_by : std::min(bandwidth, link(a).bytes_per_ns / divided_by);
   }
   const std::int64_t n = space.ranks_of(reduced_axes(space, from, to)), target = space.worst(to);
   const std::int64_t touched = kind == MoveKind::all_reduce ? n * ceil_div(target, n) + target : n * target;

@@ -193,7 +193,8 @@ Shard& shard_of(std::size_t hash) {
 }
 
 std::uint64_t hash_of(const AxisLink& link, std::uint64_t seed) {
-  return base::mix(base::mix(seed, std::bit_cast<std::uint64_t>(link.latency_ns)), std::bit_cast<std::uint64_t>(link.bytes_per_ns));
+  const std::uint64_t h = base::mix(base::mix(seed, std::bit_cast<std::uint64_t>(link.latency_ns)), std::bit_cast<std::uint64_t>(link.bytes_per_ns));
+  return base::mix(h, link.shared ? 1 : 0);
 }
 
 std::uint64_t hash_of(const Topology& topology) {

@@ -46,7 +46,8 @@ struct Move {
 /// Links and copies of one mesh axis.
 struct AxisLink {
   double latency_ns = 0;
-  double bytes_per_ns = 0;  ///< received per rank
+  double bytes_per_ns = 0;  ///< received per rank by a group along this axis alone
+  bool shared = false;      ///< a group over further axes divides it by their ranks as well
 };
 /// What the planner knows about the machine. A topology chooses the route, never the placements an op gives.
 struct Topology {

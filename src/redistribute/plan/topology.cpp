@@ -127,7 +127,7 @@ redistribute::Topology redistribute::links_of(const dtensor::Topology& topology,
   Topology links;
   const auto link_at = [&](std::size_t axis) {
     const Link link = resolved(topology, mesh, axis);
-    return AxisLink{link.latency_us * 1000, link.bandwidth_gb_s};
+    return AxisLink{link.latency_us * 1000, link.bandwidth_gb_s, link.shared};
   };
   if (topology.axes.empty() && !topology.hosts && !topology.link.shared) links.fallback = link_at(0);
   else

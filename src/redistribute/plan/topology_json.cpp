@@ -74,7 +74,7 @@ class Reader {
 Json parsed(std::string_view text) {
   try {
     return Json::parse(text);
-  } catch (const Json::parse_error& e) {
+  } catch (const Json::exception& e) {
     std::string what = e.what();
     if (const std::size_t bracket = what.find("] "); bracket != std::string::npos) what.erase(0, bracket + 2);
     base::fail<InvalidArgument>("topology: the text is no JSON ({}); see dtensor measure for one that is", what);
@@ -89,7 +89,7 @@ std::string Topology::json() const {
   if (hosts) all["hosts"] = Json{{"ranks", hosts->ranks}, {"count", hosts->count}, {"link", json_of(hosts->link)}};
   all["copy_gb_s"] = copy_gb_s;
   all["launch_us"] = launch_us;
-  return all.dump(2);
+  return all.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 Topology Topology::parse(std::string_view json) {

@@ -98,6 +98,7 @@ TEST_CASE("text that is no topology is refused by key and value") {
   CHECK_EQ(error_of("[1]"), "topology: the text is not an object ([1]); write {...}");
   CHECK_EQ(error_of(R"({"axes": 4})"), "topology: axes is not an object (4); write {...}");
   CHECK(error_of("{\"link\": }").find("line 1, column 10") != std::string::npos);
+  CHECK(error_of(R"({"copy_gb_s": 1e999})").find("the text is no JSON") != std::string::npos);
   CHECK(error_of("").find("the text is no JSON") != std::string::npos);
 }
 
@@ -163,6 +164,22 @@ TEST_CASE("an entry by name goes before one by position, both before hosts, and 
   CHECK(t.link_of(other, "tp") == Link{2, 20, false});
   CHECK(t.link_of(other, "cp") == Link{3, 5, true});
   CHECK_THROWS_AS(t.link_of(other, "ep"), InvalidArgument);
+}
+
+TEST_CASE("the ranks of a group divide a shared link, along one axis and over several") {
+  Topology t;
+  t.link = {1, 6, true};
+  t.launch_us = 0;
+  t.copy_gb_s = 1e6;
+  const DeviceMesh mesh = mesh_of({{"dp", 2}, {"tp", 3}});
+  const auto us = [&](const Placements& from) { return make_plan(mesh, {6000000}, Dtype::u8, from, {}, 0, t).predicted_us(); };
+  // 1 us and bytes received at 6 GB/s divided by 2, 3 and 6 ranks; writing is a few ns.
+  CHECK_EQ(us({Shard(0), Replicate()}), doctest::Approx(1 + 3000000 / 3000.0).epsilon(1e-4));
+  CHECK_EQ(us({Replicate(), Shard(0)}), doctest::Approx(1 + 4000000 / 2000.0).epsilon(1e-4));
+  t.link.shared = false;
+  CHECK_EQ(us({Shard(0), Replicate()}), doctest::Approx(1 + 3000000 / 6000.0).epsilon(1e-4));
+  t.link = {1e6, 6, true};  // one launch, whatever it moves
+  CHECK_EQ(us({Shard(0), Shard(0)}), doctest::Approx(1e6 + 5000000 / 1000.0).epsilon(1e-6));
 }
 
 TEST_CASE("topologies that differ in one figure differ, in value and in hash") {
