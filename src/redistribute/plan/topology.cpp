@@ -35,13 +35,21 @@ std::string link_text(const Link& link) {
   return fmt::format("{:.4g} us {:.4g} GB/s{}", link.latency_us, link.bandwidth_gb_s, link.shared ? " shared" : "");
 }
 
-// Ranks that are neighbours along the axis and live on different hosts.
+// Whether ranks that are neighbours along the axis live on different hosts. Meshes are large and this is asked for every plan: a division per host.
 bool crosses_hosts(const mesh::MeshData& mesh, std::size_t axis, int ranks_per_host) {
   std::size_t stride = 1;
   for (std::size_t a = axis + 1; a < mesh.sizes.size(); ++a) stride *= static_cast<std::size_t>(mesh.sizes[a]);
-  const auto size = static_cast<std::size_t>(mesh.sizes[axis]);
-  for (std::size_t i = stride; i < mesh.ranks.size(); ++i)
-    if (i / stride % size != 0 && mesh.ranks[i] / ranks_per_host != mesh.ranks[i - stride] / ranks_per_host) return true;
+  const std::size_t block = stride * static_cast<std::size_t>(mesh.sizes[axis]);
+  const int* ranks = mesh.ranks.data();
+  int first = 0, last = -1;  // of the host seen last
+  for (std::size_t begin = 0; begin < mesh.ranks.size(); begin += block)
+    for (std::size_t i = begin + stride; i < begin + block; ++i) {
+      if (ranks[i - stride] < first || ranks[i - stride] > last) {
+        first = ranks[i - stride] / ranks_per_host * ranks_per_host;
+        last = first + ranks_per_host - 1;
+      }
+      if (ranks[i] < first || ranks[i] > last) return true;
+    }
   return false;
 }
 
