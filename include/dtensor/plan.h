@@ -67,5 +67,10 @@ DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype 
                               std::int64_t memory_limit = 0);
 DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to,
                               std::int64_t memory_limit, const Topology& topology);
+/// The same to another mesh of the same world. The move between the meshes is a "transfer"; those before it name axes of `mesh`, those after it of `target`.
+DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const DeviceMesh& target,
+                              const Placements& to, std::int64_t memory_limit = 0);
+DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const DeviceMesh& target,
+                              const Placements& to, std::int64_t memory_limit, const Topology& topology);
 
 }  // namespace dtensor

@@ -15,6 +15,7 @@ namespace {
 using redistribute::bytes_text;
 using redistribute::Layout;
 using redistribute::Move;
+using redistribute::MoveKind;
 using redistribute::PlanData;
 using redistribute::time_text;
 
@@ -63,24 +64,64 @@ std::vector<std::string> owned_lines(const PlanData& plan, const Layout& layout,
 }
 
 // Ranks as the mesh arranges them: the last axis across, the one before it down, the others as blocks from left to right.
+struct Grid {
+  DeviceMesh mesh;
+  std::vector<int> sizes;
+  int blocks = 1;
+  std::vector<int> shown_blocks, shown_rows, shown_columns;
+
+  explicit Grid(const DeviceMesh& of) : mesh(of), sizes(of.sizes().begin(), of.sizes().end()) {
+    const std::size_t axes = sizes.size();
+    for (std::size_t a = 0; a + 2 < axes; ++a) blocks *= sizes[a];
+    shown_blocks = shown(blocks, 3);
+    shown_rows = axes < 2 ? std::vector<int>{0} : shown(sizes[axes - 2], 4);
+    shown_columns = shown(sizes[axes - 1], axes < 3 ? 8 : 4);
+  }
+  Shape coordinates(int block, int row, int column) const {
+    const int axes = static_cast<int>(sizes.size());
+    Shape c = Shape::filled(axes, 0);
+    c[axes - 1] = column;
+    if (axes > 1) c[axes - 2] = row;
+    for (int a = axes - 3; a >= 0; --a) {
+      const int size = sizes[static_cast<std::size_t>(a)];
+      c[a] = block % size;
+      block /= size;
+    }
+    return c;
+  }
+  int rank_at(const Shape& c) const {
+    std::size_t position = 0;
+    for (std::size_t a = 0; a < sizes.size(); ++a) position = position * static_cast<std::size_t>(sizes[a]) + static_cast<std::size_t>(c[a]);
+    return mesh.ranks()[position];
+  }
+  std::string block_name(int number) const {
+    const Shape c = coordinates(number, 0, 0);
+    std::string name;
+    for (std::size_t a = 0; a + 2 < sizes.size(); ++a) name += fmt::format("{}{}={}", name.empty() ? "" : " ", mesh.names()[a], c[a]);
+    return name;
+  }
+  std::string axes_text() const {
+    const auto names = mesh.names();
+    std::string axes = fmt::format("axis {} across", names.back());
+    if (names.size() > 1) axes += fmt::format(", {} down", names[names.size() - 2]);
+    if (names.size() > 2) axes += fmt::format(", {} in blocks", fmt::join(names.begin(), names.end() - 2, "+"));
+    return axes;
+  }
+};
+
 class Drawing {
  public:
-  explicit Drawing(const PlanData& plan) : plan_(plan), sizes_(plan.from->mesh_sizes) {
-    const std::size_t axes = sizes_.size();
-    for (std::size_t a = 0; a + 2 < axes; ++a) blocks_ *= sizes_[a];
-    shown_blocks_ = shown(blocks_, 3);
-    shown_rows_ = axes < 2 ? std::vector<int>{0} : shown(sizes_[axes - 2], 4);
-    shown_columns_ = shown(sizes_[axes - 1], axes < 3 ? 8 : 4);
-    measure(*plan.from);
-    for (const Move& move : plan.route->moves) measure(*move.to);
+  explicit Drawing(const PlanData& plan) : plan_(plan), source_(plan.mesh), target_(plan.target ? plan.target : plan.mesh) {
+    measure(*plan.from, source_);
+    for (const Move& move : plan.route->moves) measure(*move.to, grid_after(move));
   }
 
   std::string svg() {
     heading();
-    stage(*plan_.from);
+    stage(*plan_.from, source_);
     for (const Move& move : plan_.route->moves) {
       arrow(move);
-      stage(*move.to);
+      stage(*move.to, grid_after(move));
     }
     y_ += kGap;
     const redistribute::Route& r = *plan_.route;
@@ -104,10 +145,8 @@ class Drawing {
   }
 
   void heading() {
-    const auto& names = plan_.axis_names;
-    std::string axes = fmt::format("axis {} across", names.back());
-    if (names.size() > 1) axes += fmt::format(", {} down", names[names.size() - 2]);
-    if (names.size() > 2) axes += fmt::format(", {} in blocks", fmt::join(names.begin(), names.end() - 2, "+"));
+    std::string axes = source_.axes_text();
+    if (plan_.target) axes += "; then " + target_.axes_text();
     text(kMargin, y_ += kLine, fmt::format("{}{}: {}", info(plan_.dtype).name, to_string(plan_.shape), axes), kGrey);
     std::string cells = "each rank's indices, begin:end per dim";
     const bool dashes =
@@ -117,32 +156,16 @@ class Drawing {
     y_ += kGap;
   }
 
-  Shape coordinates(int block, int row, int column) const {
-    const int axes = static_cast<int>(sizes_.size());
-    Shape c = Shape::filled(axes, 0);
-    c[axes - 1] = column;
-    if (axes > 1) c[axes - 2] = row;
-    for (int a = axes - 3; a >= 0; --a) {
-      const int size = sizes_[static_cast<std::size_t>(a)];
-      c[a] = block % size;
-      block /= size;
-    }
-    return c;
-  }
-  int rank_at(const Shape& c) const {
-    std::size_t position = 0;
-    for (std::size_t a = 0; a < sizes_.size(); ++a) position = position * static_cast<std::size_t>(sizes_[a]) + static_cast<std::size_t>(c[a]);
-    return plan_.mesh.ranks()[position];
-  }
+  const Grid& grid_after(const Move& move) const { return move.kind == MoveKind::transfer || plan_.on_target(move) ? target_ : source_; }
 
   // Widens the cells to what they will hold.
-  void measure(const Layout& layout) {
-    for (int block : shown_blocks_)
-      for (int row : shown_rows_)
-        for (int column : shown_columns_) {
+  void measure(const Layout& layout, const Grid& grid) {
+    for (int block : grid.shown_blocks)
+      for (int row : grid.shown_rows)
+        for (int column : grid.shown_columns) {
           if (block == kSkipped || row == kSkipped || column == kSkipped) continue;
-          const Shape c = coordinates(block, row, column);
-          std::size_t longest = fmt::format("rank {}", rank_at(c)).size();
+          const Shape c = grid.coordinates(block, row, column);
+          std::size_t longest = fmt::format("rank {}", grid.rank_at(c)).size();
           const auto lines = owned_lines(plan_, layout, c);
           for (const std::string& line : lines) longest = std::max(longest, line.size());
           cell_width_ = std::max(cell_width_, static_cast<int>(longest) * kCharacter + 12);
@@ -161,21 +184,21 @@ class Drawing {
     return fmt::format("hsl({}, 60%, 86%)", at.first->second);
   }
 
-  void cell(const Layout& layout, const Shape& c, int x, int y) {
+  void cell(const Layout& layout, const Grid& grid, const Shape& c, int x, int y) {
     const auto lines = owned_lines(plan_, layout, c);
     body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"#444\"{}/>\n", x, y, cell_width_, cell_height_,
                          fill_of(lines), partial(layout) ? " stroke-dasharray=\"5 3\"" : "");
-    text(x + 6, y + kLine, fmt::format("rank {}", rank_at(c)), kGrey);
+    text(x + 6, y + kLine, fmt::format("rank {}", grid.rank_at(c)), kGrey);
     for (std::size_t i = 0; i < lines.size(); ++i) text(x + 6, y + (static_cast<int>(i) + 2) * kLine, lines[i]);
   }
 
   // The rows and columns of one block; returns its width.
-  int block(const Layout& layout, int block, int x, int top) {
+  int block(const Layout& layout, const Grid& grid, int block, int x, int top) {
     int right = x, y = top;
-    for (int row : shown_rows_) {
+    for (int row : grid.shown_rows) {
       int at = x;
-      for (int column : shown_columns_) {
-        if (row != kSkipped && column != kSkipped) cell(layout, coordinates(block, row, column), at, y);
+      for (int column : grid.shown_columns) {
+        if (row != kSkipped && column != kSkipped) cell(layout, grid, grid.coordinates(block, row, column), at, y);
         else if (row != kSkipped) text(at + 4, y + cell_height_ / 2 + 4, "...");
         else if (column != kSkipped) text(at + cell_width_ / 2 - 12, y + kLine, "...");
         at += (column == kSkipped ? kDots : cell_width_) + kGap;
@@ -187,30 +210,23 @@ class Drawing {
     return right - x - kGap;
   }
 
-  void stage(const Layout& layout) {
-    text(kMargin, y_ += kLine, placements::to_string(layout, plan_.axis_names), kBold);
+  void stage(const Layout& layout, const Grid& grid) {
+    text(kMargin, y_ += kLine, placements::to_string(layout, grid.mesh.names()), kBold);
     y_ += kGap;
-    if (blocks_ > 1) y_ += kLine;
+    if (grid.blocks > 1) y_ += kLine;
     int x = kMargin;
-    for (int number : shown_blocks_) {
+    for (int number : grid.shown_blocks) {
       if (number == kSkipped) {
         text(x, y_ + cell_height_ / 2, "...");
         x += kDots + kBlockGap;
         continue;
       }
-      if (blocks_ > 1) text(x, y_ - kGap, block_name(number), kGrey);
-      const int width = block(layout, number, x, y_);
+      if (grid.blocks > 1) text(x, y_ - kGap, grid.block_name(number), kGrey);
+      const int width = block(layout, grid, number, x, y_);
       width_ = std::max(width_, x + width);
-      x += std::max(width, static_cast<int>(block_name(number).size()) * kCharacter) + kBlockGap;
+      x += std::max(width, static_cast<int>(grid.block_name(number).size()) * kCharacter) + kBlockGap;
     }
     y_ = bottom_ - kGap;
-  }
-
-  std::string block_name(int number) const {
-    const Shape c = coordinates(number, 0, 0);
-    std::string name;
-    for (std::size_t a = 0; a + 2 < sizes_.size(); ++a) name += fmt::format("{}{}={}", name.empty() ? "" : " ", plan_.axis_names[a], c[a]);
-    return name;
   }
 
   void arrow(const Move& move) {
@@ -228,9 +244,7 @@ class Drawing {
   }
 
   const PlanData& plan_;
-  std::vector<int> sizes_;
-  int blocks_ = 1;
-  std::vector<int> shown_blocks_, shown_rows_, shown_columns_;
+  Grid source_, target_;
   int cell_width_ = 0, cell_height_ = 0, width_ = 0, y_ = kMargin - kLine, bottom_ = 0;
   std::map<std::string, int> hues_;  // equal parts in equal colours
   std::string body_;

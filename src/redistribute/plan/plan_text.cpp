@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mesh/mesh_data.h"
+#include "redistribute/plan/between.h"
 #include "redistribute/plan/links.h"
 #include "redistribute/plan/plan_data.h"
 
@@ -25,7 +26,7 @@ double microseconds(std::int64_t nanoseconds) { return static_cast<double>(nanos
 
 std::vector<std::string> names_of(const PlanData& plan, const Move& move) {
   std::vector<std::string> names;
-  for (int a : move.axes) names.push_back(plan.axis_names[static_cast<std::size_t>(a)]);
+  for (int a : move.axes) names.push_back(plan.names_before(move)[static_cast<std::size_t>(a)]);
   return names;
 }
 
@@ -67,7 +68,7 @@ std::string redistribute::time_text(std::int64_t nanoseconds) {
 std::string redistribute::change_text(const PlanData& plan, const Move& move) {
   std::string before = placements_text(*move.from, move.axes), after = placements_text(*move.to, move.axes);
   if (move.axes.empty() || before == after)
-    return placements::to_string(*move.from, plan.axis_names) + " -> " + placements::to_string(*move.to, plan.axis_names);
+    return placements::to_string(*move.from, plan.names_before(move)) + " -> " + placements::to_string(*move.to, plan.names_after(move));
   return fmt::format("{} -> {} on {}", before, after, fmt::join(names_of(plan, move), "+"));
 }
 
@@ -105,8 +106,10 @@ std::string Plan::json() const {
 
 std::string to_string(const Plan& plan) {
   const PlanData& data = *plan.data_;
-  std::string text = fmt::format("{} -> {}\n", placements::to_string(data.dtype, data.shape, *data.from, data.axis_names),
-                                 placements::to_string(*data.to, data.axis_names));
+  const std::string from = placements::to_string(data.dtype, data.shape, *data.from, data.axis_names);
+  std::string text = data.target ? fmt::format("{} on {} -> {} on {}\n", from, dtensor::to_string(data.mesh),
+                                               placements::to_string(*data.to, data.target.names()), dtensor::to_string(data.target))
+                                 : fmt::format("{} -> {}\n", from, placements::to_string(*data.to, data.axis_names));
   const std::vector<PlanMove> moves = plan.moves();
   if (moves.empty()) return text + "  nothing to do";
   for (const PlanMove& m : moves) {
@@ -135,6 +138,28 @@ Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Pl
   data.dtype = dtype;
   data.axis_names = mesh.data().names;
   data.route = redistribute::find_route(data.from, data.to, shape, dtype, redistribute::links_of(topology, mesh.data()), memory_limit);
+  return Plan(std::make_shared<const PlanData>(std::move(data)));
+}
+
+Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const DeviceMesh& target, const Placements& to,
+               std::int64_t memory_limit) {
+  return make_plan(mesh, shape, dtype, from, target, to, memory_limit, Topology());
+}
+
+Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const DeviceMesh& target, const Placements& to,
+               std::int64_t memory_limit, const Topology& topology) {
+  if (mesh == target) return make_plan(mesh, shape, dtype, from, to, memory_limit, topology);
+  redistribute::check_worlds(mesh, target);
+  PlanData data;
+  data.from = placements::make_layout(mesh, shape, dtype, from, "plan");
+  data.to = placements::make_layout(target, shape, dtype, to, "plan");
+  data.mesh = mesh;
+  data.target = target;
+  data.shape = shape;
+  data.dtype = dtype;
+  data.axis_names = mesh.data().names;
+  data.route = redistribute::find_route_between({data.from, mesh.data().ranks}, {data.to, target.data().ranks}, shape, dtype,
+                                                redistribute::links_between(topology, mesh.data(), target.data()), memory_limit);
   return Plan(std::make_shared<const PlanData>(std::move(data)));
 }
 

@@ -216,8 +216,8 @@ void check(const Layout& from, const Layout& to, const Shape& shape, std::int64_
 }  // namespace
 
 std::string_view to_string(MoveKind kind) noexcept {
-  constexpr std::array<std::string_view, 10> names{"relabel",        "slice",      "to_partial", "shard_to_partial", "all_gather",
-                                                   "reduce_scatter", "all_reduce", "all_to_all", "permute",          "send_recv"};
+  constexpr std::array<std::string_view, 11> names{"relabel",    "slice",      "to_partial", "shard_to_partial", "all_gather", "reduce_scatter",
+                                                   "all_reduce", "all_to_all", "permute",    "send_recv",        "transfer"};
   return names[static_cast<std::size_t>(kind)];
 }
 

@@ -30,6 +30,7 @@ enum class MoveKind : std::uint8_t {
   all_to_all,        ///< S(i) -> S(j)
   permute,           ///< the same pieces on other ranks
   send_recv,         ///< direct, grouped: from anything to anything (from Partial: contributions added in rank order)
+  transfer,          ///< to another mesh: `from` and `to` are layouts of different meshes (plan/between.h); communicates unless launches is 0
 };
 std::string_view to_string(MoveKind kind) noexcept;
 

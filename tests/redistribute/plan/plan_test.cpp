@@ -126,6 +126,17 @@ TEST_CASE("the drawing has a cell per rank and layout and a line per move") {
   check_drawing(plan);
 }
 
+TEST_CASE("the drawing of a plan to another mesh has both meshes with their ranks, and nothing overlaps") {
+  const DeviceMesh all = mesh_of({{"pp", 2}, {"dp", 3}, {"tp", 4}}),
+                   last = mesh::make_mesh(1, 24, std::vector<MeshAxis>{{"tp", 3}}, std::vector<int>{23, 5, 1});
+  const Plan plan = make_plan(all, {64, 12}, Dtype::f32, {Shard(0), Replicate(), Partial()}, last, {Shard(1)});
+  check_drawing(plan);
+  std::size_t cells = 24;
+  for (const PlanMove& m : plan.moves()) cells += m.kind == "transfer" ? 3 : 24;
+  CHECK_EQ(boxes_of(plan.svg(), "rect").size(), 1 + cells);
+  check_drawing(make_plan(last, {64, 12}, Dtype::f32, {Shard(1)}, all, {Replicate(), Partial(), Shard(0)}));
+}
+
 TEST_CASE("nothing overlaps in the drawings of one to four axes, of few and many ranks, split pieces and empty parts") {
   const auto draw = [](std::vector<MeshAxis> axes, const Shape& shape, Placements from, Placements to) {
     check_drawing(make_plan(mesh_of(std::move(axes)), shape, Dtype::f32, from, to));
