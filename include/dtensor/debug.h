@@ -85,6 +85,8 @@ class DTENSOR_EXPORT WarnImplicit {
 
 /// How `tensor` would go to `target`: moves, bytes, time. Local; moves nothing.
 DTENSOR_EXPORT Plan explain(const DTensor& tensor, const Placements& target);
+/// The same to another mesh of the same world.
+DTENSOR_EXPORT Plan explain(const DTensor& tensor, const DeviceMesh& mesh, const Placements& target);
 /// Who owns what, as text and as SVG. Local.
 DTENSOR_EXPORT std::string visualize(const DTensor& tensor);
 DTENSOR_EXPORT std::string visualize_svg(const DTensor& tensor);

@@ -5,11 +5,20 @@
 #include "world/topology.h"
 
 namespace dtensor {
+namespace {
+
+const Topology& topology() { return base::rank_state<world::RankTopology>(base::require_rank("explain")).topology; }
+
+}  // namespace
 
 Plan explain(const DTensor& tensor, const Placements& target) {
   const tensor::Spec& s = *tensor::checked(tensor, "explain").spec;
-  const Topology& topology = base::rank_state<world::RankTopology>(base::require_rank("explain")).topology;
-  return make_plan(s.mesh, s.shape, s.dtype, s.placements, target, 0, topology);
+  return make_plan(s.mesh, s.shape, s.dtype, s.placements, target, 0, topology());
+}
+
+Plan explain(const DTensor& tensor, const DeviceMesh& mesh, const Placements& target) {
+  const tensor::Spec& s = *tensor::checked(tensor, "explain").spec;
+  return make_plan(s.mesh, s.shape, s.dtype, s.placements, mesh, target, 0, topology());
 }
 
 std::string visualize(const DTensor& tensor) {

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/hash.h"
+#include "redistribute/plan/between.h"
 
 namespace dtensor::redistribute {
 namespace {
@@ -24,6 +25,19 @@ comm::Reduction reduction_of(const Move& move) {
   return r;
 }
 
+// Of everything Partial in the source; contributions that stay apart are of one kind, which is no average where several are combined.
+comm::Reduction reduction_between(const Layout& from) {
+  comm::Reduction r;
+  bool first = true;
+  for (std::size_t a = 0; a < from.partial.size(); ++a) {
+    if (!from.partial[a] || from.mesh_sizes[a] == 1) continue;
+    if (*from.partial[a] == ReduceOp::avg) r.divisor *= from.mesh_sizes[a];
+    else if (first) r.op = *from.partial[a];
+    first = false;
+  }
+  return r;
+}
+
 std::int64_t received(const PreparedMove& move, int self) {
   std::int64_t elements = 0;
   if (move.move.kind == MoveKind::all_reduce) {
@@ -36,6 +50,17 @@ std::int64_t received(const PreparedMove& move, int self) {
       if (p.peer != self) elements += p.sizes.numel();
   }
   return elements * info(move.dtype).bytes;
+}
+
+std::uint64_t fingerprint(const Move& move, std::uint64_t meshes, const Shape& shape, Dtype dtype) {
+  std::uint64_t h = base::mix(base::mix(meshes, move.from->hash), base::mix(move.to->hash, static_cast<std::uint64_t>(move.kind)));
+  for (std::int64_t n : shape) h = base::mix(h, static_cast<std::uint64_t>(n));
+  return base::mix(h, static_cast<std::uint64_t>(dtype));
+}
+
+Shape shape_at(const Parts& parts, int rank) {
+  const int i = parts.find(rank);
+  return i < 0 ? Shape{0} : parts.local_shape(parts.held(i));
 }
 
 }  // namespace
@@ -56,18 +81,39 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   int self = 0;
   for (int axis : move.axes) self = self * mesh.sizes[static_cast<std::size_t>(axis)] + static_cast<int>(coordinates[axis]);
   p.bytes_received = received(p, self);
-  p.fingerprint = base::mix(base::mix(mesh.hash, move.from->hash), base::mix(move.to->hash, static_cast<std::uint64_t>(move.kind)));
-  for (std::int64_t n : shape) p.fingerprint = base::mix(p.fingerprint, static_cast<std::uint64_t>(n));
-  p.fingerprint = base::mix(p.fingerprint, static_cast<std::uint64_t>(dtype));
+  p.fingerprint = fingerprint(move, mesh.hash, shape, dtype);
   p.detail = placements::to_string(dtype, shape, *move.from, mesh.names) + " -> " + placements::to_string(*move.to, mesh.names);
+  return p;
+}
+
+PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank) {
+  const Between between({move.from, from.ranks}, {move.to, to.ranks}, shape);
+  PreparedMove p;
+  p.move = move;
+  p.dtype = dtype;
+  p.in_shape = shape_at(between.from(), rank);
+  p.out_shape = shape_at(between.to(), rank);
+  p.fill = between.fill(rank);
+  if (!p.communicates()) {
+    p.runs = between.local_runs(rank);
+    p.view = between.views();
+    return p;
+  }
+  p.group = between.group();
+  p.combines = between.combines();
+  if (p.combines) p.reduction = reduction_between(*move.from);
+  p.transfer = std::make_shared<const Transfer>(between.transfer(rank));
+  p.bytes_received = between.received_by(rank) * info(dtype).bytes;
+  p.fingerprint = fingerprint(move, base::mix(from.hash, to.hash), shape, dtype);
+  p.detail = placements::to_string(dtype, shape, *move.from, from.names) + " -> " + placements::to_string(*move.to, to.names);
   return p;
 }
 
 Tensor run(const PreparedMove& move, const Tensor& in) {
   using Function = Tensor (*)(const PreparedMove&, const Tensor&);
-  static constexpr std::array<Function, 10> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
+  static constexpr std::array<Function, 11> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
                                                    moves::all_gather, moves::reduce_scatter, moves::all_reduce, moves::all_to_all,
-                                                   moves::permute,    moves::send_recv};
+                                                   moves::permute,    moves::send_recv,      moves::transfer};
   return kMoves[static_cast<std::size_t>(move.move.kind)](move, in);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,14 @@ struct PreparedMove {
   Move move;
   Dtype dtype = Dtype::f32;
   Shape in_shape, out_shape;                       ///< local, on this rank
-  Shape coordinates;                               ///< of this rank in the mesh
-  std::vector<int> group;                          ///< world ranks along move.axes
+  Shape coordinates;                               ///< of this rank in the mesh; none for a transfer
+  std::vector<int> group;                          ///< world ranks along move.axes; of a transfer the ranks of both meshes
   TransferRef transfer;                            ///< of exchange and reduce
   comm::Reduction reduction;                       ///< of all_reduce and reduce
   std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
+  std::optional<ReduceOp> fill;                    ///< transfer: the neutral elements that this rank holds
+  bool combines = false;                           ///< transfer: some rank combines contributions
+  bool view = false;                               ///< transfer: nothing communicates, and every part is a view or neutral elements
   std::uint64_t fingerprint = 0;
   std::int64_t bytes_received = 0;  ///< by this rank, from others
   std::string detail;               ///< "f32[8]{dp: S(0)} -> {dp: R}"
@@ -31,6 +35,8 @@ struct PreparedMove {
 
 /// `shape` is global. The same on every rank but for what depends on coordinates.
 PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates);
+/// A transfer between two meshes for world rank `rank`, which is in one of them at least. The local shape outside a mesh is [0].
+PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank);
 /// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
 Tensor run(const PreparedMove& move, const Tensor& in);
 
@@ -45,6 +51,7 @@ Tensor all_reduce(const PreparedMove& move, const Tensor& in);
 Tensor all_to_all(const PreparedMove& move, const Tensor& in);
 Tensor permute(const PreparedMove& move, const Tensor& in);
 Tensor send_recv(const PreparedMove& move, const Tensor& in);
+Tensor transfer(const PreparedMove& move, const Tensor& in);
 }  // namespace moves
 
 }  // namespace dtensor::redistribute

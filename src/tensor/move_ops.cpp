@@ -139,7 +139,7 @@ DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const Layo
   return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
 }
 
-constexpr std::array<const OpDef*, 4> kMoveOps{&kRedistribute, &kToLocal, &kFromLocal, &kScale};
+constexpr std::array<const OpDef*, 5> kMoveOps{&kRedistribute, &kRedistributeBetween, &kToLocal, &kFromLocal, &kScale};
 
 }  // namespace
 
@@ -166,12 +166,11 @@ using tensor::checked;
 
 DTensor DTensor::redistribute(const Placements& placements, const RedistributeOptions& options) const {
   const tensor::Spec& spec = *checked(*this, "redistribute").spec;
-  if (options.mesh && !(*options.mesh == spec.mesh))
-    base::fail<Unsupported>("redistribute: from {} to {}; moves between meshes go through full_tensor and distribute", dtensor::to_string(spec.mesh),
-                            dtensor::to_string(*options.mesh));
+  const DeviceMesh& mesh = options.mesh ? *options.mesh : spec.mesh;
+  if (!(mesh == spec.mesh)) tensor::check_other_mesh(spec.mesh, mesh);
   const Dtype dtype = options.forward_dtype.value_or(spec.dtype);
-  const auto layout = placements::make_layout(spec.mesh, spec.shape, dtype, placements, "redistribute");
-  return tensor::redistribute_to(*this, layout, options.forward_dtype, {}, options.backward_dtype, options.memory_limit);
+  const auto layout = placements::make_layout(mesh, spec.shape, dtype, placements, "redistribute");
+  return tensor::redistribute_between(*this, mesh, layout, options.forward_dtype, {}, options.backward_dtype, options.memory_limit);
 }
 
 DTensor DTensor::to_local(const LocalOptions& options) const {

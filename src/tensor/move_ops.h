@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "dtensor/distributed_tensor.h"
 #include "dtensor/op.h"
 #include "placements/layout.h"
 
@@ -14,6 +15,12 @@ placements::LayoutRef without_partial(const placements::LayoutRef& layout);
 /// To a layout on the same mesh; `transport` is the dtype of the moves, `result` of the result.
 DTensor redistribute_to(const DTensor& tensor, const placements::LayoutRef& layout, std::optional<Dtype> transport = {},
                         std::optional<Dtype> result = {}, std::optional<Dtype> backward = {}, std::int64_t memory_limit = 0);
+/// To a layout on a mesh of the same world, the tensor's own included. Every rank of the world may call it; those in neither mesh get an empty part.
+DTensor redistribute_between(const DTensor& tensor, const DeviceMesh& mesh, const placements::LayoutRef& layout, std::optional<Dtype> transport = {},
+                             std::optional<Dtype> result = {}, std::optional<Dtype> backward = {}, std::int64_t memory_limit = 0);
+/// @throws InvalidArgument for meshes of two worlds, or one of this rank alone.
+void check_other_mesh(const DeviceMesh& from, const DeviceMesh& to);
+extern const OpDef kRedistributeBetween;
 /// All of them, for find_op.
 std::span<const OpDef* const> move_ops();
 

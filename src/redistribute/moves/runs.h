@@ -6,6 +6,7 @@
 
 #include "dtensor/tensor.h"
 #include "placements/layout.h"
+#include "redistribute/move.h"
 
 namespace dtensor::redistribute::moves {
 
@@ -24,5 +25,8 @@ void each_box(const Tensor& whole, const Tensor& parts, const RunLists& runs, co
     at += r.length;
   }
 }
+
+/// move.runs of `in`: a view where that is allowed and the part is one interval per dimension, else a copy.
+Tensor part_of(const PreparedMove& move, const Tensor& in, bool view_allowed);
 
 }  // namespace dtensor::redistribute::moves

@@ -6,7 +6,11 @@
 namespace dtensor::redistribute::moves {
 Tensor slice(const PreparedMove& move, const Tensor& in) {
   // What the plan counts as a copy is one on every rank: a view would keep alive memory that the plan says is free.
-  bool one_interval = move.move.nanoseconds == 0;
+  return part_of(move, in, move.move.nanoseconds == 0);
+}
+
+Tensor part_of(const PreparedMove& move, const Tensor& in, bool view_allowed) {
+  bool one_interval = view_allowed;
   for (const auto& r : move.runs) one_interval = one_interval && r.size() <= 1;
   if (move.out_shape.numel() == 0) return Tensor::empty(move.out_shape, move.dtype, in.device());
   if (!one_interval) {
