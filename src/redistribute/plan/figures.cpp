@@ -5,67 +5,12 @@
 #include <cmath>
 
 #include "base/error_text.h"
-#include "redistribute/plan/overlap.h"
 
 namespace dtensor::redistribute {
 namespace {
 
 std::int64_t ceil_div(std::int64_t n, std::int64_t k) { return (n + k - 1) / k; }
 std::int64_t rounded_up(double x) { return static_cast<std::int64_t>(std::ceil(x)); }
-
-std::span<const Run> runs_of(const Space& space, const ListNode& list, const Shape& c) {
-  const std::size_t r = space.rank_index(list, c);
-  return {list.runs.data() + list.first[r], list.first[r + 1] - list.first[r]};
-}
-std::int64_t count_of(const Space& space, const ListNode& list, const Shape& c) { return list.counts[space.rank_index(list, c)]; }
-
-// Dimensions that a move leaves alone factor out of every count.
-struct Changed {
-  std::array<int, kMaxDims> dims{};
-  int count = 0;
-  AxisMask axes = 0;            // that split a changed dimension, before or after
-  AxisMask kept_axes = 0;       // that split an unchanged one
-  std::int64_t kept_worst = 1;  // product over unchanged dimensions of the largest local size
-  std::int64_t kept_total = 1;  // ... of the global size, which is the sum over the ranks of its axes
-
-  Changed(const Space& space, const State& from, const State& to) {
-    for (int d = 0; d < space.ndim(); ++d) {
-      const auto i = static_cast<std::size_t>(d);
-      const ListNode &a = space.node(from.lists[i]), &b = space.node(to.lists[i]);
-      if (from.lists[i] == to.lists[i]) {
-        kept_worst *= a.worst;
-        kept_total *= space.shape()[d];
-        kept_axes |= a.axes;
-      } else {
-        dims[static_cast<std::size_t>(count++)] = d;
-        axes |= a.axes | b.axes;
-      }
-    }
-  }
-  struct Sizes {
-    std::int64_t target = 1, common = 1;
-  };
-  Sizes sizes(const Space& space, const State& from, const State& to, const Shape& c) const {
-    Sizes s;
-    for (int k = 0; k < count; ++k) {
-      const auto d = static_cast<std::size_t>(dims[static_cast<std::size_t>(k)]);
-      const ListNode &a = space.node(from.lists[d]), &b = space.node(to.lists[d]);
-      s.target *= count_of(space, b, c);
-      s.common *= overlap_size(runs_of(space, a, c), runs_of(space, b, c));
-    }
-    return s;
-  }
-};
-
-// Steps through the coordinates on `axes`; false after the last.
-bool next_coordinates(const Space& space, AxisMask axes, Shape& c) {
-  for (int a = space.mesh_ndim() - 1; a >= 0; --a) {
-    if (!(axes & bit(a))) continue;
-    if (++c[a] < space.mesh_size(a)) return true;
-    c[a] = 0;
-  }
-  return false;
-}
 
 Received received_all_reduce(const Space& space, const State& from, const State& to) {
   const std::int64_t n = space.ranks_of(reduced_axes(space, from, to)), local = space.worst(from);
@@ -75,7 +20,7 @@ Received received_all_reduce(const Space& space, const State& from, const State&
 
 std::int64_t local_numel(const Space& space, const State& state, const Shape& c) {
   std::int64_t n = 1;
-  for (int d = 0; d < space.ndim(); ++d) n *= count_of(space, space.node(state.lists[static_cast<std::size_t>(d)]), c);
+  for (int d = 0; d < space.ndim(); ++d) n *= space.count(state.lists[static_cast<std::size_t>(d)], c);
   return n;
 }
 
@@ -88,25 +33,32 @@ AxisMask newly_partial(const Space& space, const State& from, const State& to) n
   return axes;
 }
 
-// Without Partial in the source: what the ranks lack. Ranks along an axis that becomes Partial share one task.
-Received lacking(const Space& space, const State& from, const State& to, AxisMask shared) {
-  const Changed changed(space, from, to);
-  const AxisMask own = changed.axes & ~shared, joint = changed.axes & shared;
-  Shape c = Shape::filled(space.mesh_ndim(), 0);
-  Received r;
-  do {
-    std::int64_t target = 0, common = 0;
-    do {
-      const Changed::Sizes s = changed.sizes(space, from, to, c);
-      target = s.target;
-      common += s.common;
-    } while (next_coordinates(space, joint, c));
-    r.max = std::max(r.max, target - common);
-    r.total += target - common;
-  } while (next_coordinates(space, own, c));
-  r.max *= changed.kept_worst;
-  r.total *= changed.kept_total * space.ranks_of(space.active() & ~changed.axes & ~changed.kept_axes & ~shared);
-  return r;
+// Sums beyond this many combinations of classes are not worth a bound that is only to be quick.
+constexpr std::int64_t kQuick = 64;
+
+// A quick part of least_received: what the worst rank receives at least; 0 is always right.
+std::int64_t least_on_worst(const Space& space, const State& from, const State& to) {
+  const AxisMask shared = newly_partial(space, from, to);
+  const std::int64_t contributions = space.ranks_of(reduced_axes(space, from, to));
+  if (contributions > 1) return least_received(space, from, to).max;
+  if (shared == 0) {
+    const Estimate quick = lacking_at_least(space, from, to, 1);
+    if (quick.exact || quick.max > 0) return quick.max;
+    return lacking(space, from, to, 1, false).max;
+  }
+  Classes classes(space);
+  AxisMask axes = 0;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+    if (from.lists[d] == to.lists[d]) continue;
+    const int prefix = space.common_prefix(from.lists[d], to.lists[d]);
+    axes |= space.node(from.lists[d]).axes | space.node(to.lists[d]).axes;
+    classes.separate(from.lists[d]);
+    classes.separate(to.lists[d]);
+    if (prefix != from.lists[d] && prefix != to.lists[d])
+      classes.separate_all((space.node(from.lists[d]).axes | space.node(to.lists[d]).axes) & ~space.node(prefix).axes);
+  }
+  classes.close();
+  return classes.combinations(axes) > kQuick ? 0 : ceil_div(lacking_together(space, from, to, shared).max, space.ranks_of(shared));
 }
 
 }  // namespace
@@ -123,19 +75,15 @@ AxisMask reduced_axes(const Space& space, const State& from, const State& to) no
 Received received(const Space& space, MoveKind kind, const State& from, const State& to) {
   if (kind < MoveKind::all_gather) return {};
   if (kind == MoveKind::all_reduce) return received_all_reduce(space, from, to);
+  return lacking(space, from, to, space.ranks_of(reduced_axes(space, from, to)), true);
+}
+
+Estimate received_at_least(const Space& space, MoveKind kind, const State& from, const State& to) {
+  if (kind < MoveKind::all_gather) return {0, true};
+  if (kind == MoveKind::all_reduce) return {received_all_reduce(space, from, to).max, true};
   const std::int64_t contributions = space.ranks_of(reduced_axes(space, from, to));
-  const Changed changed(space, from, to);
-  Shape c = Shape::filled(space.mesh_ndim(), 0);
-  Received r;
-  do {
-    const Changed::Sizes s = changed.sizes(space, from, to, c);
-    const std::int64_t lacks = contributions * s.target - s.common;
-    r.max = std::max(r.max, lacks);
-    r.total += lacks;
-  } while (next_coordinates(space, changed.axes, c));
-  r.max *= changed.kept_worst;
-  r.total *= changed.kept_total * space.ranks_of(space.active() & ~changed.axes & ~changed.kept_axes);
-  return r;
+  if (kind == MoveKind::reduce_scatter) return {(contributions - 1) * space.worst(to), true};
+  return lacking_at_least(space, from, to, contributions);
 }
 
 std::int64_t received_by(const Space& space, MoveKind kind, const State& from, const State& to, const Shape& coordinates) {
@@ -144,8 +92,8 @@ std::int64_t received_by(const Space& space, MoveKind kind, const State& from, c
   const std::int64_t n = space.ranks_of(reduced), target = local_numel(space, to, coordinates);
   if (kind != MoveKind::all_reduce) {
     std::int64_t common = 1;
-    for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d)
-      common *= overlap_size(runs_of(space, space.node(from.lists[d]), coordinates), runs_of(space, space.node(to.lists[d]), coordinates));
+    for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()) && common != 0; ++d)
+      common *= common_indices_at(space, from.lists[d], to.lists[d], coordinates);
     return n * target - common;
   }
   std::int64_t self = 0;
@@ -168,7 +116,7 @@ Received least_received(const Space& space, const State& from, const State& to) 
     r.total = space.shape().numel() * (contributions - 1 + replicas - 1) * space.ranks_of(kept);
     r.max = ceil_div(space.worst(to), space.ranks_of(shared));
   } else {
-    r = lacking(space, from, to, shared);
+    r = shared == 0 ? lacking(space, from, to, 1, true) : lacking_together(space, from, to, shared);
     r.max = ceil_div(r.max, space.ranks_of(shared));
   }
   r.max = std::max(r.max, ceil_div(r.total, ranks));
@@ -222,21 +170,27 @@ std::int64_t Costs::communication(const Space& space, MoveKind kind, AxisMask ax
   return launch_ + rounded_up(latency) * (kind == MoveKind::send_recv ? 2 : 1) + transfer + writing(touched);
 }
 
-std::int64_t Costs::least(const Space& space, const State& from, const State& to) const {
-  const Received bound = least_received(space, from, to);
+std::int64_t Costs::writing_at_least(std::int64_t elements) const {
+  return static_cast<std::int64_t>(static_cast<double>(elements * element_bytes_) / topology_.copy_bytes_per_ns);
+}
+
+Costs::Least Costs::least(const Space& space, const State& from, const State& to) const {
+  const std::int64_t received = least_on_worst(space, from, to), target = space.worst(to);
   // Neutral elements for a new sum or product are written by a move of their own, over all of the target at least.
-  std::int64_t cost = 0;
+  std::int64_t filling = 0;
   for (int a = 0; a < space.mesh_ndim(); ++a) {
     const std::uint8_t before = from.partial[static_cast<std::size_t>(a)], after = to.partial[static_cast<std::size_t>(a)];
     const bool fills = after == 1 + static_cast<int>(ReduceOp::sum) || after == 1 + static_cast<int>(ReduceOp::product);
-    if (fills && before != after) cost = writing(space.worst(to));
+    if (fills && before != after) filling = writing(target);
   }
-  if (bound.total == 0) return cost;
-  const std::int64_t bytes = bound.max * element_bytes_;
-  // Every received element is touched; and after the last move that writes only views follow, so it wrote all of the target.
-  const std::int64_t touched = cost > 0 ? bytes : std::max(bytes, space.worst(to) * element_bytes_);
-  return cost + launch_ + least_latency_ + static_cast<std::int64_t>(static_cast<double>(bytes) / best_bandwidth_) +
-         static_cast<std::int64_t>(static_cast<double>(touched) / topology_.copy_bytes_per_ns);
+  // After the last move that writes only views follow, so it wrote all of the target.
+  const std::int64_t last = filling > 0 ? 0 : target;
+  // A move that communicates writes at least the smallest share that the splits of its source allow: it never takes more axes than it finds.
+  const std::int64_t passing = ceil_div(space.shape().numel(), space.ranks_of(space.active()));
+  const std::int64_t transfer = received == 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(received * element_bytes_) / best_bandwidth_);
+  // Every received element is touched.
+  const std::int64_t once = launch_ + least_latency_ + transfer + writing_at_least(std::max(received, last));
+  return {filling + (received == 0 ? 0 : once), filling + 2 * least_start() + transfer + writing_at_least(std::max(received, last + passing))};
 }
 
 }  // namespace dtensor::redistribute

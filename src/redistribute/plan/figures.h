@@ -4,15 +4,11 @@
 
 #include <cstdint>
 
+#include "redistribute/plan/pattern.h"
 #include "redistribute/plan/route.h"
 #include "redistribute/plan/space.h"
 
 namespace dtensor::redistribute {
-
-/// Elements received from other ranks: on the worst rank, and on all ranks together.
-struct Received {
-  std::int64_t max = 0, total = 0;
-};
 
 /// Axes Partial in `from` whose kind `to` does not keep.
 AxisMask reduced_axes(const Space& space, const State& from, const State& to) noexcept;
@@ -20,6 +16,8 @@ AxisMask reduced_axes(const Space& space, const State& from, const State& to) no
 /// By the convention of the kind: all_reduce over n ranks is a reduce_scatter and an all_gather of ceil chunks of the L local elements, (n-2)*chunk + L;
 /// every other kind receives each contribution to its result that the rank does not have: contributions * |result| - |result and source|.
 Received received(const Space& space, MoveKind kind, const State& from, const State& to);
+/// Elements on the worst rank: at most received().max, quickly found.
+Estimate received_at_least(const Space& space, MoveKind kind, const State& from, const State& to);
 std::int64_t received_by(const Space& space, MoveKind kind, const State& from, const State& to, const Shape& coordinates);
 
 /// At most what any route from `from` to `to` receives (the bound of docs/redistribution.md).
@@ -38,12 +36,16 @@ class Costs {
   std::int64_t least_start() const noexcept { return launch_ + least_latency_; }
   /// Writing `elements`.
   std::int64_t writing(std::int64_t elements) const;
-  /// No route from `from` to `to` costs less.
-  std::int64_t least(const Space& space, const State& from, const State& to) const;
+  /// No route from `from` to `to` costs less than `any`, none with two or more moves that communicate less than `several`.
+  struct Least {
+    std::int64_t any = 0, several = 0;
+  };
+  Least least(const Space& space, const State& from, const State& to) const;
 
  private:
   const Topology& topology_;
   const AxisLink& link(int axis) const noexcept;
+  std::int64_t writing_at_least(std::int64_t elements) const;
   std::int64_t element_bytes_;
   std::int64_t launch_ = 0, least_latency_ = 0;
   double best_bandwidth_ = 0;

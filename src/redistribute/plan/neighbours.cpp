@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "redistribute/plan/neighbours.h"
 
+#include <unordered_set>
 #include <utility>
 
 namespace dtensor::redistribute {
@@ -58,11 +59,10 @@ struct Expansion {
   }
 
   // Every choice of how many splits to take off each dimension.
-  void take_off(int dim, const State& target, Removed removed, AxisMask axes, int count) {
+  void take_off(int dim, const State& target, Removed removed, AxisMask axes) {
     if (dim == space.ndim()) {
       if (axes == 0) return;
       emit(MoveKind::all_gather, axes, target);
-      if (count == 1) shard_to_partial(axes, target);
       arrange(MoveKind::all_to_all, axes, axes, 0, true, target, removed);
       return;
     }
@@ -70,10 +70,9 @@ struct Expansion {
     State next = target;
     for (int list = source.lists[d];; list = space.node(list).parent) {
       next.lists[d] = list;
-      take_off(dim + 1, next, removed, axes | (space.node(source.lists[d]).axes & ~space.node(list).axes), count);
+      take_off(dim + 1, next, removed, axes | (space.node(source.lists[d]).axes & ~space.node(list).axes));
       if (space.node(list).parent < 0) return;
       removed[d] = space.node(list).split;
-      ++count;
     }
   }
 
@@ -120,6 +119,11 @@ struct Expansion {
         target.lists[d] = twin;
         emit(MoveKind::relabel, space.node(twin).axes, target);
       }
+      const ListNode& last = space.node(source.lists[d]);
+      if (last.parent < 0) continue;
+      State target = source;
+      target.lists[d] = last.parent;
+      shard_to_partial(space.split_axes(last.split), target);
     }
     to_partial(replicated);
   }
@@ -132,27 +136,98 @@ Step direct_step(const Space& space, const State& from, const State& to) {
   for (std::size_t a = 0; a < step.to.partial.size(); ++a)
     if (to.partial[a] != from.partial[a]) step.to.partial[a] = 0;
   for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
-    int a = from.lists[d], b = to.lists[d];
-    const AxisMask all = space.node(a).axes | space.node(b).axes;
-    while (space.node(a).depth > space.node(b).depth) a = space.node(a).parent;
-    while (space.node(b).depth > space.node(a).depth) b = space.node(b).parent;
-    while (a != b) {
-      a = space.node(a).parent;
-      b = space.node(b).parent;
-    }
+    const int a = from.lists[d], b = to.lists[d];
     // Splits that both lists begin with leave every rank its share of the problem.
-    step.axes |= all & ~space.node(a).axes;
+    step.axes |= (space.node(a).axes | space.node(b).axes) & ~space.node(space.common_prefix(a, b)).axes;
   }
   return step;
 }
 
-void for_each_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit) {
-  Expansion expansion{space, state, goal, visit};
+void for_each_local_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit) {
+  Expansion{space, state, goal, visit}.without_communication();
+}
+
+void for_each_communication(Space& space, const State& state, const std::function<void(const Step&)>& visit) {
+  Expansion expansion{space, state, state, visit};
   Removed none;
   none.fill(-1);
-  expansion.without_communication();
-  expansion.take_off(0, state, none, 0, 0);
+  expansion.take_off(0, state, none, 0);
   expansion.reduce();
+}
+
+void for_each_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit) {
+  for_each_local_move(space, state, goal, visit);
+  for_each_communication(space, state, visit);
+}
+
+Step communication_between(const Space& space, const State& from, const State& to) {
+  Step step{MoveKind::send_recv, 0, from, to, 0};
+  AxisMask reduced = 0, off = 0, on = 0;
+  for (std::size_t a = 0; a < from.partial.size(); ++a) {
+    if (from.partial[a] == to.partial[a]) continue;
+    if (to.partial[a] != 0) return step;
+    reduced |= bit(static_cast<int>(a));
+  }
+  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+    const int a = from.lists[d], b = to.lists[d];
+    if (a == b) continue;
+    const AxisMask common = space.node(space.common_prefix(a, b)).axes;
+    off |= space.node(a).axes & ~common;
+    on |= space.node(b).axes & ~common;
+  }
+  if (reduced == 0) {
+    if (off == 0 || (on != 0 && on != off)) return step;
+    step.kind = on == 0 ? MoveKind::all_gather : MoveKind::all_to_all;
+    step.axes = off;
+  } else {
+    if (off != 0 || (on != 0 && on != reduced)) return step;
+    step.kind = on == 0 ? MoveKind::all_reduce : MoveKind::reduce_scatter;
+    step.axes = reduced;
+  }
+  return step;
+}
+
+std::vector<State> states_before(Space& space, const State& goal) {
+  std::vector<State> states{goal};
+  std::unordered_set<State, StateHash> seen{goal};
+  const auto add = [&](const State& state) {
+    if (seen.insert(state).second) states.push_back(state);
+  };
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const State at = states[i];
+    for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+      State before = at;
+      if (space.node(at.lists[d]).parent >= 0) {
+        before.lists[d] = space.node(at.lists[d]).parent;
+        add(before);
+      }
+      const std::vector<int> twins = space.twins(at.lists[d]);
+      for (int twin : twins) {
+        before.lists[d] = twin;
+        add(before);
+      }
+    }
+    const AxisMask partial = space.partial_axes(at);
+    for (int a = 0; a < space.mesh_ndim(); ++a) {
+      if (!(partial & bit(a))) continue;
+      State before = at;
+      before.partial[static_cast<std::size_t>(a)] = 0;
+      add(before);
+    }
+    for (int s = 0; partial != 0 && s < space.split_count(); ++s) {
+      const AxisMask axes = space.split_axes(s);
+      if ((axes & partial) != axes) continue;
+      State whole = at;
+      for (int a = 0; a < space.mesh_ndim(); ++a)
+        if (axes & bit(a)) whole.partial[static_cast<std::size_t>(a)] = 0;
+      for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+        State before = whole;
+        before.lists[d] = space.child(at.lists[d], s);
+        if (before.lists[d] >= 0) add(before);
+      }
+    }
+  }
+  return states;
 }
 
 }  // namespace dtensor::redistribute

@@ -5,13 +5,13 @@
 #include <array>
 #include <bit>
 #include <mutex>
-#include <optional>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error_text.h"
 #include "base/hash.h"
-#include "redistribute/plan/overlap.h"
+#include "redistribute/plan/pattern.h"
 #include "redistribute/plan/search.h"
 
 namespace dtensor::redistribute {
@@ -37,39 +37,34 @@ std::vector<Step> joined(std::vector<Step> steps) {
   return result;
 }
 
-bool advance(const Space& space, Shape& c) {
-  for (int a = space.mesh_ndim() - 1; a >= 0; --a) {
-    if (++c[a] < space.mesh_size(a)) return true;
-    c[a] = 0;
-  }
-  return false;
+constexpr std::size_t kPermuteRanks = 4096;
+
+// What the ranks along the axes of `list` own, each different part once.
+std::vector<std::vector<Run>> parts_of(const Space& space, int list) {
+  std::vector<std::vector<Run>> parts;
+  const Ownership& owners = space.ownership(list);
+  for (std::size_t r = 0; r < owners.counts.size(); ++r) parts.emplace_back(owners.of(r).begin(), owners.of(r).end());
+  const auto before = [](const Run& x, const Run& y) { return std::tie(x.begin, x.length) < std::tie(y.begin, y.length); };
+  std::sort(parts.begin(), parts.end(),
+            [&](const auto& x, const auto& y) { return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end(), before); });
+  parts.erase(std::unique(parts.begin(), parts.end()), parts.end());
+  return parts;
 }
 
-std::vector<Run> runs_at(const Space& space, int list, const Shape& c) {
-  const ListNode& node = space.node(list);
-  const std::size_t r = space.rank_index(node, c);
-  return {node.runs.begin() + node.first[r], node.runs.begin() + node.first[r + 1]};
-}
-
-constexpr std::int64_t kPermuteRanks = 256;
-
-// Every rank gets the whole of what one rank had. Beyond some ranks the name is not worth the comparison.
+// Every rank gets the whole of what one rank had. The axes of the dimensions differ, so each dimension answers for itself.
 bool is_permutation(const Space& space, const Step& step) {
-  if (space.ranks_of(space.active()) > kPermuteRanks) return false;
-  const auto dims = static_cast<std::size_t>(space.ndim());
-  for (std::size_t d = 0; d < dims; ++d)
-    if (space.node(step.from.lists[d]).worst != space.node(step.to.lists[d]).worst) return false;
-  Shape receiver = Shape::filled(space.mesh_ndim(), 0);
-  do {
-    bool found = false;
-    Shape sender = Shape::filled(space.mesh_ndim(), 0);
-    do {
-      found = true;
-      for (std::size_t d = 0; d < dims && found; ++d)
-        found = runs_at(space, step.to.lists[d], receiver) == runs_at(space, step.from.lists[d], sender);
-    } while (!found && advance(space, sender));
-    if (!found) return false;
-  } while (advance(space, receiver));
+  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+    const int from = step.from.lists[d], to = step.to.lists[d];
+    if (from == to) continue;
+    const ListNode &a = space.node(from), &b = space.node(to);
+    if (a.worst != b.worst) return false;
+    // Even intervals of one length are one grid.
+    if (a.even() && b.even() && a.intervals && b.intervals) continue;
+    if (a.sizes != b.sizes || static_cast<std::size_t>(space.ranks_of(a.axes | b.axes)) > kPermuteRanks) return false;
+    const auto had = parts_of(space, from), wanted = parts_of(space, to);
+    if (!std::all_of(wanted.begin(), wanted.end(), [&](const auto& part) { return std::find(had.begin(), had.end(), part) != had.end(); }))
+      return false;
+  }
   return true;
 }
 
@@ -86,15 +81,27 @@ Move move_of(const Space& space, const Step& step, std::int64_t element_bytes) {
   return move;
 }
 
-// What the rank that receives most over the whole route receives.
-std::int64_t worst_received(const Space& space, const std::vector<Step>& steps) {
+// What the rank that receives most over the whole route receives; at most the sum over the moves.
+std::int64_t worst_received(const Space& space, const std::vector<Step>& steps, std::int64_t sum) {
+  Classes classes(space);
+  for (const Step& step : steps)
+    for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
+      const int from = step.from.lists[d], to = step.to.lists[d], prefix = space.common_prefix(from, to);
+      classes.separate(from);
+      classes.separate(to);
+      if (prefix != from && prefix != to) classes.separate_all((space.node(from).axes | space.node(to).axes) & ~space.node(prefix).axes);
+      // Chunks of an all_reduce are of what is local.
+      if (step.kind == MoveKind::all_reduce) classes.separate_all(reduced_axes(space, step.from, step.to));
+    }
+  classes.close();
   std::int64_t worst = 0;
   Shape c = Shape::filled(space.mesh_ndim(), 0);
-  do {
+  classes.for_each(space.active(), c, [&](const Shape& at, std::int64_t) {
     std::int64_t elements = 0;
-    for (const Step& step : steps) elements += received_by(space, step.kind, step.from, step.to, c);
+    for (const Step& step : steps) elements += received_by(space, step.kind, step.from, step.to, at);
     worst = std::max(worst, elements);
-  } while (advance(space, c));
+    return worst < sum;
+  });
   return worst;
 }
 
@@ -105,13 +112,20 @@ void add_relabel(Route& route, const LayoutRef& from, const LayoutRef& to) {
   route.moves.push_back(std::move(move));
 }
 
+bool same_everywhere(const Space& space, const State& from, const State& to) {
+  if (from.partial != to.partial) return false;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d)
+    if (!space.same_indices(from.lists[d], to.lists[d])) return false;
+  return true;
+}
+
 RouteRef plan(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology, std::int64_t limit) {
   Space space(*from, *to, shape);
   const std::int64_t element_bytes = info(dtype).bytes;
   const Costs costs(topology, space, element_bytes);
   const State source = space.state_of(*from), goal = space.state_of(*to);
   auto route = std::make_shared<Route>();
-  if (from == to || placements::equivalent(*from, *to, shape)) {
+  if (from == to || same_everywhere(space, source, goal)) {
     route->peak_bytes = space.worst(source) * element_bytes;
     if (from != to) add_relabel(*route, from, to);
     return route;
@@ -129,7 +143,7 @@ RouteRef plan(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dt
     route->bytes_received_total += move.bytes_received_total;
     route->moves.push_back(std::move(move));
   }
-  if (route->launches > 1) route->bytes_received_max = worst_received(space, steps) * element_bytes;
+  if (route->launches > 1) route->bytes_received_max = worst_received(space, steps, route->bytes_received_max / element_bytes) * element_bytes;
   const Received least = least_received(space, source, goal);
   route->lower_bound_max = least.max * element_bytes;
   route->lower_bound_total = least.total * element_bytes;
@@ -225,6 +239,12 @@ const Topology& reference_topology() {
   // Neutral between machines: what matters is that a launch costs as much as some 25 KiB, and that links and copies are of one order.
   static const Topology topology{{}, {2000, 10}, 20, 500};
   return topology;
+}
+
+RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,
+                    std::int64_t memory_limit) {
+  check(*from, *to, shape, memory_limit);
+  return plan(from, to, shape, dtype, topology, memory_limit);
 }
 
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,

@@ -74,6 +74,9 @@ using RouteRef = std::shared_ptr<const Route>;
 /// @throws InvalidArgument for layouts of different meshes or dimensions, a memory limit that cannot be met (naming the least that would do).
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
                     std::int64_t memory_limit = 0);
+/// The same without the table: planned anew.
+RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
+                    std::int64_t memory_limit = 0);
 
 /// The boxes that the rank at `coordinates` (one per mesh axis) sends and receives in `move`. Peers are indices in the sub-grid along move.axes,
 /// row-major in the order of move.axes. Only for kinds that communicate, all_reduce excepted (it needs no boxes).

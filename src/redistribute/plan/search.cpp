@@ -13,10 +13,6 @@
 namespace dtensor::redistribute {
 namespace {
 
-struct StateHash {
-  std::size_t operator()(const State& state) const noexcept { return static_cast<std::size_t>(hash_of(state)); }
-};
-
 // A way from the source to a state.
 struct Label {
   int state = 0, parent = -1;
@@ -31,7 +27,8 @@ struct Label {
 
 struct Visited {
   State state;
-  std::int64_t least = 0, bytes = 0;
+  std::int64_t least = 0, several = 0, bytes = 0;  // to the goal: on any way, on one with two moves or more that communicate
+  bool closing = false;                            // the goal is reached from here without communication
   std::vector<int> labels;
 };
 
@@ -55,6 +52,8 @@ class Search {
     if (limit > 0) limit_ = std::min(limit, limit_);
     visit(from);
     goal_index_ = visit(to);
+    closing_ = states_before(space_, to);
+    for (const State& state : closing_) visited_[static_cast<std::size_t>(visit(state))].closing = true;
     Label start;
     start.peak = source_bytes_;
     add(start);
@@ -67,9 +66,18 @@ class Search {
       if (entry.estimate > bound_) break;
       const Label label = labels_[static_cast<std::size_t>(entry.label)];
       if (label.dead || label.state == goal_index_) continue;
-      const State state = visited_[static_cast<std::size_t>(label.state)].state;
-      if (label.state == 0) consider_direct(entry.label, state);
-      for_each_move(space_, state, goal_, [&](const Step& step) { consider(entry.label, step); });
+      const Visited at = visited_[static_cast<std::size_t>(label.state)];
+      consider_direct(entry.label, at.state);
+      // The last move that communicates leads to a state that closes.
+      for (const State& last : closing_) {
+        const Step step = communication_between(space_, at.state, last);
+        if (step.axes != 0) consider(entry.label, step);
+      }
+      for_each_local_move(space_, at.state, goal_, [&](const Step& step) {
+        if (!out_of_order(label, at.state, step)) consider(entry.label, step);
+      });
+      if (aim_ == Aim::peak || label.cost + at.several <= bound_)
+        for_each_communication(space_, at.state, [&](const Step& step) { consider_passing(entry.label, step); });
     }
     return best() >= 0;
   }
@@ -95,7 +103,8 @@ class Search {
     if (made) {
       const std::int64_t bytes = bytes_of(state);
       const bool estimate = aim_ == Aim::cost && bytes <= allowed_bytes_;
-      visited_.push_back({state, estimate ? costs_.least(space_, state, goal_) : 0, bytes, {}});
+      const Costs::Least least = estimate ? costs_.least(space_, state, goal_) : Costs::Least{};
+      visited_.push_back({state, least.any, least.several, bytes, false, {}});
     }
     return it->second;
   }
@@ -166,9 +175,41 @@ class Search {
     }
   }
 
+  // Slices of two dimensions that are views commute: where they follow each other the first encoding has the lower axes first.
+  bool out_of_order(const Label& label, const State& at, const Step& step) const {
+    if (label.parent < 0 || label.kind != MoveKind::slice || step.kind != MoveKind::slice || label.axes < step.axes) return false;
+    const State& before = visited_[static_cast<std::size_t>(labels_[static_cast<std::size_t>(label.parent)].state)].state;
+    const int last = sliced(before, at), next = sliced(step.from, step.to);
+    return next != last && is_interval_step(at, last) && is_interval_step(step.to, next);
+  }
+  static int sliced(const State& from, const State& to) {
+    int d = 0;
+    while (from.lists[static_cast<std::size_t>(d)] == to.lists[static_cast<std::size_t>(d)]) ++d;
+    return d;
+  }
+  bool is_interval_step(const State& to, int dim) const { return space_.is_interval(space_.node(to.lists[static_cast<std::size_t>(dim)]).split); }
+
+  // A move that communicates and that another such move must follow.
+  void consider_passing(int parent, const Step& step) {
+    if (aim_ == Aim::cost) {
+      const Estimate received = received_at_least(space_, step.kind, step.from, step.to);
+      const std::int64_t first = costs_.communication(space_, step.kind, step.axes, step.from, step.to, {received.max, 0});
+      if (labels_[static_cast<std::size_t>(parent)].cost + first + costs_.least_start() > bound_) return;
+    }
+    if (!visited_[static_cast<std::size_t>(visit(step.to))].closing) consider(parent, step);
+  }
+
+  // Of a move that communicates to `least`, what else is to pay included; the exact time only where an estimate does not rule it out.
+  std::int64_t time_of(const Step& step, std::int64_t before, std::int64_t least) const {
+    const Estimate quick = received_at_least(space_, step.kind, step.from, step.to);
+    const std::int64_t time = costs_.communication(space_, step.kind, step.axes, step.from, step.to, {quick.max, 0});
+    if (quick.exact || before + time + least > bound_) return time;
+    return costs_.communication(space_, step.kind, step.axes, step.from, step.to,
+                                lacking(space_, step.from, step.to, space_.ranks_of(reduced_axes(space_, step.from, step.to)), false));
+  }
+
   void consider(int parent, const Step& step) {
     const bool communicates = step.kind >= MoveKind::all_gather;
-    if (communicates && aim_ == Aim::cost && labels_[static_cast<std::size_t>(parent)].cost + costs_.least_start() > bound_) return;
     const int state = visit(step.to);
     const Visited& target = visited_[static_cast<std::size_t>(state)];
     if (target.bytes > allowed_bytes_) return;
@@ -187,8 +228,7 @@ class Search {
     if (label.peak > limit_) return;
     if (aim_ == Aim::cost) {
       if (before.cost + target.least > bound_) return;
-      if (communicates)
-        label.nanoseconds = costs_.communication(space_, step.kind, step.axes, step.from, step.to, received(space_, step.kind, step.from, step.to));
+      if (communicates) label.nanoseconds = time_of(step, before.cost, target.least);
       else if (!view) label.nanoseconds = costs_.writing(space_.worst(step.to));
       label.cost = before.cost + label.nanoseconds;
       label.launches = before.launches + (communicates ? 1 : 0);
@@ -240,6 +280,7 @@ class Search {
   std::int64_t bound_ = kFar;  // cost (or peak) of the best way known
   std::unordered_map<State, int, StateHash> index_;
   std::vector<Visited> visited_;
+  std::vector<State> closing_;
   std::vector<Label> labels_;
   std::priority_queue<Entry> queue_;
 };

@@ -2,9 +2,11 @@
 #include "redistribute/plan/space.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/hash.h"
+#include "redistribute/plan/pattern.h"
 
 namespace dtensor::redistribute {
 namespace {
@@ -52,6 +54,16 @@ std::int64_t take_share(const Split& split, std::int64_t rank, std::int64_t rank
 
 }  // namespace
 
+std::int64_t share_of(std::int64_t total, std::int64_t pieces, std::int64_t rank, std::int64_t ranks) noexcept {
+  const auto chunk_of = [&](std::int64_t part) {
+    const std::int64_t chunk = ceil_div(part, ranks), begin = std::min(part, rank * chunk);
+    return std::min(part, begin + chunk) - begin;
+  };
+  if (pieces == 1 || total == 0) return chunk_of(total);
+  const std::int64_t piece = ceil_div(total, pieces);
+  return (total / piece) * chunk_of(piece) + chunk_of(total % piece);
+}
+
 std::uint64_t hash_of(const State& state) noexcept {
   std::uint64_t h = 1;
   for (std::size_t i = 0; i < state.lists.size(); ++i) h = base::mix(h, (static_cast<std::uint64_t>(state.lists[i]) << 8) | state.partial[i]);
@@ -71,10 +83,8 @@ Space::Space(const Layout& from, const Layout& to, const Shape& shape) : mesh_si
     ListNode root;
     root.dim = d;
     root.worst = shape[d];
+    root.sizes = {shape[d]};
     root.children.assign(splits_.size(), -1);
-    root.first = {0, shape[d] > 0 ? 1u : 0u};
-    if (shape[d] > 0) root.runs = {{0, shape[d]}};
-    root.counts = {shape[d]};
     nodes_.push_back(std::move(root));
   }
 }
@@ -93,6 +103,7 @@ void Space::add_splits(const Layout& layout) {
       AxisMask axes = 0;
       for (int a : split.axes) axes |= bit(a);
       splits_.push_back({split, axes, d});
+      plain_ = false;
     }
 }
 
@@ -154,53 +165,79 @@ int Space::child(int list, int split) {
   made.split = split;
   made.depth = node(list).depth + 1;
   made.axes = node(list).axes | item.axes;
+  made.sizes = sizes_after(node(list), split);
+  made.worst = made.sizes.front();
+  made.intervals = node(list).intervals && is_interval(split);
   made.children.assign(splits_.size(), -1);
-  fill_ownership(made, node(list));
   const int id = static_cast<int>(nodes_.size());
   nodes_.push_back(std::move(made));
   nodes_[static_cast<std::size_t>(list)].children[s] = id;
   return id;
 }
 
-void Space::fill_ownership(ListNode& made, const ListNode& parent) const {
-  const Split& split = splits_[static_cast<std::size_t>(made.split)].split;
+std::vector<std::int64_t> Space::sizes_after(const ListNode& parent, int split) const {
+  const Split& cut = splits_[static_cast<std::size_t>(split)].split;
+  std::vector<std::int64_t> sizes = cut.sizes;
+  if (sizes.empty()) {
+    const std::int64_t ranks = mesh_size(cut.axes[0]);
+    for (const std::int64_t total : parent.sizes)
+      for_each_change(total, cut.pieces, ranks, [&](std::int64_t rank) { sizes.push_back(share_of(total, cut.pieces, rank, ranks)); });
+  }
+  std::sort(sizes.begin(), sizes.end(), std::greater<>());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  return sizes;
+}
+
+const Ownership& Space::ownership(int list) const {
+  if (const auto it = owners_.find(list); it != owners_.end()) return it->second;
+  Ownership made;
+  const ListNode& at = node(list);
+  if (at.parent < 0) {
+    made.first = {0, at.worst > 0 ? 1u : 0u};
+    if (at.worst > 0) made.runs = {{0, at.worst}};
+    made.counts = {at.worst};
+    return owners_.emplace(list, std::move(made)).first->second;
+  }
+  const Ownership& parent = ownership(at.parent);
+  const Split& cut = split(at.split);
   std::int64_t ranks = 1;
-  for (auto it = split.axes.rbegin(); it != split.axes.rend(); ++it) {
+  for (auto it = cut.axes.rbegin(); it != cut.axes.rend(); ++it) {
     made.strides[static_cast<std::size_t>(*it)] = ranks;
     ranks *= mesh_size(*it);
   }
   for (std::size_t a = 0; a < mesh_sizes_.size(); ++a)
-    if (parent.axes & bit(static_cast<int>(a))) made.strides[a] = parent.strides[a] * ranks;
+    if (node(at.parent).axes & bit(static_cast<int>(a))) made.strides[a] = parent.strides[a] * ranks;
   const std::size_t owners = parent.counts.size() * static_cast<std::size_t>(ranks);
   made.counts.reserve(owners);
   made.first.reserve(owners + 1);
   made.runs.reserve(owners);
   made.first.push_back(0);
-  for (std::size_t p = 0; p < parent.counts.size(); ++p) {
-    const std::span<const Run> whole(parent.runs.data() + parent.first[p], parent.first[p + 1] - parent.first[p]);
+  for (std::size_t p = 0; p < parent.counts.size(); ++p)
     for (std::int64_t r = 0; r < ranks; ++r) {
-      made.counts.push_back(take_share(split, r, ranks, whole, parent.counts[p], made.runs));
+      made.counts.push_back(take_share(cut, r, ranks, parent.of(p), parent.counts[p], made.runs));
       made.first.push_back(static_cast<std::uint32_t>(made.runs.size()));
-      made.worst = std::max(made.worst, made.counts.back());
     }
-  }
+  return owners_.emplace(list, std::move(made)).first->second;
 }
 
-bool Space::same_ownership(const ListNode& a, const ListNode& b) const {
-  if (a.worst != b.worst) return false;
-  Shape c = Shape::filled(mesh_ndim(), 0);
-  for (;;) {
-    const std::size_t i = rank_index(a, c), j = rank_index(b, c);
-    if (!std::equal(a.runs.begin() + a.first[i], a.runs.begin() + a.first[i + 1], b.runs.begin() + b.first[j], b.runs.begin() + b.first[j + 1]))
-      return false;
-    int axis = mesh_ndim() - 1;
-    for (; axis >= 0; --axis) {
-      if (!(a.axes & bit(axis))) continue;
-      if (++c[axis] < mesh_size(axis)) break;
-      c[axis] = 0;
-    }
-    if (axis < 0) return true;
+int Space::common_prefix(int a, int b) const noexcept {
+  while (node(a).depth > node(b).depth) a = node(a).parent;
+  while (node(b).depth > node(a).depth) b = node(b).parent;
+  while (a != b) {
+    a = node(a).parent;
+    b = node(b).parent;
   }
+  return a;
+}
+
+bool Space::same_indices(int a, int b) const {
+  const std::int64_t n = shape_[node(a).dim];
+  if (a == b || n == 0) return true;
+  // Along one axis more ranks that own different indices: there are some.
+  if (node(a).axes != node(b).axes || node(a).sizes != node(b).sizes) return false;
+  // A single index stays with the first rank under ceil chunks in any order.
+  if (n == 1 && plain_) return true;
+  return common_indices(*this, a, b) == n;
 }
 
 void Space::collect_lists(int list, AxisMask rest, std::vector<int>& out) {
@@ -220,7 +257,7 @@ const std::vector<int>& Space::twins(int list) {
     for (const Item& item : splits_) possible = possible || (item.dim == dim && (item.axes & node(list).axes) == item.axes);
     std::vector<int> found;
     if (possible && node(list).parent >= 0) collect_lists(dim, node(list).axes, found);
-    std::erase_if(found, [&](int other) { return other == list || !same_ownership(node(list), node(other)); });
+    std::erase_if(found, [&](int other) { return other == list || !same_indices(list, other); });
     nodes_[static_cast<std::size_t>(list)].twins = std::move(found);
     nodes_[static_cast<std::size_t>(list)].twins_known = true;
   }
@@ -246,11 +283,22 @@ std::int64_t Space::worst(const State& state) const noexcept {
   return n;
 }
 
-std::size_t Space::rank_index(const ListNode& list, const Shape& coordinates) const noexcept {
+std::size_t Space::rank_index(int list, const Shape& coordinates) const {
+  const Ownership& owners = ownership(list);
   std::int64_t index = 0;
   for (int a = 0; a < mesh_ndim(); ++a)
-    if (list.axes & bit(a)) index += list.strides[static_cast<std::size_t>(a)] * coordinates[a];
+    if (node(list).axes & bit(a)) index += owners.strides[static_cast<std::size_t>(a)] * coordinates[a];
   return static_cast<std::size_t>(index);
+}
+
+std::int64_t Space::count(int list, const Shape& coordinates) const noexcept {
+  const ListNode& at = node(list);
+  if (at.even()) return at.worst;
+  const Split& cut = split(at.split);
+  if (cut.sizes.empty()) return share_of(count(at.parent, coordinates), cut.pieces, coordinates[cut.axes[0]], mesh_size(cut.axes[0]));
+  std::int64_t rank = 0;
+  for (int a : cut.axes) rank = rank * mesh_size(a) + coordinates[a];
+  return cut.sizes[static_cast<std::size_t>(rank)];
 }
 
 }  // namespace dtensor::redistribute

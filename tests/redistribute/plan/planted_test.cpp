@@ -200,10 +200,8 @@ std::optional<Way> best_way(Space& space, const Costs& costs, const State& from,
       next.code.insert(next.code.end(), code.begin(), code.end());
       offer(step.to, std::move(next));
     };
-    if (way.moves == 0) {
-      const Step direct = direct_step(space, from, to);
-      if (direct.axes != 0) take(direct);
-    }
+    const Step direct = direct_step(space, state, to);
+    if (direct.axes != 0) take(direct);
     for_each_move(space, state, to, take);
   }
   std::optional<Way> best;

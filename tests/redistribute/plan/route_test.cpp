@@ -120,7 +120,7 @@ struct Graph {
     return n;
   }
   // What it costs to go from i to j in one move, toward `goal`.
-  Edge edge(std::size_t i, std::size_t j, const Layout& goal, bool from_source) const {
+  Edge edge(std::size_t i, std::size_t j, const Layout& goal) const {
     const Layout &a = *layouts[i], &b = *layouts[j];
     bool a_prefix = true, b_prefix = true, same_lists = a.dims == b.dims;
     std::vector<int> off, on;
@@ -180,7 +180,7 @@ struct Graph {
       for (int x : come) legal = legal && b.partial[static_cast<std::size_t>(x)] != ReduceOp::avg;
       if (legal && removed == 1) offer(write(worst(j)));
     }
-    if (from_source && come.empty()) {
+    if (come.empty()) {
       std::vector<int> axes = gone;
       axes.insert(axes.end(), off.begin(), off.end());
       axes.insert(axes.end(), on.begin(), on.end());
@@ -206,7 +206,7 @@ struct Graph {
       if (place.first == to) return cost;
       for (std::size_t j = 0; j < layouts.size(); ++j) {
         if (worst(j) > room) continue;
-        const Edge e = edge(place.first, j, *layouts[to], place.first == from);
+        const Edge e = edge(place.first, j, *layouts[to]);
         if (!e.legal || (!e.view && place.second + worst(j) > beyond_source)) continue;
         const std::pair<std::size_t, std::int64_t> next{j, e.view ? place.second : std::max(worst(j), e.keeps ? place.second : 0)};
         if (done.count(next)) continue;

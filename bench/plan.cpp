@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Planning time, cold (no table of routes) and warm, against mesh axes, tensor dimensions and ranks. The pairs of layouts are listed by --list.
+//   plan [--list] [--only MESH NDIM]     e.g. --only 32,64,8 3
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "redistribute/plan/route.h"
+
+namespace {
+
+using namespace dtensor;
+using namespace dtensor::redistribute;
+using Clock = std::chrono::steady_clock;
+
+double microseconds(Clock::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
+
+// One letter per mesh axis: a dimension, R or P (sum).
+LayoutRef layout_of(const std::vector<int>& mesh, int ndim, const std::string& letters) {
+  placements::Layout l;
+  l.mesh_sizes = mesh;
+  l.dims.resize(static_cast<std::size_t>(ndim));
+  l.partial.resize(mesh.size());
+  for (std::size_t a = 0; a < mesh.size(); ++a) {
+    if (letters[a] == 'P') l.partial[a] = ReduceOp::sum;
+    else if (letters[a] != 'R') l.dims[static_cast<std::size_t>(letters[a] - '0')].push_back({{static_cast<int>(a)}, 1, {}});
+  }
+  return placements::intern(std::move(l));
+}
+
+using Pair = std::pair<std::string, std::string>;
+
+// The usual pairs of one letter for all axes, then pairs drawn letter by letter: a generator of fixed seed, the same on every machine.
+std::vector<Pair> pairs_for(int axes, int ndim) {
+  const auto n = static_cast<std::size_t>(axes);
+  std::vector<Pair> pairs{{std::string(n, '0'), std::string(n, 'R')},
+                          {std::string(n, 'R'), std::string(n, '0')},
+                          {std::string(n, 'P'), std::string(n, 'R')},
+                          {std::string(n, 'P'), std::string(n, '0')}};
+  if (ndim > 1) pairs.push_back({std::string(n, '0'), std::string(n, '1')});
+  std::string up, down;
+  for (int a = 0; a < axes; ++a) up += static_cast<char>('0' + a % ndim), down += static_cast<char>('0' + (axes - 1 - a) % ndim);
+  pairs.push_back({up, down});
+  pairs.push_back({std::string(n, 'P'), up});
+  std::uint32_t state = 12345;
+  const auto draw = [&](int k) {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<int>((state >> 16) % static_cast<std::uint32_t>(k));
+  };
+  while (pairs.size() < 48) {
+    Pair p;
+    for (int a = 0; a < axes; ++a) {
+      const int from = draw(ndim + 2), to = draw(ndim + 2);
+      p.first += from < ndim ? static_cast<char>('0' + from) : from == ndim ? 'R' : 'P';
+      p.second += to < ndim ? static_cast<char>('0' + to) : to == ndim || p.first.back() == 'R' ? 'R' : 'P';
+    }
+    pairs.push_back(p);
+  }
+  return pairs;
+}
+
+Shape shape_of(const std::string& kind, int ndim) {
+  constexpr std::int64_t small[] = {16, 8, 32, 64, 16, 8}, large[] = {4096, 8192, 64, 128, 16, 4}, uneven[] = {4097, 1021, 67, 129, 17, 5};
+  Shape s = Shape::filled(ndim, 1);
+  for (int d = 0; d < ndim; ++d) s[d] = (kind == "small" ? small : kind == "large" ? large : uneven)[d];
+  return s;
+}
+
+std::string text(const std::vector<int>& mesh) {
+  std::string s;
+  for (int n : mesh) s += (s.empty() ? "" : "x") + std::to_string(n);
+  return s;
+}
+
+struct Timed {
+  double us = 0;
+  std::string what;
+};
+
+void measure(const std::vector<int>& mesh, int ndim, bool list) {
+  std::vector<Timed> cold;
+  std::vector<double> warm;
+  for (const char* kind : {"small", "large", "uneven"})
+    for (const auto& [a, b] : pairs_for(static_cast<int>(mesh.size()), ndim)) {
+      const LayoutRef from = layout_of(mesh, ndim, a), to = layout_of(mesh, ndim, b);
+      const Shape shape = shape_of(kind, ndim);
+      double best = 1e12;
+      RouteRef route;
+      for (int i = 0; i < 3; ++i) {
+        const auto start = Clock::now();
+        route = plan_route(from, to, shape, Dtype::f32);
+        best = std::min(best, microseconds(Clock::now() - start));
+      }
+      cold.push_back({best, a + " -> " + b + " " + kind + " " + std::to_string(route->launches) + " launches"});
+      find_route(from, to, shape, Dtype::f32);
+      const auto start = Clock::now();
+      for (int i = 0; i < 100; ++i) find_route(from, to, shape, Dtype::f32);
+      warm.push_back(microseconds(Clock::now() - start) / 100);
+    }
+  std::sort(cold.begin(), cold.end(), [](const Timed& x, const Timed& y) { return x.us < y.us; });
+  std::sort(warm.begin(), warm.end());
+  int ranks = 1;
+  for (int n : mesh) ranks *= n;
+  std::printf("%4zu %4d %6d  %-14s %10.1f %10.1f %10.1f %8.3f   %s\n", mesh.size(), ndim, ranks, text(mesh).c_str(), cold[cold.size() / 2].us,
+              cold[cold.size() * 9 / 10].us, cold.back().us, warm[warm.size() / 2], cold.back().what.c_str());
+  std::fflush(stdout);
+  if (list)
+    for (const Timed& t : cold) std::printf("  %10.1f us  %s\n", t.us, t.what.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool list = false;
+  std::vector<int> only;
+  int only_ndim = 0;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--list") == 0) list = true;
+    if (std::strcmp(argv[i], "--only") != 0 || i + 2 >= argc) continue;
+    for (char* s = argv[i + 1]; *s != 0; s += *s == ',' ? 1 : 0) only.push_back(static_cast<int>(std::strtol(s, &s, 10)));
+    only_ndim = std::atoi(argv[i + 2]);
+  }
+  std::printf("axes dims  ranks  mesh             median us    90 %% us   worst us  warm us   worst pair\n");
+  if (!only.empty()) {
+    measure(only, only_ndim, list);
+    return 0;
+  }
+  const std::vector<std::vector<int>> by_axes{{8}, {4, 2}, {2, 2, 2}, {2, 2, 2, 2}, {2, 2, 2, 2, 2}};
+  for (const auto& mesh : by_axes) measure(mesh, 4, list);
+  for (int ndim : {1, 2, 3, 5, 6}) measure({2, 2, 2, 2}, ndim, list);
+  for (const auto& mesh : std::vector<std::vector<int>>{{4, 4, 4}, {8, 8, 8}, {16, 32, 8}, {32, 64, 8}, {16, 16, 8, 8}, {16384}})
+    measure(mesh, 3, list);
+  for (const auto& mesh : std::vector<std::vector<int>>{{4, 4, 4, 4}, {8, 8, 8, 8}, {16, 16, 8, 8}, {4, 8, 8, 8, 8}}) measure(mesh, 4, list);
+  return 0;
+}
