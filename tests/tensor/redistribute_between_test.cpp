@@ -150,6 +150,41 @@ TEST_CASE("a tensor has the same value on any other mesh, and the ranks receive 
   }
 }
 
+TEST_CASE("a change of mesh takes the memory that its plan says") {
+  int direct = 0;
+  for (const auto& [a, b] : kEnds) {
+    std::vector<Case> cases = cases_of(a, b, debug::random_whole({12, 10}, Dtype::f64, -2, 2, 0, 4), 40, 21);
+    std::vector<std::vector<std::int64_t>> peaks(cases.size(), std::vector<std::int64_t>(kRanks));
+    std::vector<std::int64_t> planned(cases.size());
+    std::vector<std::size_t> moves(cases.size());
+    run_ranks({.ranks = kRanks}, [&, &a = a, &b = b](World& world) {
+      const DeviceMesh source = mesh_of(a), target = mesh_of(b);
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        const DTensor x = make(cases[i].whole, source, cases[i].from);
+        world.barrier();
+        const std::int64_t others = memory_stats().current - x.local().bytes();
+        reset_peak_memory();
+        const DTensor y = x.redistribute(of(cases[i].to), {.mesh = target});
+        y.wait();
+        peaks[i][static_cast<std::size_t>(world.rank())] = memory_stats().peak - others;
+        if (world.rank() != 0) continue;
+        const Plan plan = explain(x, target, of(cases[i].to));
+        planned[i] = plan.peak_bytes();
+        moves[i] = plan.moves().size();
+      }
+    });
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      INFO(text(cases[i]));
+      const std::int64_t peak = *std::max_element(peaks[i].begin(), peaks[i].end());
+      CHECK_LE(peak, planned[i]);
+      if (moves[i] > 1) continue;
+      CHECK_EQ(peak, planned[i]);
+      ++direct;
+    }
+  }
+  CHECK_GT(direct, 150);
+}
+
 TEST_CASE("the gradient comes back to the source's mesh and placements, Partial turned into Replicate, on every rank") {
   for (const auto& [a, b] : kEnds) {
     const Whole value = debug::random_whole({5, 3}, Dtype::f32, -2, 2, 0, 4), weight = debug::random_whole({5, 3}, Dtype::f32, -2, 2, 0, 9);
