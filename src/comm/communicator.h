@@ -43,7 +43,8 @@ class Communicator {
   std::span<const int> ranks() const noexcept { return ranks_; }
 
   /// Copies boxes: every receive piece of `out` gets the matching send piece of a peer's `in`. Boxes of `out` that no piece covers keep their contents.
-  /// `in` and `out` are row-major, distinct storages (either may be an empty Tensor when it has no piece).
+  /// `in` and `out` are distinct storages (either may be an empty Tensor when it has no piece). `out` is row-major; boxes of `in` are relative to its first
+  /// element, in its own strides.
   /// @throws CommError (at the wait, or here when the world is over) naming rank, group, call and sequence number.
   virtual void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) = 0;
   /// As exchange, with several contributions per box combined in ascending group order.

@@ -63,9 +63,24 @@ Shape shape_at(const Parts& parts, int rank) {
   return i < 0 ? Shape{0} : parts.local_shape(parts.held(i));
 }
 
+// Whether the result is a view of the source on this rank.
+bool is_view(const PreparedMove& p) {
+  switch (p.move.kind) {
+    case MoveKind::relabel:
+      return true;
+    case MoveKind::slice:
+      return moves::slices_to_view(p);
+    case MoveKind::to_partial:
+      return moves::keeps_value(p);
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
-PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates) {
+PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates,
+                     const Shape& in_strides) {
   PreparedMove p;
   p.move = move;
   p.dtype = dtype;
@@ -74,10 +89,16 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   p.out_shape = placements::local_shape(*move.to, shape, coordinates);
   if (move.kind == MoveKind::slice) p.runs = local_runs(*move.from, *move.to, shape, coordinates);
   if (move.kind == MoveKind::shard_to_partial) p.runs = local_runs(*move.to, *move.from, shape, coordinates);
+  p.in_strides = in_strides.empty() ? contiguous_strides(p.in_shape) : in_strides;
+  p.out_strides = is_view(p) ? p.in_strides : contiguous_strides(p.out_shape);
   if (!p.communicates()) return p;
   p.group = mesh::ranks_along(mesh, coordinates, move.axes);
   p.reduction = reduction_of(move);
-  if (move.kind != MoveKind::all_reduce) p.transfer = std::make_shared<const Transfer>(lower(move, shape, coordinates));
+  if (move.kind != MoveKind::all_reduce) {
+    p.transfer = std::make_shared<const Transfer>(lower(move, shape, coordinates));
+    if (p.in_strides != contiguous_strides(p.in_shape))
+      p.view_transfer = std::make_shared<const Transfer>(lower(move, shape, coordinates, p.in_strides));
+  }
   int self = 0;
   for (int axis : move.axes) self = self * mesh.sizes[static_cast<std::size_t>(axis)] + static_cast<int>(coordinates[axis]);
   p.bytes_received = received(p, self);

@@ -19,9 +19,11 @@ struct PreparedMove {
   Move move;
   Dtype dtype = Dtype::f32;
   Shape in_shape, out_shape;                       ///< local, on this rank
+  Shape in_strides, out_strides;                   ///< what a row-major source of the route leads to: those of a view, or row-major
   Shape coordinates;                               ///< of this rank in the mesh; none for a transfer
   std::vector<int> group;                          ///< world ranks along move.axes; of a transfer the ranks of both meshes
-  TransferRef transfer;                            ///< of exchange and reduce
+  TransferRef transfer;                            ///< of exchange and reduce, from a row-major source
+  TransferRef view_transfer;                       ///< the same from a source of in_strides where they are not row-major
   comm::Reduction reduction;                       ///< of all_reduce and reduce
   std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
   std::optional<ReduceOp> fill;                    ///< transfer: the neutral elements that this rank holds
@@ -33,14 +35,18 @@ struct PreparedMove {
   bool communicates() const noexcept { return move.launches > 0; }
 };
 
-/// `shape` is global. The same on every rank but for what depends on coordinates.
-PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates);
+/// `shape` is global. The same on every rank but for what depends on coordinates. `in_strides` are the out_strides of the move before (empty: row-major).
+PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates,
+                     const Shape& in_strides = {});
 /// A transfer between two meshes for world rank `rank`, which is in one of them at least. The local shape outside a mesh is [0].
 PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank);
 /// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
 Tensor run(const PreparedMove& move, const Tensor& in);
 
 namespace moves {
+/// Whether slice gives a view on this rank; whether to_partial keeps the value there.
+bool slices_to_view(const PreparedMove& move);
+bool keeps_value(const PreparedMove& move);
 Tensor relabel(const PreparedMove& move, const Tensor& in);
 Tensor slice(const PreparedMove& move, const Tensor& in);
 Tensor to_partial(const PreparedMove& move, const Tensor& in);

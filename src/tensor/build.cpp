@@ -16,9 +16,11 @@ int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::Lay
   const dtensor::Topology& topology = base::rank_state<world::RankTopology>(base::require_rank(plan->op->name)).topology;
   const auto route =
       redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
+  Shape strides;
   for (const redistribute::Move& move : route->moves) {
     if (move.kind == redistribute::MoveKind::relabel) continue;
-    plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates));
+    plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates, strides));
+    strides = plan->moves.back().out_strides;
     if (implicit && plan->moves.back().communicates()) plan->implicit = true;
     const int out = new_slot();
     plan->steps.push_back({tensor::StepKind::move, slot, out, static_cast<int>(plan->moves.size()) - 1});

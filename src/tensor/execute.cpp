@@ -33,11 +33,17 @@ class Slots {
     owned_[slot] = std::move(tensor);
     pointers_[slot] = &owned_[slot];
   }
-  /// Forgets what a step made; inputs stay.
-  void release(int slot) noexcept {
+  /// Forgets what a step made; inputs stay. Peers may still read it.
+  void release(int slot) {
     if (slot < 0 || pointers_[slot] != &owned_[slot]) return;
-    owned_[slot] = {};
+    released_ = std::move(owned_[slot]);
     pointers_[slot] = nullptr;
+  }
+  /// Returns when nobody reads what was released last, so that its memory is free before more is taken.
+  void drain() {
+    if (!released_) return;
+    if (released_.storage()->buffer().sharers.load(std::memory_order_acquire) == 1) released_.storage()->before_write();
+    released_ = {};
   }
 
  private:
@@ -47,6 +53,7 @@ class Slots {
   std::vector<Tensor> many_;
   const Tensor** pointers_ = few_pointers_.data();
   Tensor* owned_ = few_.data();
+  Tensor released_;
 };
 
 void notify(const Plan& plan, const Step& step, CallState& state) {
@@ -131,8 +138,9 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
               CallState& state) {
   switch (step.kind) {
     case StepKind::move:
+      slots.drain();
       slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in]));
-      slots.release(step.in);  // nothing else reads it
+      slots.release(step.in);
       break;
     case StepKind::share:
       slots.set(step.out, slots[step.in]->shared_copy());

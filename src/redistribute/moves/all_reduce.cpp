@@ -5,8 +5,13 @@
 namespace dtensor::redistribute::moves {
 
 Tensor all_reduce(const PreparedMove& move, const Tensor& in) {
-  const Tensor source = in.contiguous();
   Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
+  Tensor source = in;
+  if (!in.is_contiguous()) {
+    // Packed where the result will be, then in place.
+    if (in.device().kind != DeviceKind::meta) out.copy_(in);
+    source = out;
+  }
   comm::group(move.group).all_reduce({to_string(move.move.kind), move.fingerprint, move.detail}, source, out, move.reduction);
   return out;
 }

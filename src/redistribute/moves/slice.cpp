@@ -4,16 +4,27 @@
 #include "redistribute/moves/runs.h"
 
 namespace dtensor::redistribute::moves {
-Tensor slice(const PreparedMove& move, const Tensor& in) {
-  // What the plan counts as a copy is one on every rank: a view would keep alive memory that the plan says is free.
-  return part_of(move, in, move.move.nanoseconds == 0);
+
+namespace {
+
+bool one_interval(const PreparedMove& move) {
+  bool one = true;
+  for (const auto& r : move.runs) one = one && r.size() <= 1;
+  return one;
 }
 
+}  // namespace
+
+bool slices_to_view(const PreparedMove& move) {
+  // What the plan counts as a copy is one on every rank: a view would keep alive memory that the plan says is free.
+  return move.move.nanoseconds == 0 && move.out_shape.numel() > 0 && one_interval(move);
+}
+
+Tensor slice(const PreparedMove& move, const Tensor& in) { return part_of(move, in, slices_to_view(move)); }
+
 Tensor part_of(const PreparedMove& move, const Tensor& in, bool view_allowed) {
-  bool one_interval = view_allowed;
-  for (const auto& r : move.runs) one_interval = one_interval && r.size() <= 1;
   if (move.out_shape.numel() == 0) return Tensor::empty(move.out_shape, move.dtype, in.device());
-  if (!one_interval) {
+  if (!view_allowed || !one_interval(move)) {
     Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
     if (in.device().kind != DeviceKind::meta) each_box(in, out, move.runs, [](const Tensor& part, const Tensor& packed) { packed.copy_(part); });
     return out;

@@ -181,7 +181,7 @@ struct Emitter {
   }
 };
 
-std::vector<Piece> pieces_of(const Lowering& plan, Direction direction) {
+std::vector<Piece> pieces_of(const Lowering& plan, Direction direction, const Shape& own_strides) {
   std::vector<Piece> result;
   if (!takes_part(plan, direction)) return result;
   std::vector<std::vector<Option>> options;
@@ -190,7 +190,7 @@ std::vector<Piece> pieces_of(const Lowering& plan, Direction direction) {
     if (options.back().empty()) return result;
   }
   const Layout& own = direction == Direction::send ? plan.from : plan.to;
-  const Shape strides = contiguous_strides(placements::local_shape(own, plan.shape, plan.coordinates));
+  const Shape strides = own_strides.empty() ? contiguous_strides(placements::local_shape(own, plan.shape, plan.coordinates)) : own_strides;
   const std::vector<std::int64_t> peers = free_peers(plan, direction);
   std::vector<const Option*> chosen;
   Emitter{direction, strides, result}.combinations(options, chosen, 0, peers);
@@ -199,9 +199,9 @@ std::vector<Piece> pieces_of(const Lowering& plan, Direction direction) {
 
 }  // namespace
 
-Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates) {
+Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates, const Shape& source_strides) {
   const Lowering plan(move, shape, coordinates);
-  return {pieces_of(plan, Direction::send), pieces_of(plan, Direction::receive)};
+  return {pieces_of(plan, Direction::send, source_strides), pieces_of(plan, Direction::receive, {})};
 }
 
 std::vector<std::vector<Run>> local_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates) {

@@ -80,7 +80,8 @@ RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& sha
 
 /// The boxes that the rank at `coordinates` (one per mesh axis) sends and receives in `move`. Peers are indices in the sub-grid along move.axes,
 /// row-major in the order of move.axes. Only for kinds that communicate, all_reduce excepted (it needs no boxes).
-Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates);
+/// Sends are in the strides `source_strides` of this rank's source (empty: row-major).
+Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates, const Shape& source_strides = {});
 /// For slice: the local view; start and length per dimension of the source's local tensor (a list of runs per dimension when not one interval).
 std::vector<std::vector<placements::Run>> local_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates);
 
