@@ -201,6 +201,8 @@ class World {
 
 using Boxes = std::function<Transfer(const Move&, const Shape& shape, const Shape& coordinates)>;
 
+inline Transfer lowered(const Move& m, const Shape& shape, const Shape& coordinates) { return dtensor::redistribute::lower(m, shape, coordinates); }
+
 /// Cells after a move, and what it took.
 struct Carried {
   std::vector<Local> cells;
@@ -502,7 +504,7 @@ inline std::string kind_fault(World& world, const Move& m) {
 
 /// Empty for a route that is right in every respect, else the first fault as a sentence.
 inline std::string fault_of(World& world, const Route& route, const LayoutRef& from, const LayoutRef& to, const Topology& topology,
-                            std::int64_t element_bytes, const Boxes& boxes) {
+                            std::int64_t element_bytes, const Boxes& boxes = lowered) {
   const Placed &source = world.filled(from), &goal = world.at(to);
   const auto n = static_cast<std::size_t>(world.ranks());
   const std::int64_t room = std::max(source.worst, goal.worst);

@@ -14,7 +14,6 @@
 using namespace checked;
 using dtensor::Dtype;
 using dtensor::redistribute::find_route;
-using dtensor::redistribute::lower;
 using dtensor::redistribute::reference_topology;
 using simulated::all_layouts;
 using simulated::text;
@@ -46,7 +45,7 @@ std::vector<std::pair<Split, int>> splits_of(const std::vector<int>& mesh, const
 
 std::string check_pair(World& world, const LayoutRef& from, const LayoutRef& to, const Topology& topology = reference_topology()) {
   const auto route = find_route(from, to, world.shape(), Dtype::f32, topology);
-  const std::string fault = fault_of(world, *route, from, to, topology, 4, lower);
+  const std::string fault = fault_of(world, *route, from, to, topology, 4);
   return fault.empty() ? fault : text(*from) + " -> " + text(*to) + " " + dtensor::to_string(world.shape()) + ": " + fault;
 }
 

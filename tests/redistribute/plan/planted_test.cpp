@@ -18,7 +18,6 @@ using dtensor::redistribute::AxisMask;
 using dtensor::redistribute::Costs;
 using dtensor::redistribute::find_route;
 using dtensor::redistribute::Found;
-using dtensor::redistribute::lower;
 using dtensor::redistribute::reference_topology;
 using dtensor::redistribute::Space;
 using dtensor::redistribute::State;
@@ -238,14 +237,14 @@ TEST_CASE("what is planted in a route is reported") {
     for (std::size_t i = 0; i < layouts.size(); ++i)
       for (std::size_t j = i % 5; j < layouts.size(); j += 5) {
         const auto route = find_route(layouts[i], layouts[j], shape, Dtype::f32);
-        REQUIRE(fault_of(world, *route, layouts[i], layouts[j], reference_topology(), 4, lower) == "");
+        REQUIRE(fault_of(world, *route, layouts[i], layouts[j], reference_topology(), 4) == "");
         for (const Fault& fault : route_faults()) {
           Route broken = *route;
           if (!fault.plant(broken)) continue;
           ++planted[fault.name];
           const std::string what = text(*layouts[i]) + " -> " + text(*layouts[j]) + ": " + fault.name;
           CAPTURE(what);
-          CHECK(fault_of(world, broken, layouts[i], layouts[j], reference_topology(), 4, lower) != "");
+          CHECK(fault_of(world, broken, layouts[i], layouts[j], reference_topology(), 4) != "");
         }
       }
   }
@@ -267,7 +266,7 @@ TEST_CASE("what is planted in the boxes of a move is reported") {
         for (int rank : {0, 3}) {
           bool done = false;
           const Boxes boxes = [&](const Move& m, const Shape& s, const Shape& c) {
-            Transfer t = lower(m, s, c);
+            Transfer t = lowered(m, s, c);
             if (!done && c == world.coordinates(rank)) done = fault.plant(t);
             return t;
           };
