@@ -57,24 +57,17 @@ Between::Range Between::contributions(const Held& target) const noexcept {
 }
 
 std::vector<Between::Share> Between::shares_of(const Held& target) const {
-  std::vector<Share> shares(1);
-  shares[0].volume = 1;
+  std::vector<Share> shares{{0, 1, 0}};
   for (int d = 0; d < ndim_; ++d) {
     const auto& mine = to_.runs(d, target.part[static_cast<std::size_t>(d)]);
     std::vector<Share> next;
-    for (int part = 0; part < from_.parts_of(d); ++part) {
-      const std::int64_t n = overlap_size(from_.runs(d, part), mine);
-      if (n == 0) continue;
-      for (const Share& s : shares) {
-        next.push_back(s);
-        next.back().part.push_back(part);
-        next.back().volume *= n;
-      }
-    }
+    std::vector<std::pair<int, std::int64_t>> common;
+    for (int part = 0; part < from_.parts_of(d); ++part)
+      if (const std::int64_t n = overlap_size(from_.runs(d, part), mine); n > 0) common.emplace_back(part, n);
+    for (const Share& s : shares)
+      for (const auto& [part, n] : common) next.push_back({s.number * from_.parts_of(d) + part, s.volume * n, 0});
     shares = std::move(next);
   }
-  for (Share& s : shares) s.number = from_.number(s.part);
-  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.number < b.number; });
   return shares;
 }
 
@@ -85,29 +78,33 @@ void Between::choose_replicas() {
   std::vector<std::int64_t> demand(load.size(), 0);
   shares_.resize(static_cast<std::size_t>(targets));
   // A rank that holds the part itself takes what else it needs of it from the same replica, so that its contributions stay in order.
-  const auto holds = [&](std::int64_t i, const Share& s) {
-    const int own = from_.find(to_.ranks()[static_cast<std::size_t>(i)]);
-    return own >= 0 && from_.number(from_.held(own).part) == s.number;
-  };
+  std::vector<int> at;
+  std::vector<std::int64_t> holds;
+  for (int rank : to_.ranks()) {
+    at.push_back(from_.find(rank));
+    holds.push_back(at.back() < 0 ? -1 : from_.number(from_.held(at.back()).part));
+  }
+  std::vector<std::vector<Share>> of_part(static_cast<std::size_t>(to_.parts()));
   for (std::int64_t i = 0; i < targets; ++i) {
     const Range range = contributions(to_.held(i));
     if (range.empty()) continue;
-    auto& shares = shares_[static_cast<std::size_t>(i)] = shares_of(to_.held(i));
+    auto& same = of_part[static_cast<std::size_t>(to_.number(to_.held(i).part))];
+    if (same.empty()) same = shares_of(to_.held(i));
+    auto& shares = shares_[static_cast<std::size_t>(i)] = same;
     for (Share& s : shares) {
       const auto number = static_cast<std::size_t>(s.number);
-      const bool own = holds(i, s);
-      if (own) s.replica = from_.held(from_.find(to_.ranks()[static_cast<std::size_t>(i)])).replica;
+      const bool own = holds[static_cast<std::size_t>(i)] == s.number;
+      if (own) s.replica = from_.held(at[static_cast<std::size_t>(i)]).replica;
       if (own && range.end - range.begin == 1 && from_.contributions() == 1) continue;
       demand[number] += s.volume;
       if (own) load[number][static_cast<std::size_t>(s.replica)] += s.volume;
     }
   }
   for (std::int64_t i = 0; i < targets; ++i) {
-    const int own = from_.find(to_.ranks()[static_cast<std::size_t>(i)]);
     for (Share& s : shares_[static_cast<std::size_t>(i)]) {
-      if (holds(i, s)) continue;
+      if (holds[static_cast<std::size_t>(i)] == s.number) continue;
       auto& sent = load[static_cast<std::size_t>(s.number)];
-      s.replica = choose_replica(s, own, sent, ceil_div(demand[static_cast<std::size_t>(s.number)], from_.replicas()));
+      s.replica = choose_replica(s, at[static_cast<std::size_t>(i)], sent, ceil_div(demand[static_cast<std::size_t>(s.number)], from_.replicas()));
       sent[static_cast<std::size_t>(s.replica)] += s.volume;
     }
   }
@@ -122,7 +119,7 @@ std::int64_t Between::choose_replica(const Share& share, int own, std::span<cons
 }
 
 int Between::sender(const Share& share, std::int64_t contribution) const {
-  return from_.ranks()[static_cast<std::size_t>(from_.index({share.part, contribution, share.replica}))];
+  return from_.ranks()[static_cast<std::size_t>(from_.index(share.number, contribution, share.replica))];
 }
 
 void Between::make_group() {
@@ -258,7 +255,7 @@ Transfer Between::transfer(int rank) const {
     for (const Share& s : shares_[static_cast<std::size_t>(i)]) {
       peers.clear();
       for (std::int64_t k = range.begin; k < range.end; ++k) peers.push_back(peer(sender(s, k)));
-      append(result.receives, {s.part, 0, 0}, to_.held(i), false, peers);
+      append(result.receives, from_.held(from_.index(s.number, 0, 0)), to_.held(i), false, peers);
     }
   }
   const int own = from_.find(rank);

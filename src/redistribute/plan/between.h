@@ -55,7 +55,6 @@ class Between {
  private:
   // What one receiver takes from the owners of one part of the source.
   struct Share {
-    std::vector<int> part;
     std::int64_t number = 0, volume = 0, replica = 0;
   };
   struct Range {

@@ -94,7 +94,7 @@ class Family {
   Family(const End& from, const End& to, const Shape& shape, Dtype dtype, const LinksBetween& links)
       : from_(from), to_(to), shape_(shape), dtype_(dtype), links_(links), bytes_(info(dtype).bytes) {}
 
-  RouteRef best(std::int64_t limit) const {
+  RouteRef best(std::int64_t limit) {
     std::optional<Candidate> chosen;
     std::int64_t least_peak = -1;
     for (const LayoutRef& source : source_layouts(from_.layout))
@@ -111,11 +111,12 @@ class Family {
   }
 
  private:
-  Candidate candidate(const LayoutRef& source, const LayoutRef& target) const {
+  Candidate candidate(const LayoutRef& source, const LayoutRef& target) {
     Candidate c;
     c.before = find_route(from_.layout, source, shape_, dtype_, links_.from);
     c.after = find_route(target, to_.layout, shape_, dtype_, links_.to);
     const Between between({source, from_.ranks}, {target, to_.ranks}, shape_);
+    if (source == from_.layout && target == to_.layout) least_ = between.least_received();
     Move& m = c.transfer;
     m.kind = MoveKind::transfer;
     m.from = source;
@@ -177,13 +178,14 @@ class Family {
     for (const Move& m : c.before->moves) add(m);
     add(c.transfer);
     for (const Move& m : c.after->moves) add(m);
-    route->bytes_received_max = worst_received(c, Between({c.transfer.from, from_.ranks}, {c.transfer.to, to_.ranks}, shape_)) * bytes_;
+    route->bytes_received_max = c.transfer.bytes_received_max;
+    if (route->moves.size() > 1)
+      route->bytes_received_max = worst_received(c, Between({c.transfer.from, from_.ranks}, {c.transfer.to, to_.ranks}, shape_)) * bytes_;
     route->nanoseconds = c.nanoseconds;
     route->launches = c.launches;
     route->peak_bytes = c.peak_bytes;
-    const Received least = Between(from_, to_, shape_).least_received();
-    route->lower_bound_max = least.max * bytes_;
-    route->lower_bound_total = least.total * bytes_;
+    route->lower_bound_max = least_.max * bytes_;
+    route->lower_bound_total = least_.total * bytes_;
     return route;
   }
 
@@ -193,6 +195,7 @@ class Family {
   Dtype dtype_;
   const LinksBetween& links_;
   std::int64_t bytes_;
+  Received least_;
 };
 
 }  // namespace

@@ -64,6 +64,8 @@ Parts::Parts(const End& end, const Shape& shape) : layout_(end.layout), ranks_(e
       held.part[d] = static_cast<int>(rest % std::ssize(part_offset_[d]));
       rest /= std::ssize(part_offset_[d]);
     }
+    held.contribution = held.replica = 0;
+    number_offset_.push_back(index(held));
     for (held.contribution = 0; held.contribution < contributions(); ++held.contribution)
       for (held.replica = 0; held.replica < replicas(); ++held.replica) held_[static_cast<std::size_t>(index(held))] = held;
   }

@@ -44,6 +44,10 @@ class Parts {
   std::int64_t number(std::span<const int> part) const noexcept;
   /// Index in ranks().
   std::int64_t index(const Held& held) const noexcept;
+  std::int64_t index(std::int64_t number, std::int64_t contribution, std::int64_t replica) const noexcept {
+    return number_offset_[static_cast<std::size_t>(number)] + contribution_offset_[static_cast<std::size_t>(contribution)] +
+           replica_offset_[static_cast<std::size_t>(replica)];
+  }
   const Held& held(std::int64_t index) const noexcept { return held_[static_cast<std::size_t>(index)]; }
   /// Index of a world rank, -1 when it is not in the mesh.
   int find(int rank) const noexcept;
@@ -54,7 +58,7 @@ class Parts {
   placements::LayoutRef layout_;
   std::vector<int> ranks_;
   std::vector<std::vector<std::int64_t>> part_offset_;  // by dimension and part: in the mesh's row-major order
-  std::vector<std::int64_t> contribution_offset_, replica_offset_;
+  std::vector<std::int64_t> contribution_offset_, replica_offset_, number_offset_;
   std::vector<std::vector<std::vector<placements::Run>>> runs_;
   std::vector<Held> held_;
   std::vector<std::pair<int, int>> by_rank_;
