@@ -1,102 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layouts that another program computed: every row of layouts.csv and shard_orders.csv. The folder comes from DTENSOR_GOLDEN when set.
+// Layouts that another program computed: every row of layouts.csv and shard_orders.csv.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "dtensor/error.h"
+#include "golden/layout_rows.h"
 #include "mesh/mesh_data.h"
 #include "placements/layout.h"
 
 using namespace dtensor;
 using namespace dtensor::placements;
+using golden::numbers;
+using golden::placements_of;
+using golden::read_rows;
+using golden::Row;
+using golden::split;
+using golden::text_of;
 
 namespace {
-
-using Row = std::map<std::string, std::string>;
-
-std::filesystem::path folder() {
-  const char* given = std::getenv("DTENSOR_GOLDEN");
-  if (given != nullptr && *given != '\0') return std::filesystem::path(given) / "layouts";
-  return std::filesystem::path(DTENSOR_SOURCE_DIR) / "tests/golden/layouts";
-}
-
-// RFC 4180: fields in quotes may hold commas, line ends and doubled quotes.
-std::vector<std::vector<std::string>> read_records(std::istream& in) {
-  std::vector<std::vector<std::string>> records;
-  std::vector<std::string> record{""};
-  bool quoted = false, any = false;
-  for (char c = 0; in.get(c);) {
-    any = true;
-    if (quoted) {
-      if (c != '"') record.back() += c;
-      else if (in.peek() == '"') record.back() += static_cast<char>(in.get());
-      else quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == ',') {
-      record.emplace_back();
-    } else if (c == '\n') {
-      records.push_back(std::move(record));
-      record = {""};
-      any = false;
-    } else if (c != '\r') {
-      record.back() += c;
-    }
-  }
-  if (any) records.push_back(std::move(record));
-  return records;
-}
-
-std::vector<Row> read_rows(const std::string& name) {
-  std::ifstream file(folder() / name);
-  REQUIRE_MESSAGE(file.good(), "cannot read ", (folder() / name).string());
-  const auto records = read_records(file);
-  REQUIRE(records.size() > 1);
-  std::vector<Row> rows;
-  for (std::size_t i = 1; i < records.size(); ++i) {
-    REQUIRE(records[i].size() == records[0].size());
-    Row& row = rows.emplace_back();
-    for (std::size_t k = 0; k < records[0].size(); ++k) row[records[0][k]] = records[i][k];
-  }
-  return rows;
-}
-
-std::vector<std::string> split(const std::string& text, char at) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, at);) parts.push_back(part);
-  return parts;
-}
-
-Shape numbers(const std::string& text) {
-  Shape values;
-  for (const std::string& part : split(text, ' ')) values.push_back(std::stoll(part));
-  return values;
-}
-
-std::string text_of(const Shape& values) {
-  std::string text;
-  for (std::int64_t value : values) text += (text.empty() ? "" : " ") + std::to_string(value);
-  return text;
-}
 
 DeviceMesh mesh_of(const std::string& text) {
   std::vector<MeshAxis> axes;
   for (const std::string& size : split(text, 'x')) axes.push_back({"", std::stoi(size)});
   return mesh::make_mesh(1, 1 << 20, axes, {});
-}
-
-std::vector<Placement> placements_of(const std::string& text) {
-  std::vector<Placement> list;
-  for (const std::string& part : split(text, ';')) list.push_back(Placements::parse(part)["0"]);
-  return list;
 }
 
 LayoutRef layout_of(const DeviceMesh& mesh, const Shape& shape, const std::string& placements) {
