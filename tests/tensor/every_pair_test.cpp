@@ -2,6 +2,7 @@
 // Every ordered pair of placements with data really moved on ranks that are threads: the value on every rank, replicas bit for bit, source and result
 // apart, and the plan's figures against the executor's counters and the allocator. Without DTENSOR_PAIRS=all a sample.
 #include <doctest/doctest.h>
+#include <rapidcheck.h>
 
 #include <array>
 #include <cstdio>
@@ -97,8 +98,8 @@ DeviceMesh mesh_of(const World& world, const std::vector<int>& sizes) {
   return world.mesh(axes);
 }
 
-// One world for all pairs, checked in batches so that few results are kept.
-void check_pairs(const std::vector<int>& sizes, const std::vector<Pair>& pairs) {
+// One world for all pairs, checked in batches so that few results are kept. The faults found.
+std::vector<std::string> faults_of(const std::vector<int>& sizes, const std::vector<Pair>& pairs) {
   const int ranks = std::accumulate(sizes.begin(), sizes.end(), 1, std::multiplies<>());
   constexpr std::size_t kBatch = 500;
   std::vector<std::vector<Seen>> seen(kBatch, std::vector<Seen>(static_cast<std::size_t>(ranks)));
@@ -124,6 +125,11 @@ void check_pairs(const std::vector<int>& sizes, const std::vector<Pair>& pairs) 
       world.barrier();
     }
   });
+  return faults;
+}
+
+void check_pairs(const std::vector<int>& sizes, const std::vector<Pair>& pairs) {
+  const auto faults = faults_of(sizes, pairs);
   for (std::size_t i = 0; i < faults.size() && i < 20; ++i) FAIL_CHECK(faults[i]);
   CHECK_EQ(faults.size(), 0);
 }
@@ -210,4 +216,61 @@ TEST_CASE("every two choices of placements, orders, sizes and dtypes on several 
   std::printf("several axes: %zu pairs (the whole array has every two of %zu choices; %zu are in no legal row), seeds from %llu\n", count, met,
               unreached, static_cast<unsigned long long>(kSeed + 1));
   CHECK_GT(count, 500);
+}
+
+TEST_CASE("meshes and shapes beyond the grid move the value, and what the plan states") {
+  const bool held = rc::check("a random pair on a random mesh", [] {
+    std::vector<int> sizes;
+    int ranks = 1;
+    for (const int axes = *rc::gen::inRange(1, 4); static_cast<int>(sizes.size()) < axes;) {
+      sizes.push_back(*rc::gen::inRange(1, 8 / ranks + 1));
+      ranks *= sizes.back();
+    }
+    const int ndim = *rc::gen::inRange(0, 4);
+    std::vector<Pair> pairs;
+    for (int k = 0; k < 5; ++k) {
+      Pair p;
+      p.dtype = static_cast<Dtype>(*rc::gen::inRange(0, kDtypeCount));
+      for (int d = 0; d < ndim; ++d) p.shape.push_back(*rc::gen::inRange<std::int64_t>(0, ndim == 3 ? 12 : 40));
+      const auto entries = [&] {
+        const auto choices = *rc::gen::container<std::vector<int>>(sizes.size(), rc::gen::inRange(0, covering::choice_count(ndim)));
+        return covering::entries_of(sizes, p.shape, choices.data(), *rc::gen::inRange(0, covering::order_count(sizes.size())));
+      };
+      p.from = entries();
+      p.to = entries();
+      if (covering::legal(p.from, p.dtype) && covering::legal(p.to, p.dtype)) pairs.push_back(p);
+    }
+    const auto faults = faults_of(sizes, pairs);
+    if (!faults.empty()) RC_FAIL(faults[0]);
+  });
+  CHECK(held);
+}
+
+TEST_CASE("what is planted in results and figures is reported") {
+  const Pair pair{{5, 3}, Dtype::f32, {{"dp", Shard(0)}, {"tp", Partial()}}, {{"dp", Replicate()}, {"tp", Shard(1)}}};
+  const Whole whole = placed::make_whole(pair.shape, pair.dtype, kSeed);
+  std::vector<Seen> seen(4);
+  std::optional<DeviceMesh> mesh;
+  std::optional<Plan> plan;
+  run_ranks({.ranks = 4}, [&](World& world) {
+    const DeviceMesh m = mesh_of(world, {2, 2});
+    const auto rank = static_cast<std::size_t>(world.rank());
+    seen[rank] = move(pair, whole, m, testing::positions(m)[rank]);
+    if (rank == 0) mesh = m, plan = make_plan(m, pair.shape, pair.dtype, Placements(pair.from), Placements(pair.to));
+  });
+  CHECK(fault_of(pair, whole, *mesh, *plan, seen) == "");
+  const auto with = [&](const std::function<void(Seen&)>& plant) {
+    std::vector<Seen> broken = seen;
+    plant(broken[2]);
+    return fault_of(pair, whole, *mesh, *plan, broken);
+  };
+  CHECK(with([](Seen& s) { ++s.launches; }) != "");
+  CHECK(with([](Seen& s) { s.bytes += 400; }).find("the worst rank received") == 0);
+  CHECK(with([](Seen& s) { --s.bytes; }) != "");
+  CHECK(with([&](Seen& s) { s.peak = plan->peak_bytes() + 1; }).find("a rank used") == 0);
+  CHECK(with([](Seen& s) { s.result.values[0] += 1; }).find("element") == 0);
+  CHECK(with([](Seen& s) { s.result.bytes[0] ^= 1; }).find("ranks 0 and 2 hold different replicas") == 0);
+  CHECK(with([](Seen& s) { s.result.shape[0] = 4; }).find("rank 2 holds") == 0);
+  CHECK(with([](Seen& s) { s.source.values[0] += 1; }).find("source: ") == 0);
+  CHECK(with([](Seen& s) { s.fault = "the source changed"; }) == "the source changed");
 }
