@@ -79,7 +79,8 @@ void check_rows(const std::string& name) {
         // Cut along the last dimension first, so that data move.
         std::vector<Placement> cut(axes.size(), Replicate());
         cut[0] = Shard(shape.ndim() - 1);
-        const DTensor moved = distribute(whole, mesh, Placements(std::span<const Placement>(cut)), {.source = Source::every_rank}).redistribute(target);
+        const DTensor moved =
+            distribute(whole, mesh, Placements(std::span<const Placement>(cut)), {.source = Source::every_rank}).redistribute(target);
         for (const DTensor* placed : {&scattered, &moved})
           if (const std::string found = fault_of(row, *placed, coordinate); !found.empty() && fault.empty())
             fault = row.at("shape") + " on " + row.at("mesh") + " as " + row.at("placements") + " at " + coordinate + ": " + found;

@@ -12,16 +12,15 @@ using namespace dtensor;
 namespace {
 
 // The text that every rank of 2 x 2 throws; what ranks say that do not agree. A collective after it must work.
-std::string refusal(const std::function<void(const DTensor& x, const DeviceMesh& mesh)>& call, const Placements& placements = {Shard(0), Replicate()}) {
+std::string refusal(const std::function<void(const DTensor& x, const DeviceMesh& mesh)>& call,
+                    const Placements& placements = {Shard(0), Replicate()}) {
   const auto texts = collect({.ranks = 4}, [&](World& world) {
     const DeviceMesh mesh = world.mesh({{"dp", 2}, {"tp", 2}});
     const DTensor x = distribute(Tensor::zeros({8, 6}, Dtype::f32), mesh, placements);
     std::string text = "nothing was thrown";
     try {
       call(x, mesh);
-    } catch (const InvalidArgument& e) {
-      text = e.what();
-    }
+    } catch (const InvalidArgument& e) { text = e.what(); }
     const DTensor ones = distribute(Tensor::of(std::vector<float>{1, 1}, {2}), mesh, {Shard(0), Replicate()});
     if (ones.full_tensor().local().values<const float>()[1] != 1.0F) text += "; the world is broken";
     return text;
@@ -44,8 +43,7 @@ std::int64_t number_after(const std::string& text, const std::string& words) {
 }  // namespace
 
 TEST_CASE("targets that are no placements of the tensor are refused by text on every rank") {
-  CHECK(refusal_of({Shard(0)}) ==
-        "redistribute: 1 placements for 2 axes ({0: S(0)} on Mesh(dp=2, tp=2)); give one per mesh axis, or name the axes");
+  CHECK(refusal_of({Shard(0)}) == "redistribute: 1 placements for 2 axes ({0: S(0)} on Mesh(dp=2, tp=2)); give one per mesh axis, or name the axes");
   CHECK(refusal_of({Shard(0), Replicate(), Replicate()}) ==
         "redistribute: 3 placements for 2 axes ({0: S(0), 1: R, 2: R} on Mesh(dp=2, tp=2)); give one per mesh axis, or name the axes");
   CHECK(refusal_of({Shard(2), Replicate()}) == "redistribute: S(2) names dim 2 of a tensor with 2 dims ([8, 6]); use a dim of the tensor");
@@ -58,7 +56,9 @@ TEST_CASE("targets that are no placements of the tensor are refused by text on e
 }
 
 TEST_CASE("unknown notation is refused with the column of the error") {
-  const auto parsing = [](const char* text) { return refusal([&](const DTensor& x, const DeviceMesh&) { (void)x.redistribute(Placements::parse(text)); }); };
+  const auto parsing = [](const char* text) {
+    return refusal([&](const DTensor& x, const DeviceMesh&) { (void)x.redistribute(Placements::parse(text)); });
+  };
   CHECK(parsing("{dp: S(0), tp: Q(1)}") ==
         "placements: expected a placement: S(0), SS(0, 2), Ragged(0, 4 2), R or P(sum) at column 16 (found 'Q(1)}' in '{dp: S(0), tp: Q(1)}'); "
         "write such as {dp: S(0), tp: P(sum)}");
@@ -126,7 +126,8 @@ TEST_CASE("the least limit of every pair of a sample is met by plan and allocato
       const DTensor y = x.redistribute(target, {.memory_limit = least});
       y.wait();
       if (memory_stats().peak - before > least)
-        fault = covering::text(from) + " -> " + covering::text(to) + ": " + std::to_string(memory_stats().peak - before) + " of " + std::to_string(least);
+        fault =
+            covering::text(from) + " -> " + covering::text(to) + ": " + std::to_string(memory_stats().peak - before) + " of " + std::to_string(least);
       if (placed::numbers(y.full_tensor().local()) != whole.values) fault = covering::text(from) + " -> " + covering::text(to) + ": another value";
     }
     return fault;
