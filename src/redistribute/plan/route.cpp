@@ -183,9 +183,18 @@ class Shard {
     const std::lock_guard lock(mutex_);
     put(key, route);
   }
+  void add_to(RouteTable& table) {
+    const std::lock_guard lock(mutex_);
+    for (const Table* part : {&young_, &old_})
+      for (const auto& [key, route] : *part) {
+        ++table.routes;
+        table.bytes += sizeof(Table::value_type) + sizeof(Route) + route->moves.size() * sizeof(Move);
+        for (const Move& move : route->moves) table.bytes += move.axes.size() * sizeof(int);
+      }
+  }
+  static constexpr std::size_t kGeneration = 256;
 
  private:
-  static constexpr std::size_t kGeneration = 256;
   using Table = std::unordered_map<Key, RouteRef, KeyHash>;
   void put(const Key& key, const RouteRef& route) {
     if (young_.size() >= kGeneration) {
@@ -200,11 +209,12 @@ class Shard {
 
 constexpr std::size_t kShards = 16;
 
-Shard& shard_of(std::size_t hash) {
+std::array<Shard, kShards>& shards() {
   // Layouts refer to a table that is never destroyed, so the routes may stay as well.
-  static auto* const shards = new std::array<Shard, kShards>;
-  return (*shards)[(hash >> 20) % kShards];
+  static auto* const all = new std::array<Shard, kShards>;
+  return *all;
 }
+Shard& shard_of(std::size_t hash) { return shards()[(hash >> 20) % kShards]; }
 
 std::uint64_t hash_of(const AxisLink& link, std::uint64_t seed) {
   const std::uint64_t h = base::mix(base::mix(seed, std::bit_cast<std::uint64_t>(link.latency_ns)), std::bit_cast<std::uint64_t>(link.bytes_per_ns));
@@ -239,6 +249,13 @@ const Topology& reference_topology() {
   // Neutral between machines: what matters is that a launch costs as much as some 25 KiB, and that links and copies are of one order.
   static const Topology topology{{}, {2000, 10}, 20, 500};
   return topology;
+}
+
+RouteTable route_table() {
+  RouteTable table;
+  table.most = kShards * 2 * Shard::kGeneration;
+  for (Shard& shard : shards()) shard.add_to(table);
+  return table;
 }
 
 RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,

@@ -74,6 +74,12 @@ using RouteRef = std::shared_ptr<const Route>;
 /// @throws InvalidArgument for layouts of different meshes or dimensions, a memory limit that cannot be met (naming the least that would do).
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
                     std::int64_t memory_limit = 0);
+/// What the table of find_route holds, and at most will.
+struct RouteTable {
+  std::size_t routes = 0, most = 0;
+  std::size_t bytes = 0;  ///< of the entries and the moves of their routes; layouts are shared and not counted
+};
+RouteTable route_table();
 /// The same without the table: planned anew.
 RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
                     std::int64_t memory_limit = 0);
