@@ -26,7 +26,7 @@ void for_each_communication(Space& space, const State& state, const std::functio
 void for_each_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit);
 /// The move of for_each_communication that leads from one state to the other, if there is one: axes 0 otherwise.
 Step communication_between(const Space& space, const State& from, const State& to);
-/// The states from which moves without communication lead to `goal`, itself first: those that local moves of a search toward it may use.
+/// The states from which moves without communication lead to `goal`, itself first: where the last move that communicates may end, the direct one always.
 std::vector<State> states_before(Space& space, const State& goal);
 
 }  // namespace dtensor::redistribute

@@ -67,11 +67,11 @@ class Search {
       const Label label = labels_[static_cast<std::size_t>(entry.label)];
       if (label.dead || label.state == goal_index_) continue;
       const Visited at = visited_[static_cast<std::size_t>(label.state)];
-      consider_direct(entry.label, at.state);
       // The last move that communicates leads to a state that closes.
       for (const State& last : closing_) {
-        const Step step = communication_between(space_, at.state, last);
+        const Step step = communication_between(space_, at.state, last), direct = direct_step(space_, at.state, last);
         if (step.axes != 0) consider(entry.label, step);
+        if (direct.axes != 0 && direct.to == last) consider(entry.label, direct);
       }
       for_each_local_move(space_, at.state, goal_, [&](const Step& step) {
         if (!out_of_order(label, at.state, step)) consider(entry.label, step);
@@ -148,11 +148,6 @@ class Search {
     const auto x = std::tie(a.cost, a.launches), y = std::tie(b.cost, b.launches);
     if (x < y) return a.held <= b.held;
     return x == y && a.peak <= b.peak && a.held <= b.held && encodes_before(i, j);
-  }
-
-  void consider_direct(int label, const State& from) {
-    const Step step = direct_step(space_, from, goal_);
-    if (step.axes != 0) consider(label, step);
   }
 
   bool is_view(const Step& step) const {

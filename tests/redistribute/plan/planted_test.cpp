@@ -164,6 +164,7 @@ std::optional<Way> best_way(Space& space, const Costs& costs, const State& from,
   using Key = std::tuple<std::array<std::int32_t, dtensor::kMaxDims>, std::array<std::uint8_t, dtensor::kMaxDims>, std::int64_t, std::int64_t>;
   std::map<Key, Way> known;
   std::vector<std::pair<State, Way>> open;
+  const std::vector<State> closing = states_before(space, to);
   const auto offer = [&](const State& state, Way way) {
     const auto [it, made] = known.try_emplace(Key{state.lists, state.partial, way.held, way.peak}, way);
     if (!made && !better(way, it->second)) return;
@@ -199,8 +200,10 @@ std::optional<Way> best_way(Space& space, const Costs& costs, const State& from,
       next.code.insert(next.code.end(), code.begin(), code.end());
       offer(step.to, std::move(next));
     };
-    const Step direct = direct_step(space, state, to);
-    if (direct.axes != 0) take(direct);
+    for (const State& last : closing) {
+      const Step direct = direct_step(space, state, last);
+      if (direct.axes != 0 && direct.to == last) take(direct);
+    }
     for_each_move(space, state, to, take);
   }
   std::optional<Way> best;

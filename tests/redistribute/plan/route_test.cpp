@@ -119,8 +119,8 @@ struct Graph {
     while (n < a.size() && n < b.size() && a[n] == b[n]) ++n;
     return n;
   }
-  // What it costs to go from i to j in one move, toward `goal`.
-  Edge edge(std::size_t i, std::size_t j, const Layout& goal) const {
+  // What it costs to go from i to j in one move, toward `goal`; `closes`: from j the goal is reached without communication.
+  Edge edge(std::size_t i, std::size_t j, const Layout& goal, bool closes, bool local_only = false) const {
     const Layout &a = *layouts[i], &b = *layouts[j];
     bool a_prefix = true, b_prefix = true, same_lists = a.dims == b.dims;
     std::vector<int> off, on;
@@ -143,7 +143,8 @@ struct Graph {
       else come.push_back(static_cast<int>(x));
     }
     Edge best;
-    const auto offer = [&](std::int64_t cost) {
+    const auto offer = [&](std::int64_t cost, bool local = false) {
+      if (local_only && !local) return;
       if (!best.legal || cost < best.cost) best = {true, cost, cost == 0};
     };
     if (exchanged) return best;
@@ -154,12 +155,12 @@ struct Graph {
         bool view = true;
         for (std::size_t d = 0; d < a.dims.size(); ++d)
           for (std::size_t k = a.dims[d].size(); k < b.dims[d].size(); ++k) view = view && b.dims[d][k].pieces == 1;
-        if (on.size() == 1 || view) offer(view ? 0 : write(worst(j)));
+        if (on.size() == 1 || view) offer(view ? 0 : write(worst(j)), true);
       }
       if (b_prefix && !off.empty()) offer(communication(MoveKind::all_gather, off, i, j, 1));
       if (!off.empty() && off == on) {
         offer(communication(MoveKind::all_to_all, off, i, j, 1));
-        if (dtensor::placements::equivalent(a, b, shape)) offer(0);
+        if (dtensor::placements::equivalent(a, b, shape)) offer(0, true);
       }
     }
     if (!gone.empty() && come.empty()) {
@@ -170,7 +171,7 @@ struct Graph {
       const bool fills = std::any_of(come.begin(), come.end(), [&](int x) {
         return b.partial[static_cast<std::size_t>(x)] == ReduceOp::sum || b.partial[static_cast<std::size_t>(x)] == ReduceOp::product;
       });
-      offer(fills ? write(worst(j)) : 0);
+      offer(fills ? write(worst(j)) : 0, true);
       best.keeps = true;
     }
     if (gone.empty() && !come.empty() && come == off && b_prefix && to_goal) {
@@ -178,24 +179,38 @@ struct Graph {
       bool legal = true;
       for (std::size_t d = 0; d < a.dims.size(); ++d) removed += a.dims[d].size() - b.dims[d].size();
       for (int x : come) legal = legal && b.partial[static_cast<std::size_t>(x)] != ReduceOp::avg;
-      if (legal && removed == 1) offer(write(worst(j)));
+      if (legal && removed == 1) offer(write(worst(j)), true);
     }
-    if (come.empty()) {
+    if (come.empty() && closes && (a.dims != b.dims || !gone.empty())) {
       std::vector<int> axes = gone;
       axes.insert(axes.end(), off.begin(), off.end());
       axes.insert(axes.end(), on.begin(), on.end());
-      bool target = a.dims != b.dims || !gone.empty();
-      target = target && b.dims == goal.dims;
-      for (std::size_t x = 0; x < mesh.size(); ++x)
-        target = target && (b.partial[x] == goal.partial[x] || (!b.partial[x] && goal.partial[x] != a.partial[x]));
-      for (std::size_t x = 0; x < mesh.size(); ++x) target = target && !(goal.partial[x] && goal.partial[x] == a.partial[x] && !b.partial[x]);
-      if (target) offer(communication(MoveKind::send_recv, axes, i, j, p));
+      offer(communication(MoveKind::send_recv, axes, i, j, p));
     }
     return best;
   }
 
+  mutable std::map<std::size_t, std::vector<char>> closing;  // goal -> layouts from which it is reached without communication, once found
+  const std::vector<char>& closing_to(std::size_t to) const {
+    auto [it, made] = closing.try_emplace(to, layouts.size(), char{0});
+    if (!made) return it->second;
+    std::vector<std::size_t> open{to};
+    it->second[to] = 1;
+    while (!open.empty()) {
+      const std::size_t k = open.back();
+      open.pop_back();
+      for (std::size_t j = 0; j < layouts.size(); ++j) {
+        if (it->second[j] || !edge(j, k, *layouts[to], false, true).legal) continue;
+        it->second[j] = 1;
+        open.push_back(j);
+      }
+    }
+    return it->second;
+  }
+
   std::int64_t cheapest(std::size_t from, std::size_t to) const {
     const std::int64_t room = std::max(worst(from), worst(to)), beyond_source = room + worst(to);
+    const std::vector<char>& closes = closing_to(to);
     // A place on the way is a layout and the elements of the storage that holds it beyond the source's.
     std::map<std::pair<std::size_t, std::int64_t>, std::int64_t> open{{{from, 0}, 0}}, done;
     while (!open.empty()) {
@@ -206,7 +221,7 @@ struct Graph {
       if (place.first == to) return cost;
       for (std::size_t j = 0; j < layouts.size(); ++j) {
         if (worst(j) > room) continue;
-        const Edge e = edge(place.first, j, *layouts[to]);
+        const Edge e = edge(place.first, j, *layouts[to], closes[j] != 0);
         if (!e.legal || (!e.view && place.second + worst(j) > beyond_source)) continue;
         const std::pair<std::size_t, std::int64_t> next{j, e.view ? place.second : std::max(worst(j), e.keeps ? place.second : 0)};
         if (done.count(next)) continue;
