@@ -131,11 +131,11 @@ int main(int argc, char** argv) {
     measure(only, only_ndim, list);
     return 0;
   }
-  const std::vector<std::vector<int>> by_axes{{8}, {4, 2}, {2, 2, 2}, {2, 2, 2, 2}, {2, 2, 2, 2, 2}};
-  for (const auto& mesh : by_axes) measure(mesh, 4, list);
-  for (int ndim : {1, 2, 3, 5, 6}) measure({2, 2, 2, 2}, ndim, list);
-  for (const auto& mesh : std::vector<std::vector<int>>{{4, 4, 4}, {8, 8, 8}, {16, 32, 8}, {32, 64, 8}, {16, 16, 8, 8}, {16384}})
-    measure(mesh, 3, list);
-  for (const auto& mesh : std::vector<std::vector<int>>{{4, 4, 4, 4}, {8, 8, 8, 8}, {16, 16, 8, 8}, {4, 8, 8, 8, 8}}) measure(mesh, 4, list);
+  using Mesh = std::vector<int>;
+  for (const Mesh& mesh : std::vector<Mesh>{{8}, {4, 2}, {2, 2, 2}, {2, 2, 2, 2}}) measure(mesh, 4, list);
+  for (int ndim : {1, 2, 3, 6}) measure({2, 2, 2, 2}, ndim, list);
+  measure({2, 2, 2, 2, 2}, 2, list);
+  for (const Mesh& mesh : std::vector<Mesh>{{4, 4, 4}, {8, 8, 8}, {16, 32, 8}, {32, 64, 8}, {16384}, {4, 4, 4, 4}}) measure(mesh, 3, list);
+  measure({16, 16, 8, 8}, 2, list);
   return 0;
 }
