@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Communicator: collectives among an ordered list of ranks. Three primitives carry everything: exchange (all_gather, all_to_all, permute, broadcast,
-// scatter, gather, send/recv are exchanges of boxes), reduce (reduce_scatter and friends) and all_reduce.
+// scatter, gather, send/recv are exchanges of boxes), reduce (reduce_scatter and friends) and all_reduce. Several of them, of any form and dtype, may go
+// in one launch.
 //
 // All are asynchronous: they register a PendingWork on the buffer of `in` (a reader) and of `out` (a writer) and return. The wait is lazy: whoever reads
 // `out` or writes `in` waits. Works are started in program order on every member. Results are bit-identical on every member and in every run:
@@ -33,6 +34,18 @@ struct Reduction {
   std::int64_t divisor = 1;
 };
 
+enum class Form : std::uint8_t { exchange, reduce, all_reduce };
+/// One operation of a launch; borrowed until launch() returns. The forms are those of the functions of the same names.
+struct Operation {
+  Form form = Form::exchange;
+  const Tensor* in = nullptr;                           ///< null or empty: nothing to send
+  const Tensor* out = nullptr;                          ///< null or empty: nothing to receive
+  const redistribute::TransferRef* transfer = nullptr;  ///< of exchange and reduce
+  Reduction reduction = {};                             ///< of reduce and all_reduce
+  std::uint64_t fingerprint = 0;                        ///< as in Call
+  std::string_view detail = {};                         ///< as in Call
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -42,16 +55,25 @@ class Communicator {
   /// World ranks in group order.
   std::span<const int> ranks() const noexcept { return ranks_; }
 
+  /// Starts all operations at once: one meeting of the members, one number in their sequence, one work that all outputs and inputs wait for. The
+  /// results are those of the operations one by one. No output shares its storage with another operation's input or output. All members give the same
+  /// list but for shapes and boxes. `kind` names the launch. @throws as exchange.
+  virtual void launch(std::string_view kind, std::span<const Operation> operations) = 0;
   /// Copies boxes: every receive piece of `out` gets the matching send piece of a peer's `in`. Boxes of `out` that no piece covers keep their contents.
   /// `in` and `out` are distinct storages (either may be an empty Tensor when it has no piece). `out` is row-major; boxes of `in` are relative to its first
   /// element, in its own strides.
   /// @throws CommError (at the wait, or here when the world is over) naming rank, group, call and sequence number.
-  virtual void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) = 0;
+  void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) {
+    one(call, {Form::exchange, &in, &out, &transfer});
+  }
   /// As exchange, with several contributions per box combined in ascending group order.
-  virtual void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer,
-                      const Reduction& reduction) = 0;
+  void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction) {
+    one(call, {Form::reduce, &in, &out, &transfer, reduction});
+  }
   /// Elementwise over all members; equal shapes. `out` may be `in` (in place).
-  virtual void all_reduce(const Call& call, const Tensor& in, const Tensor& out, const Reduction& reduction) = 0;
+  void all_reduce(const Call& call, const Tensor& in, const Tensor& out, const Reduction& reduction) {
+    one(call, {Form::all_reduce, &in, &out, nullptr, reduction});
+  }
   /// Returns when all members have come.
   virtual void barrier(const Call& call) = 0;
 
@@ -59,6 +81,11 @@ class Communicator {
   Communicator(int rank, std::vector<int> ranks) : rank_(rank), ranks_(std::move(ranks)) {}
 
  private:
+  void one(const Call& call, Operation operation) {
+    operation.fingerprint = call.fingerprint;
+    operation.detail = call.detail;
+    launch(call.kind, {&operation, 1});
+  }
   int rank_;
   std::vector<int> ranks_;
 };

@@ -29,23 +29,27 @@ const Piece* find_send(const Transfer& transfer, const Piece& receive, int self,
 
 class FakeCommunicator final : public Communicator {
  public:
-  using Communicator::Communicator;
   FakeCommunicator(int rank, std::span<const int> ranks) : Communicator(rank, std::vector<int>(ranks.begin(), ranks.end())) {}
 
-  void exchange(const Call&, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) override { fill(in, out, *transfer); }
-  void reduce(const Call&, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction&) override {
-    fill(in, out, *transfer);
+  void launch(std::string_view, std::span<const Operation> operations) override {
+    const Tensor none;
+    for (const Operation& o : operations) {
+      const Tensor &in = o.in != nullptr ? *o.in : none, &out = o.out != nullptr ? *o.out : none;
+      if (o.form == Form::all_reduce) copy(in, out);
+      else fill(in, out, **o.transfer);
+    }
   }
-  void all_reduce(const Call&, const Tensor& in, const Tensor& out, const Reduction&) override {
+  void barrier(const Call&) override {}
+
+ private:
+  static void copy(const Tensor& in, const Tensor& out) {
     if (!out || out.storage() == in.storage() || out.device().kind == DeviceKind::meta) return;
     out.storage()->before_write();
     in.storage()->before_read();
     const Shape strides = contiguous_strides(out.shape());
     local::copy_box(out.raw(), strides, in.raw(), strides, out.shape(), static_cast<std::size_t>(info(out.dtype()).bytes));
   }
-  void barrier(const Call&) override {}
 
- private:
   // Contributions to one box write the same bytes: the last one stays.
   void fill(const Tensor& in, const Tensor& out, const Transfer& transfer) {
     if (!out || out.device().kind == DeviceKind::meta) return;

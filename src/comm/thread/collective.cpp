@@ -2,6 +2,7 @@
 #include "comm/thread/collective.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/error_text.h"
@@ -16,31 +17,57 @@ constexpr std::int64_t kSmallBytes = 4096;     // one part does all
 constexpr std::int64_t kChunkBytes = 1 << 20;  // of an all_reduce; several per member, so that an early waiter can do more
 constexpr std::size_t kPooled = 16;
 
-std::string described(const Post& post) {
-  if (!post.detail.empty()) return post.kind + " " + post.detail;
-  if (!post.has_dtype) return post.kind;
-  return fmt::format("{} {}[{}]", post.kind, to_string(post.dtype), post.form == Form::all_reduce ? post.in_numel : post.out_numel);
+std::string described(std::string_view kind, const Post& post) {
+  if (!post.detail.empty()) return fmt::format("{} {}", kind, post.detail);
+  if (!post.has_dtype) return std::string(kind);
+  return fmt::format("{} {}[{}]", kind, to_string(post.dtype), post.form == Form::all_reduce ? post.in_numel : post.out_numel);
 }
 
-std::string in_full(const Post& post) {
-  std::string text = described(post);
+// What stands at `at` of a member's operations; a barrier has none.
+std::string described(const Arrival& a, std::size_t at) {
+  if (a.posts.empty()) return a.kind;
+  const std::string text = described(a.kind, a.posts[at]);
+  return a.posts.size() == 1 ? text : fmt::format("{}, number {} of {}", text, at + 1, a.posts.size());
+}
+
+std::string in_full(const Arrival& a, std::size_t at) {
+  std::string text = described(a, at);
+  if (a.posts.empty()) return text;
+  const Post& post = a.posts[at];
   if (post.has_dtype) text += fmt::format(", {} of {} to {} elements", to_string(post.dtype), post.in_numel, post.out_numel);
-  if (post.form == Form::reduce || post.form == Form::all_reduce)
-    text += fmt::format(", {} / {}", to_string(post.reduction.op), post.reduction.divisor);
+  if (post.form != Form::exchange) text += fmt::format(", {} / {}", to_string(post.reduction.op), post.reduction.divisor);
   return text + fmt::format(", fingerprint {:016x}", post.fingerprint);
 }
 
 bool agree(const Post& a, const Post& b) {
-  if (a.form != b.form || a.fingerprint != b.fingerprint || a.kind != b.kind) return false;
+  if (a.form != b.form || a.fingerprint != b.fingerprint) return false;
   if (a.has_dtype && b.has_dtype && a.dtype != b.dtype) return false;
   if (a.form == Form::all_reduce && a.in_numel != b.in_numel) return false;
-  const bool reduces = a.form == Form::reduce || a.form == Form::all_reduce;
-  return !reduces || (a.reduction.op == b.reduction.op && a.reduction.divisor == b.reduction.divisor);
+  return a.form == Form::exchange || (a.reduction.op == b.reduction.op && a.reduction.divisor == b.reduction.divisor);
+}
+
+struct Difference {
+  std::string first, second;
+};
+std::optional<Difference> difference(const Arrival& a, const Arrival& b) {
+  if (a.kind == b.kind && a.posts.size() != b.posts.size()) {
+    const auto count = [](const Arrival& x) { return fmt::format("{} of {} tensor{}", x.kind, x.posts.size(), x.posts.size() == 1 ? "" : "s"); };
+    return Difference{count(a), count(b)};
+  }
+  std::size_t at = 0;
+  if (a.kind == b.kind) {
+    while (at < a.posts.size() && agree(a.posts[at], b.posts[at])) ++at;
+    if (at == a.posts.size()) return {};
+  }
+  Difference d{described(a, at), described(b, at)};
+  if (d.first == d.second) d = {in_full(a, at), in_full(b, at)};
+  return d;
 }
 
 }  // namespace
 
-Collective::Collective(int members) : posts_(static_cast<std::size_t>(members)), states_(static_cast<std::size_t>(members) * kMostPartsPerMember) {}
+Collective::Collective(int members)
+    : arrivals_(static_cast<std::size_t>(members)), states_(static_cast<std::size_t>(members) * kMostPartsPerMember) {}
 
 void Collective::release() noexcept {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -50,26 +77,29 @@ void Collective::release() noexcept {
 
 // How many parts there are, known once all have posted.
 void Collective::cut() {
-  const std::size_t n = posts_.size();
-  form_ = posts_[0].form;
-  std::int64_t most = 0;
-  for (const Post& p : posts_)
-    if (p.has_dtype) most = std::max(most, p.out_numel * info(p.dtype).bytes);
+  const std::size_t n = members();
+  std::int64_t most = 0, reduced = 0;
+  all_reduces_ = false;
+  for (std::size_t m = 0; m < n; ++m) {
+    std::int64_t bytes = 0;
+    for (const Post& p : arrivals_[m].posts) {
+      const std::int64_t own = p.has_dtype ? p.out_numel * info(p.dtype).bytes : 0;
+      bytes += own;
+      if (m > 0 || p.form != Form::all_reduce) continue;
+      all_reduces_ = true;
+      reduced += own;
+    }
+    most = std::max(most, bytes);
+  }
   parts_per_member_ = 1;
-  if (form_ == Form::barrier) {
+  if (operations() == 0) {
     parts_ = 0;
   } else if (most <= kSmallBytes) {
     parts_ = 1;
-    chunk_ = posts_[0].out_numel;
-  } else if (form_ == Form::all_reduce) {
-    const std::int64_t per_member = (most + static_cast<std::int64_t>(n) * kChunkBytes - 1) / (static_cast<std::int64_t>(n) * kChunkBytes);
+  } else {
+    const std::int64_t per_member = (reduced + static_cast<std::int64_t>(n) * kChunkBytes - 1) / (static_cast<std::int64_t>(n) * kChunkBytes);
     parts_per_member_ = static_cast<std::size_t>(std::clamp<std::int64_t>(per_member, 1, static_cast<std::int64_t>(kMostPartsPerMember)));
     parts_ = n * parts_per_member_;
-    // Chunks begin on cache lines of 64 bytes, whatever the dtype.
-    const auto parts = static_cast<std::int64_t>(parts_);
-    chunk_ = ((posts_[0].out_numel + parts - 1) / parts + 63) / 64 * 64;
-  } else {
-    parts_ = n;
   }
   for (std::size_t p = 0; p < parts_; ++p) states_[p].store(untaken, std::memory_order_relaxed);
   performed_.store(0, std::memory_order_relaxed);
@@ -78,7 +108,7 @@ void Collective::cut() {
 
 bool Collective::output_complete(int member) const noexcept {
   if (complete()) return true;
-  if (!ready() || form_ == Form::all_reduce || parts_ <= 1) return false;
+  if (!ready() || !fills_own()) return false;
   return states_[static_cast<std::size_t>(member)].load(std::memory_order_acquire) == done;
 }
 
@@ -105,7 +135,7 @@ CollectiveRef Rendezvous::at(std::uint64_t sequence) {
   return window_[sequence - first_];
 }
 
-CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, Post&& post) {
+CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, Arrival& mine) {
   const auto self = static_cast<std::size_t>(member);
   CollectiveRef c;
   bool all = false;
@@ -113,18 +143,17 @@ CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, P
   {
     const std::lock_guard lock(mutex_);
     c = at(sequence);
-    for (std::size_t other = 0; other < c->posts_.size() && conflict.empty(); ++other) {
-      const Post& theirs = c->posts_[other];
-      if (other == self || !theirs.here || agree(theirs, post)) continue;
+    for (std::size_t other = 0; other < c->arrivals_.size() && conflict.empty(); ++other) {
+      const Arrival& theirs = c->arrivals_[other];
+      if (other == self || !theirs.here) continue;
       const auto low = std::min(self, other), high = std::max(self, other);
-      const Post &a = low == self ? post : theirs, &b = low == self ? theirs : post;
-      const bool alike = described(a) == described(b);
-      conflict = fmt::format(
-          "{}: ranks disagree (rank {}: {}, rank {}: {}; collective {} of group {}); every rank must make the same calls in the same order",
-          post.kind, ranks_[low], alike ? in_full(a) : described(a), ranks_[high], alike ? in_full(b) : described(b), sequence, name_);
-      break;
+      if (const auto d = difference(low == self ? mine : theirs, low == self ? theirs : mine))
+        conflict = fmt::format(
+            "{}: ranks disagree (rank {}: {}, rank {}: {}; collective {} of group {}); every rank must make the same calls in the same order",
+            mine.kind, ranks_[low], d->first, ranks_[high], d->second, sequence, name_);
     }
-    c->posts_[self] = std::move(post);
+    mine.here = true;
+    std::swap(c->arrivals_[self], mine);
     if (conflict.empty() && ++c->arrived_ == static_cast<int>(ranks_.size())) {
       all = true;
       c->cut();
@@ -143,8 +172,8 @@ CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, P
 std::vector<int> Rendezvous::missing(Collective& collective) {
   std::vector<int> members;
   const std::lock_guard lock(mutex_);
-  for (std::size_t m = 0; m < collective.posts_.size(); ++m)
-    if (!collective.posts_[m].here) members.push_back(static_cast<int>(m));
+  for (std::size_t m = 0; m < collective.arrivals_.size(); ++m)
+    if (!collective.arrivals_[m].here) members.push_back(static_cast<int>(m));
   return members;
 }
 
@@ -158,11 +187,10 @@ void Rendezvous::abandon() noexcept {
 }
 
 void Rendezvous::recycle(Collective* collective) noexcept {
-  for (Post& post : collective->posts_) {
-    post.here = false;
-    post.in_hold = {};
-    post.out_hold = {};
-    post.transfer.reset();
+  collective->let_go();
+  for (Arrival& a : collective->arrivals_) {
+    a.here = false;
+    for (Post& post : a.posts) post.transfer.reset();
   }
   collective->arrived_ = 0;
   collective->ready_.store(false, std::memory_order_relaxed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collective: one operation of a group as a shared object. Each member posts addresses and boxes; once all have, the operation consists of parts
-// that any member may do straight between the members' memories. Rendezvous: where the members of one group meet, collective by collective.
+// Collective: one launch of a group as a shared object. Each member posts addresses and boxes, of one operation or several; once all have, the launch
+// consists of parts that any member may do straight between the members' memories. Rendezvous: where the members of one group meet, launch by launch.
 #pragma once
 
 #include <atomic>
@@ -21,11 +21,8 @@ namespace dtensor::comm {
 class Hub;
 class Rendezvous;
 
-enum class Form : std::uint8_t { exchange, reduce, all_reduce, barrier };
-
-/// What one member brings.
+/// What one member brings to one operation.
 struct Post {
-  bool here = false;
   const std::byte* in = nullptr;
   std::byte* out = nullptr;
   base::Ref<local::Buffer> in_hold, out_hold;
@@ -34,9 +31,15 @@ struct Post {
   Dtype dtype = Dtype::f32;
   std::int64_t in_numel = 0, out_numel = 0;
   Reduction reduction;
-  Form form = Form::barrier;
+  Form form = Form::exchange;
   std::uint64_t fingerprint = 0;
-  std::string kind, detail;
+  std::string detail;
+};
+/// What one member brings. Swapped in and out of collectives, so that a call finds the memory of an earlier one.
+struct Arrival {
+  bool here = false;
+  std::string kind;
+  std::vector<Post> posts;  ///< none: a barrier
 };
 
 class Collective {
@@ -61,31 +64,40 @@ class Collective {
 
   Rendezvous& home() const noexcept { return *home_; }
   std::uint64_t sequence() const noexcept { return sequence_; }
-  const std::string& kind(int member) const noexcept { return posts_[static_cast<std::size_t>(member)].kind; }
+  const std::string& kind(int member) const noexcept { return arrivals_[static_cast<std::size_t>(member)].kind; }
 
  private:
   friend class Rendezvous;
   enum State : std::uint8_t { untaken, taken, done };
+  std::size_t members() const noexcept { return arrivals_.size(); }
+  std::size_t operations() const noexcept { return arrivals_[0].posts.size(); }
+  Post& post(std::size_t operation, std::size_t member) noexcept { return arrivals_[member].posts[operation]; }
+  const Post& post(std::size_t operation, std::size_t member) const noexcept { return arrivals_[member].posts[operation]; }
+  bool fills_own() const noexcept { return parts_ > 1 && !all_reduces_; }
   void cut();
   bool run_part(std::size_t part, int doer);
   void perform(std::size_t part);
-  void fill_member(std::size_t member);
-  void reduce_member(std::size_t member);
-  void reduce_range(std::int64_t begin, std::int64_t end);
+  void do_member(std::size_t operation, std::size_t member);
+  void fill_member(std::size_t operation, std::size_t member);
+  void reduce_member(std::size_t operation, std::size_t member);
+  void reduce_part(std::size_t operation, std::size_t part);
+  void reduce_range(std::size_t operation, std::int64_t begin, std::int64_t end);
+  void let_go() noexcept;
   void publish(std::size_t part, int doer);
   [[noreturn]] void disagree(std::size_t from, const Shape* sent, std::size_t to, const Shape* received);
-  const redistribute::Piece* next_send(std::size_t from, std::size_t to, std::size_t& cursor) const;
-  const std::byte* matching(std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors, const Shape*& strides);
-  void expect_no_more(std::size_t to, std::vector<std::size_t>& cursors);
+  const redistribute::Piece* next_send(std::size_t operation, std::size_t from, std::size_t to, std::size_t& cursor) const;
+  const std::byte* matching(std::size_t operation, std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors,
+                            const Shape*& strides);
+  void expect_no_more(std::size_t operation, std::size_t to, std::vector<std::size_t>& cursors);
 
   std::atomic<int> references_{0};
   std::shared_ptr<Rendezvous> home_;
   std::uint64_t sequence_ = 0;
-  std::vector<Post> posts_;
-  int arrived_ = 0;  // under the rendezvous' lock
-  Form form_ = Form::barrier;
+  std::vector<Arrival> arrivals_;  // by member
+  int arrived_ = 0;                // under the rendezvous' lock
+  // A part is its share of every operation: of an all_reduce a chunk, of the others all that one member gets.
   std::size_t parts_ = 0, parts_per_member_ = 1;
-  std::int64_t chunk_ = 0;  // elements per part of an all_reduce
+  bool all_reduces_ = false;  // at least one operation does
   std::vector<std::atomic<std::uint8_t>> states_;
   std::atomic<std::size_t> performed_{0};
   std::atomic<bool> ready_{false}, complete_{false}, broken_{false};
@@ -103,8 +115,9 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
   /// "{0, 2}".
   const std::string& name() const noexcept { return name_; }
   std::shared_ptr<Hub> hub() const noexcept { return hub_.lock(); }
-  /// Each member's post is compared with those that are there. Never blocks. @throws CommError naming both ranks and both calls.
-  CollectiveRef arrive(Hub& hub, int member, std::uint64_t sequence, Post&& post);
+  /// What a member brings is compared with what is there, operation by operation, and swapped for what an earlier call left. Never blocks.
+  /// @throws CommError naming both ranks and both calls.
+  CollectiveRef arrive(Hub& hub, int member, std::uint64_t sequence, Arrival& mine);
   /// Members that have not posted.
   std::vector<int> missing(Collective& collective);
   /// Lets go of what is posted and can never become ready.

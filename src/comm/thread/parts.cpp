@@ -58,7 +58,7 @@ bool Collective::run_own(int member) {
 }
 
 bool Collective::run_needed(int member) {
-  if (parts_ > 1 && form_ != Form::all_reduce) return run_own(member);
+  if (fills_own()) return run_own(member);
   return run_any(member);
 }
 
@@ -88,18 +88,16 @@ bool Collective::run_part(std::size_t part, int doer) {
 }
 
 void Collective::publish(std::size_t part, int doer) {
-  const bool own_output = parts_ > 1 && form_ != Form::all_reduce;
-  if (own_output) posts_[part].out_hold = {};
+  const bool own_output = fills_own();
+  if (own_output)
+    for (Post& post : arrivals_[part].posts) post.out_hold = {};
   states_[part].store(done, std::memory_order_release);
   const bool last = performed_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts_;
   if (last) {
-    for (Post& post : posts_) {
-      post.in_hold = {};
-      post.out_hold = {};
-    }
+    let_go();
     complete_.store(true, std::memory_order_release);
   }
-  if (posts_.size() == 1) return;
+  if (members() == 1) return;
   const std::shared_ptr<Hub> hub = home_->hub();
   if (!hub) return;
   const std::vector<int>& ranks = home_->ranks();
@@ -107,21 +105,43 @@ void Collective::publish(std::size_t part, int doer) {
     if (static_cast<int>(m) != doer && (last || (own_output && m == part))) hub->record(ranks[m]).bell.ring();
 }
 
+void Collective::let_go() noexcept {
+  for (Arrival& a : arrivals_)
+    for (Post& post : a.posts) {
+      post.in_hold = {};
+      post.out_hold = {};
+    }
+}
+
 void Collective::perform(std::size_t part) {
-  if (form_ == Form::all_reduce) {
-    const std::int64_t n = posts_[0].out_numel, begin = static_cast<std::int64_t>(part) * chunk_;
-    return reduce_range(std::min(n, begin), std::min(n, begin + chunk_));
-  }
-  const std::size_t first = parts_ == 1 ? 0 : part, last = parts_ == 1 ? posts_.size() : part + 1;
-  for (std::size_t m = first; m < last; ++m) {
-    if (form_ == Form::exchange) fill_member(m);
-    else reduce_member(m);
+  const bool all = parts_ == 1;
+  const std::size_t first = all ? 0 : part / parts_per_member_, last = all ? members() : first + 1;
+  for (std::size_t o = 0; o < operations(); ++o) {
+    if (post(o, 0).form == Form::all_reduce) {
+      reduce_part(o, part);
+    } else if (part % parts_per_member_ == 0) {
+      for (std::size_t m = first; m < last; ++m) do_member(o, m);
+    }
   }
 }
 
-const redistribute::Piece* Collective::next_send(std::size_t from, std::size_t to, std::size_t& cursor) const {
-  if (!posts_[from].transfer) return nullptr;
-  const auto& sends = posts_[from].transfer->sends;
+void Collective::do_member(std::size_t operation, std::size_t member) {
+  if (post(operation, member).form == Form::exchange) fill_member(operation, member);
+  else reduce_member(operation, member);
+}
+
+// Chunks begin on cache lines of 64 bytes, whatever the dtype.
+void Collective::reduce_part(std::size_t operation, std::size_t part) {
+  const auto parts = static_cast<std::int64_t>(parts_);
+  const std::int64_t n = post(operation, 0).out_numel, chunk = parts == 1 ? n : ((n + parts - 1) / parts + 63) / 64 * 64;
+  const std::int64_t begin = std::min(n, static_cast<std::int64_t>(part) * chunk);
+  reduce_range(operation, begin, std::min(n, begin + chunk));
+}
+
+const redistribute::Piece* Collective::next_send(std::size_t operation, std::size_t from, std::size_t to, std::size_t& cursor) const {
+  const Post& theirs = post(operation, from);
+  if (!theirs.transfer) return nullptr;
+  const auto& sends = theirs.transfer->sends;
   while (cursor < sends.size() && sends[cursor].peer != static_cast<int>(to)) ++cursor;
   return cursor < sends.size() ? &sends[cursor++] : nullptr;
 }
@@ -131,47 +151,48 @@ void Collective::disagree(std::size_t from, const Shape* sent, std::size_t to, c
   const auto text = [](const Shape* shape) { return shape != nullptr ? to_string(*shape) : std::string("nothing more"); };
   const std::string what = fmt::format(
       "{}: ranks disagree (rank {} sends {} to rank {}, rank {} receives {} from rank {}; collective {} of group {}); give both the same sizes",
-      posts_[to].kind, ranks[from], text(sent), ranks[to], ranks[to], text(received), ranks[from], sequence_, home_->name());
+      kind(static_cast<int>(to)), ranks[from], text(sent), ranks[to], ranks[to], text(received), ranks[from], sequence_, home_->name());
   if (const std::shared_ptr<Hub> hub = home_->hub()) hub->fail_comm(ranks[to], what);
   throw CommError(what);
 }
 
-const std::byte* Collective::matching(std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors, const Shape*& strides) {
+const std::byte* Collective::matching(std::size_t operation, std::size_t to, const redistribute::Piece& receive, std::vector<std::size_t>& cursors,
+                                      const Shape*& strides) {
   const auto from = static_cast<std::size_t>(receive.peer);
-  const redistribute::Piece* send = next_send(from, to, cursors[from]);
+  const redistribute::Piece* send = next_send(operation, from, to, cursors[from]);
   if (send == nullptr || !(send->sizes == receive.sizes)) disagree(from, send != nullptr ? &send->sizes : nullptr, to, &receive.sizes);
   strides = &send->strides;
-  const std::byte* in = posts_[from].in;
-  return in == nullptr ? nullptr : in + send->offset * info(posts_[to].dtype).bytes;
+  const std::byte* in = post(operation, from).in;
+  return in == nullptr ? nullptr : in + send->offset * info(post(operation, to).dtype).bytes;
 }
 
-void Collective::expect_no_more(std::size_t to, std::vector<std::size_t>& cursors) {
-  for (std::size_t from = 0; from < posts_.size(); ++from)
-    if (const redistribute::Piece* extra = next_send(from, to, cursors[from])) disagree(from, &extra->sizes, to, nullptr);
+void Collective::expect_no_more(std::size_t operation, std::size_t to, std::vector<std::size_t>& cursors) {
+  for (std::size_t from = 0; from < members(); ++from)
+    if (const redistribute::Piece* extra = next_send(operation, from, to, cursors[from])) disagree(from, &extra->sizes, to, nullptr);
 }
 
-void Collective::fill_member(std::size_t member) {
+void Collective::fill_member(std::size_t operation, std::size_t member) {
   static thread_local std::vector<std::size_t> cursors;
-  cursors.assign(posts_.size(), 0);
-  Post& mine = posts_[member];
+  cursors.assign(members(), 0);
+  Post& mine = post(operation, member);
   const auto bytes = static_cast<std::size_t>(info(mine.dtype).bytes);
   if (mine.transfer) {
     for (const redistribute::Piece& piece : mine.transfer->receives) {
       const Shape* strides = nullptr;
-      const std::byte* from = matching(member, piece, cursors, strides);
+      const std::byte* from = matching(operation, member, piece, cursors, strides);
       if (from == nullptr || mine.out == nullptr) continue;
       local::copy_box(mine.out + piece.offset * static_cast<std::int64_t>(bytes), piece.strides, from, *strides, piece.sizes, bytes);
     }
   }
-  expect_no_more(member, cursors);
+  expect_no_more(operation, member, cursors);
 }
 
-void Collective::reduce_member(std::size_t member) {
+void Collective::reduce_member(std::size_t operation, std::size_t member) {
   static thread_local std::vector<std::size_t> cursors;
   static thread_local std::vector<const void*> sources;
   static thread_local std::vector<Shape> source_strides;
-  cursors.assign(posts_.size(), 0);
-  Post& mine = posts_[member];
+  cursors.assign(members(), 0);
+  Post& mine = post(operation, member);
   const std::int64_t bytes = info(mine.dtype).bytes;
   if (mine.transfer) {
     const auto& receives = mine.transfer->receives;
@@ -180,7 +201,7 @@ void Collective::reduce_member(std::size_t member) {
       source_strides.clear();
       for (; j < receives.size() && same_box(receives[i], receives[j]); ++j) {
         const Shape* strides = nullptr;
-        sources.push_back(matching(member, receives[j], cursors, strides));
+        sources.push_back(matching(operation, member, receives[j], cursors, strides));
         source_strides.push_back(*strides);
       }
       if (mine.out == nullptr || std::find(sources.begin(), sources.end(), nullptr) != sources.end()) continue;
@@ -188,29 +209,30 @@ void Collective::reduce_member(std::size_t member) {
                         mine.reduction.op, mine.reduction.divisor);
     }
   }
-  expect_no_more(member, cursors);
+  expect_no_more(operation, member, cursors);
 }
 
 // Each tile is read from all members before it is written to any: in place is safe.
-void Collective::reduce_range(std::int64_t begin, std::int64_t end) {
+void Collective::reduce_range(std::size_t operation, std::int64_t begin, std::int64_t end) {
   static thread_local std::vector<const void*> sources;
   alignas(64) std::byte tile[kTileBytes];
-  const Post& first = posts_[0];
+  const Post& first = post(operation, 0);
   const std::int64_t bytes = info(first.dtype).bytes, step = kTileBytes / bytes;
   const Shape strides[] = {Shape{1}};
-  for (const Post& p : posts_)
-    if (p.in == nullptr || p.out == nullptr) return;
-  const bool past_caches = first.out_numel * bytes >= kStreamBytes && static_cast<std::int64_t>(posts_.size()) < kPlainMembers;
+  for (std::size_t m = 0; m < members(); ++m)
+    if (const Post& p = post(operation, m); p.in == nullptr || p.out == nullptr) return;
+  const bool past_caches = first.out_numel * bytes >= kStreamBytes && static_cast<std::int64_t>(members()) < kPlainMembers;
   for (std::int64_t at = begin; at < end; at += step) {
     const std::int64_t count = std::min(step, end - at);
     sources.clear();
-    for (const Post& p : posts_) sources.push_back(p.in + at * bytes);
+    for (std::size_t m = 0; m < members(); ++m) sources.push_back(post(operation, m).in + at * bytes);
     const Shape sizes{count};
     local::reduce_box(tile, strides[0], sources, strides, sizes, first.dtype, first.reduction.op, first.reduction.divisor);
     const auto size = static_cast<std::size_t>(count * bytes);
-    for (const Post& p : posts_) {
-      if (past_caches) stream(p.out + at * bytes, tile, size);
-      else std::memcpy(p.out + at * bytes, tile, size);
+    for (std::size_t m = 0; m < members(); ++m) {
+      std::byte* const out = post(operation, m).out + at * bytes;
+      if (past_caches) stream(out, tile, size);
+      else std::memcpy(out, tile, size);
     }
   }
   if (past_caches) end_stream();

@@ -17,75 +17,68 @@ class ThreadCommunicator final : public Communicator {
   ThreadCommunicator(std::shared_ptr<Hub> hub, std::shared_ptr<Rendezvous> home, int member, int world_rank)
       : Communicator(member, home->ranks()), hub_(std::move(hub)), home_(std::move(home)), world_rank_(world_rank) {}
 
-  void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) override {
-    post(Form::exchange, call, in, out, transfer, {});
-  }
-  void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction) override {
-    post(Form::reduce, call, in, out, transfer, reduction);
-  }
-  void all_reduce(const Call& call, const Tensor& in, const Tensor& out, const Reduction& reduction) override {
-    post(Form::all_reduce, call, in, out, nullptr, reduction);
-  }
-  void barrier(const Call& call) override {
-    check_over(call);
-    hub_->progress(world_rank_);
-    const CollectiveRef c = arrive(Form::barrier, call, {});
-    wait_for(*hub_, *c, rank(), true);
-  }
-
- private:
-  void check_over(const Call& call) {
-    if (hub_->over().load(std::memory_order_acquire)) hub_->throw_over(call.kind, world_rank_);
-  }
-
-  void post(Form form, const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction) {
-    check_over(call);
-    local::Storage* source = in.storage();
-    local::Storage* target = out.storage();
-    const bool in_place = source == target;
-    if (target != nullptr) target->before_write();
-    if (source != nullptr && !in_place) source->before_read();
-    Post p;
-    p.transfer = transfer;
-    p.reduction = reduction;
-    if (source != nullptr) {
-      p.in = static_cast<const std::byte*>(in.raw());
-      p.in_hold = source->buffer_ref();
-      p.in_numel = in.numel();
-    }
-    if (target != nullptr) {
-      p.out = static_cast<std::byte*>(out.raw());
-      p.out_hold = target->buffer_ref();
-      p.out_numel = out.numel();
-    }
-    p.has_dtype = source != nullptr || target != nullptr;
-    p.dtype = target != nullptr ? out.dtype() : in.dtype();
-    const CollectiveRef c = arrive(form, call, std::move(p));
+  void launch(std::string_view kind, std::span<const Operation> operations) override {
+    check_over(kind);
+    mine_.posts.resize(operations.size());
+    for (std::size_t i = 0; i < operations.size(); ++i) fill(mine_.posts[i], operations[i]);
+    const CollectiveRef c = arrive(kind);
     if (size() == 1) {
       c->run_own(0);
-      if (c->broken()) hub_->throw_over(call.kind, world_rank_);
+      if (c->broken()) hub_->throw_over(kind, world_rank_);
       return;
     }
     const base::Ref<local::PendingWork> work(new ThreadWork(hub_, c, rank()));
-    if (target != nullptr) target->buffer().add_writer(work);
-    if (source != nullptr && !in_place) source->buffer().add_reader(work);
+    for (const Operation& o : operations) {
+      local::Storage *source = storage_of(o.in), *target = storage_of(o.out);
+      if (target != nullptr) target->buffer().add_writer(work);
+      if (source != nullptr && source != target) source->buffer().add_reader(work);
+    }
     remember(*c);
   }
+  void barrier(const Call& call) override {
+    check_over(call.kind);
+    hub_->progress(world_rank_);
+    mine_.posts.clear();
+    wait_for(*hub_, *arrive(call.kind), rank(), true);
+  }
 
-  CollectiveRef arrive(Form form, const Call& call, Post&& post) {
-    post.here = true;
-    post.form = form;
-    post.fingerprint = call.fingerprint;
-    post.kind.assign(call.kind);
-    post.detail.assign(call.detail);
+ private:
+  void check_over(std::string_view kind) {
+    if (hub_->over().load(std::memory_order_acquire)) hub_->throw_over(kind, world_rank_);
+  }
+
+  static local::Storage* storage_of(const Tensor* t) noexcept { return t != nullptr ? t->storage() : nullptr; }
+
+  static void fill(Post& p, const Operation& o) {
+    local::Storage *source = storage_of(o.in), *target = storage_of(o.out);
+    if (target != nullptr) target->before_write();
+    if (source != nullptr && source != target) source->before_read();
+    p.in = source != nullptr ? static_cast<const std::byte*>(o.in->raw()) : nullptr;
+    p.in_hold = source != nullptr ? source->buffer_ref() : base::Ref<local::Buffer>();
+    p.in_numel = source != nullptr ? o.in->numel() : 0;
+    p.out = target != nullptr ? static_cast<std::byte*>(o.out->raw()) : nullptr;
+    p.out_hold = target != nullptr ? target->buffer_ref() : base::Ref<local::Buffer>();
+    p.out_numel = target != nullptr ? o.out->numel() : 0;
+    p.has_dtype = source != nullptr || target != nullptr;
+    if (p.has_dtype) p.dtype = target != nullptr ? o.out->dtype() : o.in->dtype();
+    if (o.transfer != nullptr) p.transfer = *o.transfer;
+    else p.transfer.reset();
+    p.reduction = o.reduction;
+    p.form = o.form;
+    p.fingerprint = o.fingerprint;
+    p.detail.assign(o.detail);
+  }
+
+  CollectiveRef arrive(std::string_view kind) {
+    mine_.kind.assign(kind);
     {
       RankRecord& r = hub_->record(world_rank_);
       const std::lock_guard lock(r.mutex);
-      r.last_kind.assign(call.kind);
+      r.last_kind.assign(kind);
       if (r.last_group != home_->name()) r.last_group = home_->name();
       r.last_sequence = sequence_;
     }
-    return home_->arrive(*hub_, rank(), sequence_++, std::move(post));
+    return home_->arrive(*hub_, rank(), sequence_++, mine_);
   }
 
   void remember(Collective& c) {
@@ -99,6 +92,7 @@ class ThreadCommunicator final : public Communicator {
   std::shared_ptr<Rendezvous> home_;
   int world_rank_;
   std::uint64_t sequence_ = 0;
+  Arrival mine_;  // filled, then swapped for one that was used before
 };
 
 class ThreadTransport final : public Transport {
