@@ -118,6 +118,19 @@ class DTENSOR_EXPORT DTensor {
 
 /// "f32[8, 16]{dp: S(0), tp: P(sum)}". Local.
 DTENSOR_EXPORT std::string to_string(const DTensor& tensor);
+
+/// Collective over the meshes of the tensors, which may be several of one world: every rank gives the same list. Each result is that of
+/// tensors[i].redistribute(placements[i], options), bit for bit; a span of one Placements counts for all tensors. The moves go in rounds, and moves of one
+/// round that are of the same kind over the same ranks are one launch, whatever their shapes and dtypes; the gradients come back in the same way, those
+/// that are missing stay missing. A launch is waited for as a whole. Tensors that leave their mesh move one by one, after the others.
+/// @throws InvalidArgument when the counts differ, for an empty handle, and as redistribute() does.
+DTENSOR_EXPORT std::vector<DTensor> redistribute_all(std::span<const DTensor> tensors, std::span<const Placements> placements,
+                                                     const RedistributeOptions& options = {});
+inline std::vector<DTensor> redistribute_all(std::span<const DTensor> tensors, const Placements& placements,
+                                             const RedistributeOptions& options = {}) {
+  return redistribute_all(tensors, std::span<const Placements>(&placements, 1), options);
+}
+
 bool operator==(const DTensor&, const DTensor&) = delete;  // eq(a, b) elementwise; equal(a, b) one bool
 
 enum class Source : std::uint8_t { first_rank, every_rank };

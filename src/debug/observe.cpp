@@ -20,18 +20,24 @@ class Observer final : public tensor::StepObserver {
   Observer(const Observer&) = delete;
 
   void on_step(const tensor::StepEvent& e) override {
-    if (trace_) {
-      lines.push_back(e.move != nullptr ? fmt::format("{}: {} {}{}, {} bytes received", e.op.name, redistribute::to_string(e.move->move.kind),
-                                                      e.move->detail, e.implicit ? " (implicit)" : "", e.move->bytes_received)
-                                        : fmt::format("{}: {}", e.op.name, tensor::to_string(e.kind)));
+    if (e.moves.empty()) {
+      if (trace_) lines.push_back(fmt::format("{}: {}", e.op.name, tensor::to_string(e.kind)));
       return;
     }
-    if (e.move == nullptr || !e.move->communicates()) return;
-    const auto kind = redistribute::to_string(e.move->move.kind);
+    const redistribute::PreparedMove& first = *e.moves[0];
+    const auto kind = redistribute::to_string(first.move.kind);
+    std::int64_t bytes = 0;
+    for (const redistribute::PreparedMove* m : e.moves) bytes += m->bytes_received;
+    if (trace_) {
+      const std::string what = e.moves.size() == 1 ? first.detail : fmt::format("of {} tensors", e.moves.size());
+      lines.push_back(fmt::format("{}: {} {}{}, {} bytes received", e.op.name, kind, what, e.implicit ? " (implicit)" : "", bytes));
+      return;
+    }
+    if (!first.communicates()) return;
     auto it = std::find_if(counts.begin(), counts.end(), [&](const CommCount& c) { return c.kind == kind; });
     if (it == counts.end()) it = counts.insert(counts.end(), CommCount{std::string(kind), 0, 0, 0});
     ++it->launches;
-    it->bytes_received += e.move->bytes_received;
+    it->bytes_received += bytes;
     if (e.implicit) ++it->implicit;
   }
 

@@ -40,26 +40,36 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
   bool ends_with_backward = false;
   std::shared_ptr<Schedule> schedule = std::make_shared<Schedule>();
 
-  // Starts the gather of one parameter; it is waited for at first use.
-  DTensor gather(const Entry& e) const {
-    const NoGrad off;
-    return e.parameter.value().detach().redistribute(e.whole, {.forward_dtype = options.param_dtype});
-  }
-
-  // Starts what unshard() will need.
+  // Starts what unshard() will need, in one launch; it is waited for at first use.
   void fetch() {
+    std::vector<Entry*> due;
     for (Entry& e : entries) {
       const DTensor& value = e.parameter.value();
-      const std::uint64_t version = value.local().version();
-      if (e.full && (e.source.impl() != value.impl() || e.version != version)) retire(e);
-      if (!e.full) {
-        e.full = gather(e).detach();
-        e.source = value;
-        e.version = version;
-        e.released = false;
-      } else if (e.released && !e.incoming) {
-        e.incoming = gather(e);
+      if (e.full && (e.source.impl() != value.impl() || e.version != value.local().version())) retire(e);
+      if (!e.full || (e.released && !e.incoming)) due.push_back(&e);
+    }
+    if (!due.empty()) gather(due);
+  }
+
+  void gather(const std::vector<Entry*>& due) const {
+    const NoGrad off;
+    std::vector<DTensor> values;
+    std::vector<Placements> whole;
+    for (const Entry* e : due) {
+      values.push_back(e->parameter.value().detach());
+      whole.push_back(e->whole);
+    }
+    const std::vector<DTensor> copies = redistribute_all(values, whole, {.forward_dtype = options.param_dtype});
+    for (std::size_t i = 0; i < due.size(); ++i) {
+      Entry& e = *due[i];
+      if (e.full) {
+        e.incoming = copies[i];
+        continue;
       }
+      e.full = copies[i];
+      e.source = e.parameter.value();
+      e.version = e.source.local().version();
+      e.released = false;
     }
   }
 

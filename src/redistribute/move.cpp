@@ -130,12 +130,47 @@ PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, cons
   return p;
 }
 
-Tensor run(const PreparedMove& move, const Tensor& in) {
-  using Function = Tensor (*)(const PreparedMove&, const Tensor&);
+namespace {
+
+moves::Ready make_ready(const PreparedMove& move, const Tensor& in) {
+  using Function = moves::Ready (*)(const PreparedMove&, const Tensor&);
   static constexpr std::array<Function, 11> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
                                                    moves::all_gather, moves::reduce_scatter, moves::all_reduce, moves::all_to_all,
                                                    moves::permute,    moves::send_recv,      moves::transfer};
   return kMoves[static_cast<std::size_t>(move.move.kind)](move, in);
+}
+
+comm::Operation operation_of(const PreparedMove& move, const moves::Ready& ready) {
+  return {ready.form, &ready.in, &ready.out, ready.transfer, move.reduction, move.fingerprint, move.detail};
+}
+
+}  // namespace
+
+Tensor run(const PreparedMove& move, const Tensor& in) {
+  moves::Ready ready = make_ready(move, in);
+  if (move.communicates()) {
+    const comm::Operation operation = operation_of(move, ready);
+    comm::group(move.group).launch(to_string(move.move.kind), {&operation, 1});
+  }
+  return std::move(ready.out);
+}
+
+bool go_together(const PreparedMove& a, const PreparedMove& b) noexcept {
+  return a.communicates() && b.communicates() && a.move.kind == b.move.kind && a.group == b.group;
+}
+
+std::vector<Tensor> run_together(std::span<const PreparedMove* const> moves, std::span<const Tensor* const> in) {
+  std::vector<moves::Ready> ready;
+  std::vector<comm::Operation> operations;
+  ready.reserve(moves.size());
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    ready.push_back(make_ready(*moves[i], *in[i]));
+    operations.push_back(operation_of(*moves[i], ready.back()));
+  }
+  comm::group(moves[0]->group).launch(to_string(moves[0]->move.kind), operations);
+  std::vector<Tensor> results;
+  for (moves::Ready& r : ready) results.push_back(std::move(r.out));
+  return results;
 }
 
 }  // namespace dtensor::redistribute

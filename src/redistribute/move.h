@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -42,22 +44,35 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
 PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank);
 /// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
 Tensor run(const PreparedMove& move, const Tensor& in);
+/// Starts moves that communicate, all of one kind over the same group, in one launch; the results are those of run() one by one.
+std::vector<Tensor> run_together(std::span<const PreparedMove* const> moves, std::span<const Tensor* const> in);
+/// Whether run_together may take both.
+bool go_together(const PreparedMove& a, const PreparedMove& b) noexcept;
 
 namespace moves {
 /// Whether slice gives a view on this rank; whether to_partial keeps the value there.
 bool slices_to_view(const PreparedMove& move);
 bool keeps_value(const PreparedMove& move);
-Tensor relabel(const PreparedMove& move, const Tensor& in);
-Tensor slice(const PreparedMove& move, const Tensor& in);
-Tensor to_partial(const PreparedMove& move, const Tensor& in);
-Tensor shard_to_partial(const PreparedMove& move, const Tensor& in);
-Tensor all_gather(const PreparedMove& move, const Tensor& in);
-Tensor reduce_scatter(const PreparedMove& move, const Tensor& in);
-Tensor all_reduce(const PreparedMove& move, const Tensor& in);
-Tensor all_to_all(const PreparedMove& move, const Tensor& in);
-Tensor permute(const PreparedMove& move, const Tensor& in);
-Tensor send_recv(const PreparedMove& move, const Tensor& in);
-Tensor transfer(const PreparedMove& move, const Tensor& in);
+/// A move whose memory is ready. Of one that communicates, `form` is what is left to do from `in` to `out`.
+struct Ready {
+  Ready(Tensor result) : out(std::move(result)) {}  // NOLINT(google-explicit-constructor)
+  Ready(comm::Form f, Tensor source, Tensor result, const TransferRef* boxes = nullptr)
+      : form(f), in(std::move(source)), out(std::move(result)), transfer(boxes) {}
+  comm::Form form = comm::Form::exchange;
+  Tensor in, out;
+  const TransferRef* transfer = nullptr;  ///< of exchange and reduce; of the prepared move
+};
+Ready relabel(const PreparedMove& move, const Tensor& in);
+Ready slice(const PreparedMove& move, const Tensor& in);
+Ready to_partial(const PreparedMove& move, const Tensor& in);
+Ready shard_to_partial(const PreparedMove& move, const Tensor& in);
+Ready all_gather(const PreparedMove& move, const Tensor& in);
+Ready reduce_scatter(const PreparedMove& move, const Tensor& in);
+Ready all_reduce(const PreparedMove& move, const Tensor& in);
+Ready all_to_all(const PreparedMove& move, const Tensor& in);
+Ready permute(const PreparedMove& move, const Tensor& in);
+Ready send_recv(const PreparedMove& move, const Tensor& in);
+Ready transfer(const PreparedMove& move, const Tensor& in);
 }  // namespace moves
 
 }  // namespace dtensor::redistribute

@@ -11,22 +11,70 @@
 
 namespace dtensor {
 
-int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
-  if (from.layout == to || !from.inside) return slot;
+// Makes the moves ready; none outside the mesh.
+std::vector<int> PlanBuilder::add_moves(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit) {
+  std::vector<int> added;
+  if (from.layout == to || !from.inside) return added;
   const dtensor::Topology& topology = base::rank_state<world::RankTopology>(base::require_rank(plan->op->name)).topology;
   const auto route =
       redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
   Shape strides;
   for (const redistribute::Move& move : route->moves) {
     if (move.kind == redistribute::MoveKind::relabel) continue;
+    added.push_back(static_cast<int>(plan->moves.size()));
     plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates, strides));
     strides = plan->moves.back().out_strides;
-    if (implicit && plan->moves.back().communicates()) plan->implicit = true;
+  }
+  return added;
+}
+
+int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
+  for (int move : add_moves(from, to, memory_limit)) {
+    if (implicit && plan->moves[static_cast<std::size_t>(move)].communicates()) plan->implicit = true;
     const int out = new_slot();
-    plan->steps.push_back({tensor::StepKind::move, slot, out, static_cast<int>(plan->moves.size()) - 1});
+    plan->steps.push_back({tensor::StepKind::move, slot, out, move});
     slot = out;
   }
   return slot;
+}
+
+void PlanBuilder::route_together(std::span<tensor::Passenger> tensors, std::int64_t memory_limit) {
+  using tensor::Passenger;
+  for (Passenger& t : tensors) t.moves = add_moves(*t.from, t.to, memory_limit);
+  const auto next = [&](const Passenger& t) -> const redistribute::PreparedMove& { return plan->moves[static_cast<std::size_t>(t.moves[t.done])]; };
+  std::vector<Passenger*> waiting, together;
+  do {
+    waiting.clear();
+    for (Passenger& t : tensors) {
+      Passenger* one = &t;
+      while (t.done < t.moves.size() && !next(t).communicates()) depart({&one, 1});
+      if (t.done < t.moves.size()) waiting.push_back(one);
+    }
+    // All ranks of a group see the same members of a step, so its place by the first of them is the same on each.
+    for (auto left = waiting; !left.empty();) {
+      const auto& first = next(*left.front());
+      const auto others = std::stable_partition(left.begin(), left.end(), [&](const Passenger* t) { return go_together(first, next(*t)); });
+      together.assign(left.begin(), others);
+      left.erase(left.begin(), others);
+      depart(together);
+    }
+  } while (!waiting.empty());
+}
+
+// The next move of each, as one step.
+void PlanBuilder::depart(std::span<tensor::Passenger* const> tensors) {
+  tensor::MoveList list;
+  for (tensor::Passenger* t : tensors) {
+    list.in.push_back(t->slot);
+    list.moves.push_back(t->moves[t->done++]);
+    list.out.push_back(t->slot = new_slot());
+  }
+  if (tensors.size() == 1) {
+    plan->steps.push_back({tensor::StepKind::move, list.in[0], list.out[0], list.moves[0]});
+    return;
+  }
+  plan->steps.push_back({tensor::StepKind::moves, -1, -1, static_cast<int>(plan->move_lists.size())});
+  plan->move_lists.push_back(std::move(list));
 }
 
 int PlanBuilder::share(int slot) {

@@ -56,10 +56,18 @@ class Slots {
   Tensor released_;
 };
 
+std::vector<const redistribute::PreparedMove*> moves_of(const Plan& plan, const Step& step) {
+  std::vector<const redistribute::PreparedMove*> moves;
+  if (step.kind == StepKind::move) moves.push_back(&plan.moves[static_cast<std::size_t>(step.index)]);
+  if (step.kind == StepKind::moves)
+    for (int m : plan.move_lists[static_cast<std::size_t>(step.index)].moves) moves.push_back(&plan.moves[static_cast<std::size_t>(m)]);
+  return moves;
+}
+
 void notify(const Plan& plan, const Step& step, CallState& state) {
-  const redistribute::PreparedMove* move = step.kind == StepKind::move ? &plan.moves[static_cast<std::size_t>(step.index)] : nullptr;
+  const std::vector<const redistribute::PreparedMove*> moves = moves_of(plan, step);
   for (StepObserver* o : state.observers)
-    o->on_step({step.kind, *plan.op, move, plan, move != nullptr && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
+    o->on_step({step.kind, *plan.op, moves, plan, !moves.empty() && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
 }
 
 void before_read(const Plan& plan, const Tensor& t, CallState& state) {
@@ -134,6 +142,17 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
   for (std::size_t i = 0; i < n_out; ++i) slots.set(k.outputs[i], std::move(outputs.data[i]));
 }
 
+void run_moves(const Plan& plan, const Step& step, Slots& slots) {
+  const MoveList& list = plan.move_lists[static_cast<std::size_t>(step.index)];
+  std::vector<const Tensor*> in;
+  for (int slot : list.in) in.push_back(slots[slot]);
+  std::vector<Tensor> out = redistribute::run_together(moves_of(plan, step), in);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    slots.set(list.out[i], std::move(out[i]));
+    slots.release(list.in[i]);
+  }
+}
+
 void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
               CallState& state) {
   switch (step.kind) {
@@ -141,6 +160,9 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
       slots.drain();
       slots.set(step.out, redistribute::run(plan.moves[static_cast<std::size_t>(step.index)], *slots[step.in]));
       slots.release(step.in);
+      break;
+    case StepKind::moves:
+      run_moves(plan, step, slots);
       break;
     case StepKind::share:
       slots.set(step.out, slots[step.in]->shared_copy());
@@ -175,6 +197,8 @@ std::string_view to_string(StepKind kind) noexcept {
   switch (kind) {
     case StepKind::move:
       return "move";
+    case StepKind::moves:
+      return "moves";
     case StepKind::wait:
       return "wait";
     case StepKind::kernel:
@@ -193,6 +217,12 @@ std::string to_string(const Plan& plan) {
     if (s.kind == StepKind::move) {
       const auto& m = plan.moves[static_cast<std::size_t>(s.index)];
       text += fmt::format("{} {} -> {}: {}, {} bytes received\n", redistribute::to_string(m.move.kind), s.in, s.out, m.detail, m.bytes_received);
+    } else if (s.kind == StepKind::moves) {
+      const MoveList& list = plan.move_lists[static_cast<std::size_t>(s.index)];
+      const auto moves = moves_of(plan, s);
+      text += fmt::format("{} of {} tensors, one launch\n", redistribute::to_string(moves[0]->move.kind), moves.size());
+      for (std::size_t i = 0; i < moves.size(); ++i)
+        text += fmt::format("  {} -> {}: {}, {} bytes received\n", list.in[i], list.out[i], moves[i]->detail, moves[i]->bytes_received);
     } else if (s.kind == StepKind::kernel) {
       text += fmt::format("kernel {} ({}) -> ({})\n", plan.op->name, fmt::join(plan.kernel.inputs, ", "), fmt::join(plan.kernel.outputs, ", "));
     } else {

@@ -139,7 +139,7 @@ DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const Layo
   return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
 }
 
-constexpr std::array<const OpDef*, 5> kMoveOps{&kRedistribute, &kRedistributeBetween, &kToLocal, &kFromLocal, &kScale};
+constexpr std::array<const OpDef*, 6> kMoveOps{&kRedistribute, &kRedistributeBetween, &kRedistributeAll, &kToLocal, &kFromLocal, &kScale};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops that are their own plan: redistribute, to_local, from_local. They go through call() like every other.
+// The ops that are their own plan: redistribute, redistribute_all, to_local, from_local. They go through call() like every other.
 #pragma once
 
 #include <optional>
@@ -21,6 +21,7 @@ DTensor redistribute_between(const DTensor& tensor, const DeviceMesh& mesh, cons
 /// @throws InvalidArgument for meshes of two worlds, or one of this rank alone.
 void check_other_mesh(const DeviceMesh& from, const DeviceMesh& to);
 extern const OpDef kRedistributeBetween;
+extern const OpDef kRedistributeAll;
 /// All of them, for find_op.
 std::span<const OpDef* const> move_ops();
 

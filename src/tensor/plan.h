@@ -15,6 +15,7 @@ namespace dtensor::tensor {
 
 enum class StepKind : std::uint8_t {
   move,     ///< starts a move (communicating or local)
+  moves,    ///< starts several that communicate, in one launch
   wait,     ///< the executor waited for a slot's works
   kernel,   ///< allocates results and runs the local kernel
   share,    ///< copy-on-write copy of a slot
@@ -25,7 +26,11 @@ std::string_view to_string(StepKind kind) noexcept;
 struct Step {
   StepKind kind = StepKind::kernel;
   int in = -1, out = -1;  ///< slots
-  int index = 0;          ///< of the move; the dtype of convert
+  int index = 0;          ///< of the move or of the list of moves; the dtype of convert
+};
+/// Moves of one launch: from in[i] to out[i] by moves[i].
+struct MoveList {
+  std::vector<int> in, out, moves;
 };
 struct KernelStep {
   std::vector<int> inputs;    ///< slots, -1 absent
@@ -50,6 +55,7 @@ class Plan final : public base::RefCounted {
   int inputs = 0, slots = 0;
   std::vector<Step> steps;
   std::vector<redistribute::PreparedMove> moves;
+  std::vector<MoveList> move_lists;
   KernelStep kernel;
   std::vector<PlanOutput> outputs;
   std::vector<SpecRef> input_specs;                ///< these and `holds` keep the key's pointers valid
@@ -68,6 +74,17 @@ std::string to_string(const Plan& plan);
 
 namespace dtensor {
 
+namespace tensor {
+/// A tensor on its way to another layout.
+struct Passenger {
+  int slot = -1;  ///< where it is
+  SpecRef from;
+  placements::LayoutRef to;
+  std::vector<int> moves = {};  ///< what brings it there, of the plan's moves
+  std::size_t done = 0;         ///< of them
+};
+}  // namespace tensor
+
 /// Builds a plan; given to ops that are their own plan.
 class PlanBuilder {
  public:
@@ -81,9 +98,16 @@ class PlanBuilder {
   int new_slot() { return plan->slots++; }
   /// Moves slot `slot`, laid out as `from`, to `to`; returns the slot of the result.
   int route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit = 0);
+  /// The same for several tensors. Local moves come as early as they can; of the others, the next ones of all tensors make a round, in which those of
+  /// the same kind over the same ranks are one step.
+  void route_together(std::span<tensor::Passenger> tensors, std::int64_t memory_limit);
   int share(int slot);
   int convert(int slot, Dtype dtype);
   void output(tensor::SpecRef spec, int slot) { plan->outputs.push_back({std::move(spec), slot, -1}); }
+
+ private:
+  std::vector<int> add_moves(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit);
+  void depart(std::span<tensor::Passenger* const> tensors);
 };
 
 }  // namespace dtensor

@@ -18,7 +18,7 @@ namespace dtensor::tensor {
 struct StepEvent {
   StepKind kind;
   const OpDef& op;
-  const redistribute::PreparedMove* move = nullptr;  ///< of a move
+  std::span<const redistribute::PreparedMove* const> moves;  ///< of one step that moves: one, or several of one launch
   const Plan& plan;
   bool implicit = false;  ///< inserted by a rule
 };

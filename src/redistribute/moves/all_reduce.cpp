@@ -4,16 +4,12 @@
 
 namespace dtensor::redistribute::moves {
 
-Tensor all_reduce(const PreparedMove& move, const Tensor& in) {
+Ready all_reduce(const PreparedMove& move, const Tensor& in) {
   Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
-  Tensor source = in;
-  if (!in.is_contiguous()) {
-    // Packed where the result will be, then in place.
-    if (in.device().kind != DeviceKind::meta) out.copy_(in);
-    source = out;
-  }
-  comm::group(move.group).all_reduce({to_string(move.move.kind), move.fingerprint, move.detail}, source, out, move.reduction);
-  return out;
+  if (in.is_contiguous()) return {comm::Form::all_reduce, in, std::move(out)};
+  // Packed where the result will be, then in place.
+  if (in.device().kind != DeviceKind::meta) out.copy_(in);
+  return {comm::Form::all_reduce, out, out};
 }
 
 }  // namespace dtensor::redistribute::moves

@@ -4,6 +4,6 @@
 
 namespace dtensor::redistribute::moves {
 
-Tensor relabel(const PreparedMove& /*move*/, const Tensor& in) { return in; }
+Ready relabel(const PreparedMove& /*move*/, const Tensor& in) { return in; }
 
 }  // namespace dtensor::redistribute::moves

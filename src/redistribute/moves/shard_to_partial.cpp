@@ -5,7 +5,7 @@
 #include "redistribute/moves/runs.h"
 
 namespace dtensor::redistribute::moves {
-Tensor shard_to_partial(const PreparedMove& move, const Tensor& in) {
+Ready shard_to_partial(const PreparedMove& move, const Tensor& in) {
   Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
   if (in.device().kind == DeviceKind::meta) return out;
   local::fill_neutral(out, *move.move.to->partial[static_cast<std::size_t>(move.move.axes.front())]);

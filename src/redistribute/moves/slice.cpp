@@ -20,7 +20,7 @@ bool slices_to_view(const PreparedMove& move) {
   return move.move.nanoseconds == 0 && move.out_shape.numel() > 0 && one_interval(move);
 }
 
-Tensor slice(const PreparedMove& move, const Tensor& in) { return part_of(move, in, slices_to_view(move)); }
+Ready slice(const PreparedMove& move, const Tensor& in) { return part_of(move, in, slices_to_view(move)); }
 
 Tensor part_of(const PreparedMove& move, const Tensor& in, bool view_allowed) {
   if (move.out_shape.numel() == 0) return Tensor::empty(move.out_shape, move.dtype, in.device());

@@ -15,7 +15,7 @@ bool keeps_value(const PreparedMove& move) {
   return true;
 }
 
-Tensor to_partial(const PreparedMove& move, const Tensor& in) {
+Ready to_partial(const PreparedMove& move, const Tensor& in) {
   if (keeps_value(move)) return in;
   Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
   // Kinds on one tensor commute, so those of which one is sum have one neutral element.
