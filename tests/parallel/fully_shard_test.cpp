@@ -457,25 +457,33 @@ TEST_CASE("a unit is made once") {
   });
 }
 
-TEST_CASE("parameters are gathered once for forward and once more for backward, and not again without reshard_after_forward") {
+TEST_CASE("parameters are gathered once for forward and once more for backward, a unit in one launch, and not again without reshard_after_forward") {
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"dp", 2}});
     const RefuseImplicit planned;
     for (const bool reshard : {true, false}) {
       Tower tower({}, mesh, Dtype::f64);
-      shard(tower, "dp", {.reshard_after_forward = reshard});
+      const auto units = static_cast<std::int64_t>(shard(tower, "dp", {.reshard_after_forward = reshard}).size());
       tower.materialize();
       const auto count = static_cast<std::int64_t>(tower.parameters().size());
+      std::int64_t others = 0;  // bytes of the parameters that this rank does not have
+      for (const nn::Parameter& p : tower.parameters()) others += p.shape().numel() * 8 - p.value().local().bytes();
+      const auto gathered = [](const CommCounter& comm) {
+        const auto at = std::find_if(comm.counts().begin(), comm.counts().end(), [](const CommCount& c) { return c.kind == "all_gather"; });
+        return at == comm.counts().end() ? 0 : at->bytes_received;
+      };
       const DTensor x = batch(mesh, {Shard(0)}, Dtype::f64, 0);
       const DTensor y = tower(x);
       for (int step = 0; step < 2; ++step) {
         const CommCounter forward;
         const DTensor out = tower(x);
         // The graph before has the same copies, which stay gathered without resharding.
-        CHECK(forward.launches("all_gather") == (reshard || step > 0 ? count : 0));
+        CHECK(forward.launches("all_gather") == (reshard || step > 0 ? units : 0));
+        CHECK(gathered(forward) == (reshard || step > 0 ? others : 0));
         const CommCounter backward;
         mean(square(out)).backward();
-        CHECK(backward.launches("all_gather") == (reshard ? count : 0));
+        CHECK(backward.launches("all_gather") == (reshard ? units : 0));
+        CHECK(gathered(backward) == (reshard ? others : 0));
         CHECK(backward.launches("reduce_scatter") == count);
       }
     }

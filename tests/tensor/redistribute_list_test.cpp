@@ -162,9 +162,13 @@ TEST_CASE("each kind of move is one launch over each group of ranks, and moves t
     CHECK(counter.implicit_launches() == 0);
     // 16 of 32 f32, 3 (first rank 2) of 5 i64, 1 of 2 bf16.
     const int own = mesh.coordinate("0") == 0 ? 3 : 2;
-    CHECK(trace.lines().at(0).find("of 3 tensors, " + std::to_string(16 * 4 + (5 - own) * 8 + 2) + " bytes received") != std::string::npos);
-    CHECK(std::count_if(trace.lines().begin(), trace.lines().end(), [](const std::string& l) { return l.find(" tensors, ") != std::string::npos; }) ==
-          4);
+    const auto lines_with = [&](const std::string& text) {
+      return std::count_if(trace.lines().begin(), trace.lines().end(), [&](const std::string& l) { return l.find(text) != std::string::npos; });
+    };
+    CHECK(lines_with("redistribute_all: all_gather of 3 tensors, " + std::to_string(16 * 4 + (5 - own) * 8 + 2) + " bytes received") == 1);
+    CHECK(lines_with("redistribute_all: all_gather of 2 tensors, ") == 1);
+    CHECK(lines_with("redistribute_all: reduce_scatter of 2 tensors, ") == 1);
+    CHECK(lines_with("redistribute_all: all_reduce f64[4, 4]") == 1);
     check_same(results, one_by_one(tensors, placements));
   });
 }
