@@ -153,7 +153,7 @@ CollectiveRef Rendezvous::arrive(Hub& hub, int member, std::uint64_t sequence, A
             mine.kind, ranks_[low], d->first, ranks_[high], d->second, sequence, name_);
     }
     mine.here = true;
-    std::swap(c->arrivals_[self], mine);
+    c->arrivals_[self].swap(mine);
     if (conflict.empty() && ++c->arrived_ == static_cast<int>(ranks_.size())) {
       all = true;
       c->cut();

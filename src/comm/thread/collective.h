@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ref.h"
@@ -40,6 +41,11 @@ struct Arrival {
   bool here = false;
   std::string kind;
   std::vector<Post> posts;  ///< none: a barrier
+  void swap(Arrival& other) noexcept {
+    std::swap(here, other.here);
+    kind.swap(other.kind);
+    posts.swap(other.posts);
+  }
 };
 
 class Collective {
