@@ -112,20 +112,33 @@ Placements without_partial(const Placements& placements) {
     if (!e.placement.is_partial()) list.push_back(e);
   return Placements(std::move(list));
 }
+
+// The square of a sum is not the sum of squares, so gradients that are Partial are reduced, in one call.
+void reduce_partial(const std::vector<nn::Parameter>& parameters) {
+  std::vector<const nn::Parameter*> owners;
+  std::vector<DTensor> grads;
+  std::vector<Placements> targets;
+  for (const nn::Parameter& p : parameters) {
+    const DTensor grad = p.grad();
+    if (!grad) continue;
+    const auto& lies = grad.placements().entries();
+    if (std::none_of(lies.begin(), lies.end(), [](const AxisPlacement& e) { return e.placement.is_partial(); })) continue;
+    owners.push_back(&p);
+    grads.push_back(grad);
+    targets.push_back(without_partial(grad.placements()));
+  }
+  const std::vector<DTensor> reduced = redistribute_all(grads, targets);
+  for (std::size_t i = 0; i < owners.size(); ++i) owners[i]->value().set_grad(reduced[i]);
+}
 }  // namespace
 
 DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm) {
   const NoGrad off;
+  reduce_partial(parameters);
   DTensor total;
   for (const nn::Parameter& p : parameters) {
-    DTensor grad = p.grad();
+    const DTensor grad = p.grad();
     if (!grad) continue;
-    // The square of a sum is not the sum of squares.
-    const auto& lies = grad.placements().entries();
-    if (std::any_of(lies.begin(), lies.end(), [](const AxisPlacement& e) { return e.placement.is_partial(); })) {
-      grad = grad.redistribute(without_partial(grad.placements()));
-      p.value().set_grad(grad);
-    }
     // Squares of a sharded gradient sum to a Partial number; all are added before the one reduction.
     const DTensor squares = sum(square(grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32)));
     total = total ? total + squares : squares;
