@@ -81,7 +81,7 @@ constexpr OpDef kStd{
     .rule_for = whole_rule,
     .cpu = [](const KernelCall& call) { cpu::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), true, call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
-      const DTensor out = g.output(0);
+      const DTensor& out = g.output(0);
       return {var_gradient_of(g, masked_fill(div(g.grad_output(0), mul(out, 2)), eq(out, 0), 0))};
     },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {in_dtype(sqrt(split_var(c)), c.input(0).dtype())}; },
@@ -113,7 +113,8 @@ void norm_cpu(const KernelCall& call) {
   cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = order == Order::two});
 }
 std::vector<DTensor> norm_gradient(const GradientCall& g) {
-  const DTensor x = in_dtype(g.input(0), g.grad_output(0).dtype()), grad = g.grad_output(0);
+  const DTensor& grad = g.grad_output(0);
+  const DTensor x = in_dtype(g.input(0), grad.dtype());
   DTensor result;
   if (const Order order = order_of(g.attribute(3)); order == Order::two) {
     result = mul(x, spread(g, masked_fill(div(grad, g.output(0)), eq(g.output(0), 0), 0)));

@@ -137,7 +137,7 @@ void extreme_shape(ShapeCall& s) {
   set_result(s, s.input(0).dtype);
 }
 std::vector<DTensor> extreme_gradient(const GradientCall& g) {
-  const DTensor grad = g.grad_output(0);
+  const DTensor& grad = g.grad_output(0);
   const DTensor mask = eq(g.input(0), spread(g, g.output(0))).to(grad.dtype());
   const DTensor count = call(kSum, {mask}, {Attribute(dims_of(g)), keeps(g)});
   return {mul(mask, spread(g, div(grad, count)))};

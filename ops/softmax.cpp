@@ -117,7 +117,7 @@ constexpr OpDef kSoftmaxBackward{
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
-      const DTensor v = g.grad_output(0), grad = g.input(0), y = g.input(1);
+      const DTensor &v = g.grad_output(0), &grad = g.input(0), &y = g.input(1);
       return {g.needs(0) ? in_dtype(backward_of(v, y, dim, false), g.input_type(0).dtype) : DTensor(),
               g.needs(1) ? sub(mul(v, sub(grad, sum_along(mul(grad, y), dim))), mul(grad, sum_along(mul(v, y), dim))) : DTensor()};
     },
@@ -142,7 +142,8 @@ constexpr OpDef kLogSoftmaxBackward{
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
-      const DTensor v = g.grad_output(0), weighted = mul(v, exp(g.input(1)));
+      const DTensor& v = g.grad_output(0);
+      const DTensor weighted = mul(v, exp(g.input(1)));
       return {g.needs(0) ? in_dtype(sub(v, sum_along(weighted, dim)), g.input_type(0).dtype) : DTensor(),
               g.needs(1) ? neg(mul(weighted, sum_along(g.input(0), dim))) : DTensor()};
     },

@@ -32,9 +32,11 @@ class Common {
     while (i < from_.ndim() || j < to_.ndim()) {
       if (left == 0 && i < from_.ndim()) left = from_[i];
       if (right == 0 && j < to_.ndim()) right = to_[j];
+      // The order of the cases matters, so equal branches stay apart.
+      // NOLINTNEXTLINE(bugprone-branch-clone)
       if (i == from_.ndim()) {  // only sizes of one are left
         ++j, right = 0;
-      } else if (j == to_.ndim()) {
+      } else if (j == to_.ndim()) {  // NOLINT(bugprone-branch-clone)
         ++i, left = 0;
       } else if (left == right) {
         common(i, j);

@@ -111,7 +111,7 @@ class DTENSOR_EXPORT ModuleBase {
   ModuleBase() = default;
   ModuleBase(const ModuleBase&) = delete;
   ModuleBase& operator=(const ModuleBase&) = delete;
-  virtual ~ModuleBase() = default;
+  virtual ~ModuleBase();
   /// Names the members, each once: f("weight", weight)("bias", bias).
   virtual void fields(Fields& f) = 0;
 
@@ -137,7 +137,9 @@ class DTENSOR_EXPORT ModuleBase {
   requires(!IsTensor<T>) T && input(T&& other) { return static_cast<T&&>(other); }
 
  private:
+  std::shared_ptr<ModuleBase*> self();
   std::vector<Hooks> hooks_;
+  std::shared_ptr<ModuleBase*> self_;  // what gradient hooks refer to; null in it once the module is gone
   bool training_ = true;
 };
 

@@ -28,15 +28,15 @@ class Attribute {
   constexpr Attribute(T value) noexcept : kind_(Kind::number), number_(value) {}                                // NOLINT(google-explicit-constructor)
   constexpr Attribute(const Scalar& value) noexcept : kind_(Kind::number), number_(value) {}                    // NOLINT(google-explicit-constructor)
   constexpr Attribute(Dtype value) noexcept : kind_(Kind::dtype), number_(static_cast<std::int64_t>(value)) {}  // NOLINT(google-explicit-constructor)
-  constexpr Attribute(std::string_view text) noexcept
-      : kind_(Kind::text), data_(text.data()), size_(text.size()) {}                                     // NOLINT(google-explicit-constructor)
+  constexpr Attribute(std::string_view text) noexcept                                                           // NOLINT(google-explicit-constructor)
+      : kind_(Kind::text), data_(text.data()), size_(text.size()) {}
   constexpr Attribute(const char* text) noexcept : Attribute(std::string_view(text)) {}                  // NOLINT(google-explicit-constructor)
   Attribute(const Shape& list) noexcept : kind_(Kind::list), data_(list.begin()), size_(list.size()) {}  // NOLINT(google-explicit-constructor)
-  constexpr Attribute(std::span<const std::int64_t> list) noexcept
-      : kind_(Kind::list), data_(list.data()), size_(list.size()) {}  // NOLINT(google-explicit-constructor)
+  constexpr Attribute(std::span<const std::int64_t> list) noexcept                                       // NOLINT(google-explicit-constructor)
+      : kind_(Kind::list), data_(list.data()), size_(list.size()) {}
   template <class T>
-  constexpr Attribute(const std::optional<T>& value) noexcept
-      : Attribute(value ? Attribute(*value) : Attribute()) {}  // NOLINT(google-explicit-constructor)
+  constexpr Attribute(const std::optional<T>& value) noexcept  // NOLINT(google-explicit-constructor)
+      : Attribute(value ? Attribute(*value) : Attribute()) {}
   /// An interned object (a layout, a mesh): compared by address.
   static constexpr Attribute object(const void* pointer) noexcept {
     Attribute a;

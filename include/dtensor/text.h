@@ -30,8 +30,8 @@ class Text {
   requires(!std::is_arithmetic_v<T> &&
            requires(const T& t) {
              { to_string(t) } -> std::convertible_to<std::string>;
-           }) Text(const T& value)
-      : text_(to_string(value)) {}  // NOLINT(google-explicit-constructor)
+           }) Text(const T& value)  // NOLINT(google-explicit-constructor)
+      : text_(to_string(value)) {}
   const std::string& str() const noexcept { return text_; }
 
  private:

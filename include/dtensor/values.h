@@ -22,7 +22,7 @@ inline constexpr int kDtypeCount = 8;
 /// One row of the dtype table.
 struct DtypeInfo {
   std::string_view name;  ///< as printed: "f32", "bool"
-  std::int8_t bytes;      ///< size of one element
+  std::uint8_t bytes;     ///< size of one element
   bool floating;          ///< f64 f32 bf16 f16
   bool integral;          ///< i64 i32 u8 (not bool)
   Dtype accumulate;       ///< type in which sums are taken: f32 for bf16 and f16, itself otherwise
@@ -93,7 +93,7 @@ class Shape {
   constexpr std::int64_t* begin() noexcept { return values_.data(); }
   constexpr std::int64_t* end() noexcept { return values_.data() + ndim_; }
   constexpr std::int64_t back() const noexcept { return values_[static_cast<std::size_t>(ndim_ - 1)]; }
-  operator std::span<const std::int64_t>() const noexcept { return {begin(), size()}; }
+  operator std::span<const std::int64_t>() const noexcept { return {begin(), size()}; }  // NOLINT(google-explicit-constructor)
   /// @throws InvalidArgument when there are eight already.
   DTENSOR_EXPORT void push_back(std::int64_t value);
   void pop_back() noexcept { --ndim_; }

@@ -95,7 +95,7 @@ std::string make_staging(const std::string& directory) {
   std::error_code error;
   const fs::path parent = fs::path(clean).parent_path();
   if (!parent.empty()) fs::create_directories(parent, error);
-  const std::string staging = clean + ".saving";
+  std::string staging = clean + ".saving";
   fs::remove_all(staging, error);
   if (!fs::create_directory(staging, error))
     base::fail<InvalidArgument>("checkpoint: cannot create {} ({}); check path, permissions and space", staging, error.message());

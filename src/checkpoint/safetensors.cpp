@@ -99,7 +99,9 @@ std::vector<StoredTensor> read_index(const fs::path& index) {
     base::fail<InvalidArgument>("checkpoint: {}: \"weight_map\" is missing", index.string());
   std::map<std::string, std::vector<StoredTensor>> files;
   std::vector<StoredTensor> list;
-  for (const auto& [name, value] : json["weight_map"].items()) {
+  for (const auto& entry : json["weight_map"].items()) {
+    const std::string& name = entry.key();
+    const Json& value = entry.value();
     const auto file_name = value.is_string() ? value.get<std::string>() : std::string();
     if (file_name.empty() || file_name.find('/') != std::string::npos)
       base::fail<InvalidArgument>("checkpoint: {}: tensor '{}' has no plain file name", index.string(), name);

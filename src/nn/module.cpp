@@ -40,6 +40,15 @@ Walk walk(ModuleBase& module) {
 
 }  // namespace
 
+ModuleBase::~ModuleBase() {
+  if (self_) *self_ = nullptr;
+}
+
+std::shared_ptr<ModuleBase*> ModuleBase::self() {
+  if (!self_) self_ = std::make_shared<ModuleBase*>(this);
+  return self_;
+}
+
 std::vector<NamedParameter> ModuleBase::named_parameters() { return walk(*this).parameters; }
 std::vector<NamedModule> ModuleBase::named_modules() { return walk(*this).modules; }
 
@@ -74,9 +83,10 @@ DTensor ModuleBase::input(const DTensor& t) {
   if (!watched || !value || !value.requires_grad() || !is_grad_enabled()) return value;
   // Its own node: the hook sees the gradient of this module's uses only.
   value = alias(value);
-  value.add_hook([this](const DTensor&) {
-    for (const Hooks& h : hooks_)
-      if (h.after_backward) h.after_backward(*this);
+  value.add_hook([self = self()](const DTensor&) {
+    if (*self == nullptr) return DTensor();
+    for (const Hooks& h : (*self)->hooks_)
+      if (h.after_backward) h.after_backward(**self);
     return DTensor();
   });
   return value;
@@ -90,9 +100,10 @@ DTensor ModuleBase::leave(DTensor t) {
   const bool watched = std::any_of(hooks_.begin(), hooks_.end(), [](const Hooks& h) { return static_cast<bool>(h.before_backward); });
   if (watched && t && t.requires_grad() && is_grad_enabled()) {
     t = alias(t);
-    t.add_hook([this](const DTensor&) {
-      for (const Hooks& h : hooks_)
-        if (h.before_backward) h.before_backward(*this);
+    t.add_hook([self = self()](const DTensor&) {
+      if (*self == nullptr) return DTensor();
+      for (const Hooks& h : (*self)->hooks_)
+        if (h.before_backward) h.before_backward(**self);
       return DTensor();
     });
   }

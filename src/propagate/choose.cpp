@@ -21,7 +21,6 @@ struct Option {
   int operand = -1;             // of partial in a bilinear rule: the Partial one
   int factor = -1;
   int source = -1;  // index into Search::sources_
-  friend bool operator==(const Option&, const Option&) = default;
 };
 
 // Splits that an operand brings to a factor, in order.

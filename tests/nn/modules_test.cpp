@@ -61,6 +61,24 @@ std::map<std::string, Numbers> values(Model& model) {
 
 }  // namespace
 
+TEST_CASE("a module may be gone before backward: its hooks are not called, its parameters get their gradients") {
+  run_ranks({.ranks = 1}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 1}});
+    int calls = 0;
+    DTensor y, weight;
+    {
+      nn::Linear gone(3, 2, mesh);
+      gone.materialize();
+      gone.add_hooks({.before_backward = [&](nn::ModuleBase&) { ++calls; }, .after_backward = [&](nn::ModuleBase&) { ++calls; }});
+      y = gone(ones({4, 3}, mesh, {}, {.requires_grad = true}));
+      weight = gone.weight.value();
+    }
+    sum(y).backward();
+    CHECK(calls == 0);
+    CHECK(whole(weight.grad()) == Numbers(6, 4.0));
+  });
+}
+
 TEST_CASE("parameters and modules are named by their path in the order of fields(), a tied parameter once") {
   run_ranks({.ranks = 1}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 1}});
