@@ -42,7 +42,7 @@ class DTENSOR_EXPORT Plan {
   std::vector<PlanMove> moves() const;
   int launches() const noexcept;
   Bytes bytes_received() const noexcept;
-  /// What any way of doing it receives at least.
+  /// What any way receives at least that keeps an axis Partial in both ends as it is (reducing it on the way is another problem, and may receive less).
   Bytes lower_bound() const noexcept;
   double predicted_us() const noexcept;
   /// On the worst rank, source included.
