@@ -78,8 +78,8 @@ void measure(const Row& row, int ranks, const Shape& shape) {
   const double ours = time_on_ranks(row.mesh, ranks, calls,
                                     [&](const DeviceMesh& mesh) { return [x = zeros(shape, mesh, from), &to] { x.redistribute(to).wait(); }; });
   const double bound = bytes == 0 ? 0 : time_on_ranks(row.mesh, ranks, calls, [&](const DeviceMesh&) {
-    const Tensor from = Tensor::zeros({bytes}, Dtype::u8), to = Tensor::zeros({bytes}, Dtype::u8);
-    return [from, to, bytes] { std::memcpy(to.data(), from.read(), static_cast<std::size_t>(bytes)); };
+    const Tensor in = Tensor::zeros({bytes}, Dtype::u8), out = Tensor::zeros({bytes}, Dtype::u8);
+    return [in, out, bytes] { std::memcpy(out.data(), in.read(), static_cast<std::size_t>(bytes)); };
   });
   std::printf("%d ranks  %-14s %-12s %12.2f us", ranks, row.name.c_str(), (std::to_string(shape[0]) + "x" + std::to_string(shape[1])).c_str(), ours);
   if (bound > 0) std::printf("   bound %10.2f us   %5.2fx", bound, ours / bound);

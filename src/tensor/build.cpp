@@ -14,10 +14,11 @@ namespace dtensor {
 // Makes the moves ready; none outside the mesh.
 std::vector<int> PlanBuilder::add_moves(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit) {
   std::vector<int> added;
-  if (from.layout == to || !from.inside) return added;
+  if (from.layout == to || (!from.inside && memory_limit == 0)) return added;
   const dtensor::Topology& topology = base::rank_state<world::RankTopology>(base::require_rank(plan->op->name)).topology;
   const auto route =
       redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
+  if (!from.inside) return added;  // it has met the same refusal as the others
   Shape strides;
   for (const redistribute::Move& move : route->moves) {
     if (move.kind == redistribute::MoveKind::relabel) continue;

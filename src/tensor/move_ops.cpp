@@ -40,6 +40,8 @@ void plan_redistribute(PlanBuilder& b) {
     for (const auto& m : b.plan->moves)
       if (!m.communicates()) own = false;
     if (!own) slot = b.share(slot);
+  } else {
+    b.route(slot, *moved, target, false, b.attributes[4].as_int());
   }
   b.output(intern_spec(from.mesh, target, from.shape, result, from.device), slot);
 }

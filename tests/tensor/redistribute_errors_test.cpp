@@ -80,6 +80,23 @@ TEST_CASE("a memory limit that cannot be met names the least that would do, and 
   CHECK(limited(-1).find("the memory limit is negative (-1)") != std::string::npos);
 }
 
+TEST_CASE("ranks outside the mesh meet the refusal of a memory limit as well") {
+  const auto texts = collect({.ranks = 3}, [](World& world) {
+    const std::vector<int> ranks{0, 1};
+    const DeviceMesh mesh = world.mesh({{"dp", 2}}, ranks);
+    const DTensor x = zeros({8, 6}, mesh, {Shard(0)});
+    std::string text = "nothing was thrown";
+    try {
+      (void)x.redistribute(Placements{Shard(1)}, {.memory_limit = 8});
+    } catch (const InvalidArgument& e) { text = e.what(); }
+    world.barrier();
+    return text;
+  });
+  CHECK(texts[0].find("redistribute: the memory limit cannot be met (8 bytes") == 0);
+  CHECK(texts[1] == texts[0]);
+  CHECK(texts[2] == texts[0]);
+}
+
 TEST_CASE("the least limit of every pair of a sample is met by plan and allocator, and one byte less is refused") {
   int other_plans = 0, errors = 0;
   const std::vector<int> sizes{2, 2};
