@@ -69,6 +69,8 @@ def plan(folder):
     check("the worst and the sum", described["bytes_received"] == {"max": 48 << 20, "total": 384 << 20} == described["lower_bound"], described)
     check("times and memory are there", described["predicted_us"] > 0 and described["planning_us"] > 0 and described["peak_bytes"] == 80 << 20, described)
     works("plan", "--mesh", "4", "f32[8]{0: S(0)}", "{0: S(0)}", says=["nothing to do"])
+    # Ranks 0 to 5 lack 9, 9, 12, 9, 18 and 12 elements of their parts.
+    works("plan", "--mesh", "4", "--to-mesh", "dp=2,tp=3", "f32[12, 8]{0: S(0)}", "{dp: S(0), tp: S(1)}", says=["transfer 72 B", "276 B on all", "met"])
     path = os.path.join(folder, "plan.svg")
     works(*words, "--svg", path)
     svg(path)
