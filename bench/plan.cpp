@@ -43,11 +43,11 @@ std::vector<Pair> pairs_for(int axes, int ndim) {
                           {std::string(n, 'R'), std::string(n, '0')},
                           {std::string(n, 'P'), std::string(n, 'R')},
                           {std::string(n, 'P'), std::string(n, '0')}};
-  if (ndim > 1) pairs.push_back({std::string(n, '0'), std::string(n, '1')});
+  if (ndim > 1) pairs.emplace_back(std::string(n, '0'), std::string(n, '1'));
   std::string up, down;
   for (int a = 0; a < axes; ++a) up += static_cast<char>('0' + a % ndim), down += static_cast<char>('0' + (axes - 1 - a) % ndim);
-  pairs.push_back({up, down});
-  pairs.push_back({std::string(n, 'P'), up});
+  pairs.emplace_back(up, down);
+  pairs.emplace_back(std::string(n, 'P'), up);
   std::uint32_t state = 12345;
   const auto draw = [&](int k) {
     state = state * 1664525u + 1013904223u;
@@ -97,7 +97,9 @@ void measure(const std::vector<int>& mesh, int ndim, bool list) {
         route = plan_route(from, to, shape, Dtype::f32);
         best = std::min(best, microseconds(Clock::now() - start));
       }
-      cold.push_back({best, a + " -> " + b + " " + kind + " " + std::to_string(route->launches) + " launches"});
+      cold.push_back(
+          {best,
+           std::string(a).append(" -> ").append(b).append(" ").append(kind).append(" ").append(std::to_string(route->launches)).append(" launches")});
       find_route(from, to, shape, Dtype::f32);
       const auto start = Clock::now();
       for (int i = 0; i < 100; ++i) find_route(from, to, shape, Dtype::f32);

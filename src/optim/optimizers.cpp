@@ -144,7 +144,7 @@ DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max
     total = total ? total + squares : squares;
   }
   if (!total) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
-  const DTensor norm = sqrt(total.redistribute({}));
+  DTensor norm = sqrt(total.redistribute({}));
   const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
   for (const nn::Parameter& p : parameters)
     if (const DTensor grad = p.grad()) mul_(grad, scale.to(grad.dtype()));

@@ -286,7 +286,7 @@ Results call_named(const OpDef& op, std::span<const Input> inputs, std::span<con
   std::vector<bool> set(declared.size());
   for (const auto& d : declared) values.push_back(d.fallback);
   for (const auto& [name, value] : attributes) {
-    const auto it = std::find_if(declared.begin(), declared.end(), [&](const auto& d) { return d.name == name; });
+    const auto it = std::find_if(declared.begin(), declared.end(), [&wanted = name](const auto& d) { return d.name == wanted; });
     if (it == declared.end()) base::fail<InvalidArgument>("{}: no attribute '{}'; the signature is \"{}\"", op.name, name, op.signature);
     values[static_cast<std::size_t>(it - declared.begin())] = value;
     set[static_cast<std::size_t>(it - declared.begin())] = true;

@@ -161,8 +161,9 @@ std::int64_t Costs::communication(const Space& space, MoveKind kind, AxisMask ax
   for (int a = 0; a < space.mesh_ndim(); ++a) {
     if (!(axes & bit(a))) continue;
     latency = std::max(latency, link(a).latency_ns);
-    const double divided_by = link(a).shared ? static_cast<double>(space.ranks_of(axes) / space.mesh_size(a)) : 1;
-    bandwidth = bandwidth == 0 ? link(a).bytes_per_ns / divided_by : std::min(bandwidth, link(a).bytes_per_ns / divided_by);
+    const std::int64_t groups = space.ranks_of(axes) / space.mesh_size(a);  // that go over the link at once
+    const double own = link(a).bytes_per_ns / (link(a).shared ? static_cast<double>(groups) : 1);
+    bandwidth = bandwidth == 0 ? own : std::min(bandwidth, own);
   }
   const std::int64_t n = space.ranks_of(reduced_axes(space, from, to)), target = space.worst(to);
   const std::int64_t touched = kind == MoveKind::all_reduce ? n * ceil_div(target, n) + target : n * target;

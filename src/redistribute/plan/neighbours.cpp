@@ -193,7 +193,7 @@ std::vector<State> states_before(Space& space, const State& goal) {
   const auto add = [&](const State& state) {
     if (seen.insert(state).second) states.push_back(state);
   };
-  for (std::size_t i = 0; i < states.size(); ++i) {
+  for (std::size_t i = 0; i < states.size(); ++i) {  // NOLINT(modernize-loop-convert): the list grows
     const State at = states[i];
     for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
       State before = at;
