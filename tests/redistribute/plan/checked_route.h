@@ -541,7 +541,7 @@ inline std::string fault_of(World& world, const Route& route, const LayoutRef& f
       received[r] += next.received[r];
       const auto size = static_cast<std::int64_t>(next.cells[r].size());
       peak[r] = std::max(peak[r], static_cast<std::int64_t>(source.ids[r].size()) + held[r] + (next.fresh[r] ? size : 0));
-      if (next.fresh[r]) held[r] = size;
+      if (next.fresh[r] || size == 0) held[r] = size;  // an empty part keeps no memory alive
     }
     const bool communicates = m.kind >= MoveKind::all_gather;
     if (m.launches != (communicates ? 1 : 0)) return name + " states a wrong number of launches";
