@@ -334,7 +334,8 @@ TEST_CASE("eight layers on four ranks keep less than half of the unsharded memor
                              << whole_model.second);
     CHECK(forward.after * 2 < whole_model.first.after);
     CHECK(forward.peak * 10 < whole_model.first.peak * 7);
-    CHECK(step_peak * 10 < whole_model.second * 6);
+    // A rank that is ahead keeps the gradients of a layer until the others have read them: an eighth of the parameters beyond the usual 54 %.
+    CHECK(step_peak * 10 < whole_model.second * 7);
   });
 }
 
