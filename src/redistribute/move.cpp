@@ -39,16 +39,9 @@ comm::Reduction reduction_between(const Layout& from) {
 }
 
 std::int64_t received(const PreparedMove& move, int self) {
-  std::int64_t elements = 0;
-  if (move.move.kind == MoveKind::all_reduce) {
-    // A reduce_scatter and an all_gather of ceil chunks: what others contribute to the own chunk, then the chunks of others.
-    const auto n = static_cast<std::int64_t>(move.group.size()), total = move.out_shape.numel(), chunk = (total + n - 1) / n;
-    const std::int64_t own = std::min(total, (self + 1) * chunk) - std::min(total, self * chunk);
-    elements = (n - 1) * own + total - own;
-  } else if (move.transfer) {
-    for (const Piece& p : move.transfer->receives)
-      if (p.peer != self) elements += p.sizes.numel();
-  }
+  const std::int64_t elements = move.move.kind == MoveKind::all_reduce
+                                    ? received_in_all_reduce(move.out_shape.numel(), static_cast<std::int64_t>(move.group.size()), self)
+                                    : received_from_others(*move.transfer, self);
   return elements * info(move.dtype).bytes;
 }
 

@@ -14,13 +14,10 @@
 namespace dtensor::tensor {
 namespace {
 
-using placements::Layout;
 using placements::LayoutRef;
 using redistribute::MoveKind;
 
-LayoutRef layout_of(const Attribute& a) { return placements::intern(*static_cast<const Layout*>(a.as_object())); }
 DeviceMesh mesh_of(const Attribute& a) { return DeviceMesh(static_cast<const mesh::MeshData*>(a.as_object())->shared_from_this()); }
-std::optional<Dtype> optional_dtype(const Attribute& a) { return a.is_none() ? std::nullopt : std::optional(a.as_dtype()); }
 
 const Topology& topology() { return base::rank_state<world::RankTopology>(base::require_rank("redistribute")).topology; }
 

@@ -15,12 +15,6 @@ namespace {
 using placements::Layout;
 using placements::LayoutRef;
 
-LayoutRef layout_of(const Attribute& a) {
-  // Interned and held by the specs of the call, so an owning reference can be had from the value.
-  return placements::intern(*static_cast<const Layout*>(a.as_object()));
-}
-std::optional<Dtype> optional_dtype(const Attribute& a) { return a.is_none() ? std::nullopt : std::optional(a.as_dtype()); }
-
 // ---- redistribute: input, layout, transport?, result?, backward?, memory_limit
 void plan_redistribute(PlanBuilder& b) {
   const Spec& from = *b.inputs[0];
@@ -144,6 +138,12 @@ DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const Layo
 constexpr std::array<const OpDef*, 6> kMoveOps{&kRedistribute, &kRedistributeBetween, &kRedistributeAll, &kToLocal, &kFromLocal, &kScale};
 
 }  // namespace
+
+placements::LayoutRef layout_of(const Attribute& a) {
+  // Interned and held by the specs of the call, so an owning reference can be had from the value.
+  return placements::intern(*static_cast<const Layout*>(a.as_object()));
+}
+std::optional<Dtype> optional_dtype(const Attribute& a) { return a.is_none() ? std::nullopt : std::optional(a.as_dtype()); }
 
 placements::LayoutRef without_partial(const placements::LayoutRef& layout) {
   if (!layout->has_partial()) return layout;

@@ -10,6 +10,9 @@
 
 namespace dtensor::tensor {
 
+/// An interned layout as an attribute: compared by address, held by the specs or the plan of the call.
+placements::LayoutRef layout_of(const Attribute& attribute);
+std::optional<Dtype> optional_dtype(const Attribute& attribute);
 /// Partial turned into Replicate: where a gradient goes back to.
 placements::LayoutRef without_partial(const placements::LayoutRef& layout);
 /// To a layout on the same mesh; `transport` is the dtype of the moves, `result` of the result.

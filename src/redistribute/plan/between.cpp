@@ -18,17 +18,6 @@ bool linear(const Layout& layout) {
                      [](const auto& op) { return !op || *op == ReduceOp::sum || *op == ReduceOp::avg; });
 }
 
-std::int64_t ceil_div(std::int64_t n, std::int64_t k) { return (n + k - 1) / k; }
-
-Shape coordinates_of(const Layout& layout, std::int64_t index) {
-  Shape c = Shape::filled(layout.mesh_ndim(), 0);
-  for (int a = layout.mesh_ndim() - 1; a >= 0; --a) {
-    c[a] = index % layout.mesh_sizes[static_cast<std::size_t>(a)];
-    index /= layout.mesh_sizes[static_cast<std::size_t>(a)];
-  }
-  return c;
-}
-
 // The first axis on which R -> P leaves neutral elements at these coordinates.
 std::optional<ReduceOp> neutral_at(const Layout& layout, std::int64_t index) {
   const Shape c = coordinates_of(layout, index);

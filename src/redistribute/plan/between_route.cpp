@@ -54,15 +54,6 @@ std::vector<LayoutRef> target_layouts(const LayoutRef& to, bool contributions) {
   return result;
 }
 
-Shape coordinates_of(const Layout& layout, std::int64_t index) {
-  Shape c = Shape::filled(layout.mesh_ndim(), 0);
-  for (int a = layout.mesh_ndim() - 1; a >= 0; --a) {
-    c[a] = index % layout.mesh_sizes[static_cast<std::size_t>(a)];
-    index /= layout.mesh_sizes[static_cast<std::size_t>(a)];
-  }
-  return c;
-}
-
 // Elements that the rank at `c` receives from others in a move within one mesh.
 std::int64_t received_in(const Move& move, const Shape& shape, const Shape& c) {
   if (move.launches == 0) return 0;
@@ -71,14 +62,8 @@ std::int64_t received_in(const Move& move, const Shape& shape, const Shape& c) {
     self = self * move.from->mesh_sizes[static_cast<std::size_t>(a)] + c[a];
     n *= move.from->mesh_sizes[static_cast<std::size_t>(a)];
   }
-  if (move.kind == MoveKind::all_reduce) {
-    const std::int64_t total = placements::local_shape(*move.to, shape, c).numel(), chunk = (total + n - 1) / n;
-    return (n - 2) * (std::min(total, (self + 1) * chunk) - std::min(total, self * chunk)) + total;
-  }
-  std::int64_t elements = 0;
-  for (const Piece& p : lower(move, shape, c).receives)
-    if (p.peer != self) elements += p.sizes.numel();
-  return elements;
+  if (move.kind == MoveKind::all_reduce) return received_in_all_reduce(placements::local_shape(*move.to, shape, c).numel(), n, self);
+  return received_from_others(lower(move, shape, c), static_cast<int>(self));
 }
 
 struct Candidate {

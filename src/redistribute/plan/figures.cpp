@@ -9,7 +9,6 @@
 namespace dtensor::redistribute {
 namespace {
 
-std::int64_t ceil_div(std::int64_t n, std::int64_t k) { return (n + k - 1) / k; }
 std::int64_t rounded_up(double x) { return static_cast<std::int64_t>(std::ceil(x)); }
 
 Received received_all_reduce(const Space& space, const State& from, const State& to) {
@@ -86,6 +85,19 @@ Estimate received_at_least(const Space& space, MoveKind kind, const State& from,
   return lacking_at_least(space, from, to, contributions);
 }
 
+std::int64_t received_in_all_reduce(std::int64_t local, std::int64_t members, std::int64_t self) noexcept {
+  const std::int64_t chunk = ceil_div(local, members);
+  const std::int64_t own = std::min(local, (self + 1) * chunk) - std::min(local, self * chunk);
+  return (members - 2) * own + local;
+}
+
+std::int64_t received_from_others(const Transfer& transfer, int self) noexcept {
+  std::int64_t elements = 0;
+  for (const Piece& p : transfer.receives)
+    if (p.peer != self) elements += p.sizes.numel();
+  return elements;
+}
+
 std::int64_t received_by(const Space& space, MoveKind kind, const State& from, const State& to, const Shape& coordinates) {
   if (kind < MoveKind::all_gather) return 0;
   const AxisMask reduced = reduced_axes(space, from, to);
@@ -99,9 +111,7 @@ std::int64_t received_by(const Space& space, MoveKind kind, const State& from, c
   std::int64_t self = 0;
   for (int a = 0; a < space.mesh_ndim(); ++a)
     if (reduced & bit(a)) self = self * space.mesh_size(a) + coordinates[a];
-  const std::int64_t chunk = ceil_div(target, n);
-  const std::int64_t own = std::min(target, (self + 1) * chunk) - std::min(target, self * chunk);
-  return (n - 2) * own + target;
+  return received_in_all_reduce(target, n, self);
 }
 
 Received least_received(const Space& space, const State& from, const State& to) {

@@ -18,6 +18,10 @@ AxisMask reduced_axes(const Space& space, const State& from, const State& to) no
 Received received(const Space& space, MoveKind kind, const State& from, const State& to);
 /// Elements on the worst rank: at most received().max, quickly found.
 Estimate received_at_least(const Space& space, MoveKind kind, const State& from, const State& to);
+/// By member `self` of `members` in an all_reduce of `local` elements: what others contribute to its ceil chunk, then the chunks of others.
+std::int64_t received_in_all_reduce(std::int64_t local, std::int64_t members, std::int64_t self) noexcept;
+/// The pieces that come from other members.
+std::int64_t received_from_others(const Transfer& transfer, int self) noexcept;
 std::int64_t received_by(const Space& space, MoveKind kind, const State& from, const State& to, const Shape& coordinates);
 
 /// At most what any route from `from` to `to` receives (the bound of docs/redistribution.md).

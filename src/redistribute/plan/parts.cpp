@@ -41,6 +41,15 @@ std::int64_t length(const std::vector<Run>& runs) {
 
 }  // namespace
 
+Shape coordinates_of(const Layout& layout, std::int64_t index) {
+  Shape c = Shape::filled(layout.mesh_ndim(), 0);
+  for (int a = layout.mesh_ndim() - 1; a >= 0; --a) {
+    c[a] = index % layout.mesh_sizes[static_cast<std::size_t>(a)];
+    index /= layout.mesh_sizes[static_cast<std::size_t>(a)];
+  }
+  return c;
+}
+
 Parts::Parts(const End& end, const Shape& shape) : layout_(end.layout), ranks_(end.ranks), held_(end.ranks.size()) {
   std::vector<int> partial, replicate;
   std::vector<std::vector<int>> axes(static_cast<std::size_t>(shape.ndim()));

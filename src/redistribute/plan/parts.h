@@ -18,6 +18,9 @@ struct End {
   std::vector<int> ranks;
 };
 
+/// Of the rank at `index`, row-major, of the layout's mesh.
+Shape coordinates_of(const placements::Layout& layout, std::int64_t index);
+
 /// What a rank holds. Parts of different numbers share no index; together they are the tensor.
 struct Held {
   std::vector<int> part;          ///< per dimension

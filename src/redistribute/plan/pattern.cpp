@@ -11,8 +11,6 @@ namespace {
 
 using placements::Split;
 
-std::int64_t ceil_div(std::int64_t n, std::int64_t k) { return (n + k - 1) / k; }
-
 // The two lists of a dimension.
 struct Pair {
   int dim = 0, from = 0, to = 0, prefix = 0;

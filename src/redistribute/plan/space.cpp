@@ -13,8 +13,6 @@ namespace {
 
 using placements::Split;
 
-std::int64_t ceil_div(std::int64_t n, std::int64_t k) { return (n + k - 1) / k; }
-
 // Appends the indices at local positions [begin, end) of `whole` to `out`, joining runs that touch. `first` is where this owner's runs begin.
 void append_positions(std::span<const Run> whole, std::int64_t begin, std::int64_t end, std::vector<Run>& out, std::size_t first) {
   std::int64_t before = 0;

@@ -19,6 +19,8 @@ using placements::Run;
 
 /// A set of mesh axes, bit a for axis a.
 using AxisMask = std::uint32_t;
+/// Of n >= 0 by k > 0.
+constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t k) noexcept { return (n + k - 1) / k; }
 constexpr AxisMask bit(int axis) noexcept { return AxisMask{1} << axis; }
 
 /// Who owns which indices of a dimension, rank by rank along the axes of a list. Made only where classes of ranks do not do.
