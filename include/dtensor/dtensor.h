@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dtensor/autograd.h"
+#include "dtensor/cases.h"
 #include "dtensor/checkpoint.h"
 #include "dtensor/comm.h"
 #include "dtensor/debug.h"

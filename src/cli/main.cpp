@@ -28,6 +28,8 @@ int program(int argc, char** argv) {
       "  dtensor ops matmul --mesh tp=4 --inputs 'f32[64, 128]{tp: S(1)}' 'f32[128, 32]{tp: S(0)}'\n"
       "  dtensor ckpt verify ckpt/step100\n"
       "  dtensor measure --output here.json\n"
+      "  dtensor cases tests/golden/ops --op softmax\n"
+      "  dtensor verify --op matmul --mesh 2x2\n"
       "Exit code: 0 done, 1 failed, 2 the command line cannot be read.");
   add_info(app);
   add_plan(app);
@@ -35,9 +37,11 @@ int program(int argc, char** argv) {
   add_ops(app);
   add_ckpt(app);
   add_measure(app);
+  int code = 0;
+  add_cases(app, code);
   try {
     app.parse(argc, argv);
-    return 0;
+    return code;
   } catch (const CLI::CallForHelp&) {
     print(app.help());
     return 0;

@@ -25,20 +25,6 @@ int dim_of(const Placement& p) {
   return -1;
 }
 
-// A list that make_layout would refuse becomes one that it takes: what an axis may not be is Replicate.
-std::vector<Placement> legalized(std::vector<Placement> list) {
-  const auto additive = [](ReduceOp op) { return op == ReduceOp::sum || op == ReduceOp::avg; };
-  for (std::size_t a = 1; a < list.size(); ++a) {
-    for (std::size_t b = 0; b < a; ++b) {
-      const bool after_split = list[a].as<RaggedShard>() != nullptr && dim_of(list[b]) == dim_of(list[a]);
-      const auto *p = list[a].as<Partial>(), *q = list[b].as<Partial>();
-      const bool clash = p != nullptr && q != nullptr && p->op != q->op && !(additive(p->op) && additive(q->op));
-      if (after_split || clash) list[a] = Replicate();
-    }
-  }
-  return list;
-}
-
 class Covering {
  public:
   Covering(const std::vector<Column>& columns, std::uint64_t seed) : columns_(columns), seed_(seed) {
@@ -119,6 +105,19 @@ void sample_rows(std::vector<Row>& rows, int limit, std::uint64_t seed) {
 }
 
 }  // namespace
+
+std::vector<Placement> legalized(std::vector<Placement> list) {
+  const auto additive = [](ReduceOp op) { return op == ReduceOp::sum || op == ReduceOp::avg; };
+  for (std::size_t a = 1; a < list.size(); ++a) {
+    for (std::size_t b = 0; b < a; ++b) {
+      const bool after_split = list[a].as<RaggedShard>() != nullptr && dim_of(list[b]) == dim_of(list[a]);
+      const auto *p = list[a].as<Partial>(), *q = list[b].as<Partial>();
+      const bool clash = p != nullptr && q != nullptr && p->op != q->op && !(additive(p->op) && additive(q->op));
+      if (after_split || clash) list[a] = Replicate();
+    }
+  }
+  return list;
+}
 
 std::vector<Placement> placements_of(const TensorType& type, int ranks) {
   std::vector<Placement> list{Replicate()};

@@ -21,6 +21,8 @@ std::vector<Placement> placements_of(const TensorType& type, int ranks);
 /// The first is all Replicate. Ill-formed ones are left out. With `limit` > 0 a random sample of that size.
 std::vector<Case> make_cases(const std::vector<TensorType>& inputs, const std::vector<bool>& present, const std::vector<int>& mesh, int limit,
                              std::uint64_t seed);
+/// A list that make_layout would refuse becomes one that it takes: what an axis may not be is Replicate.
+std::vector<Placement> legalized(std::vector<Placement> list);
 /// "{0: S(0), 1: P(sum)}".
 std::string to_string(const std::vector<Placement>& placements);
 

@@ -34,13 +34,6 @@ DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Plac
   return tensor::make_dtensor(spec, make_part(whole, *layout, spec->coordinates, seed));
 }
 
-Seen see(const DTensor& t) {
-  if (!t) return {};
-  const tensor::Spec& spec = *t.impl()->spec;
-  const Tensor local = t.local();
-  return {spec.layout, spec.shape, spec.dtype, {spec.coordinates, local.shape(), numbers(local)}};
-}
-
 bool same(const std::vector<Seen>& a, const std::vector<Seen>& b) {
   const auto equal_bits = [](double x, double y) { return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y) || (x != x && y != y); };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const Seen& s, const Seen& t) {
@@ -187,9 +180,16 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
   return record;
 }
 
-// Runs f(mesh, case) for every rank and case; a case that ends the run is marked, the rest is run afresh.
-template <class F>
-Records run_all(const std::vector<int>& sizes, std::size_t cases, F&& f) {
+}  // namespace
+
+Seen see(const DTensor& t) {
+  if (!t) return {};
+  const tensor::Spec& spec = *t.impl()->spec;
+  const Tensor local = t.local();
+  return {spec.layout, spec.shape, spec.dtype, {spec.coordinates, local.shape(), numbers(local)}};
+}
+
+Records run_all(const std::vector<int>& sizes, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f) {
   int ranks = 1;
   for (int n : sizes) ranks *= n;
   Records records(static_cast<std::size_t>(ranks), std::vector<CaseRecord>(cases));
@@ -215,8 +215,6 @@ Records run_all(const std::vector<int>& sizes, std::size_t cases, F&& f) {
   }
   return records;
 }
-
-}  // namespace
 
 Problem::Problem(const OpDef& o, const tensor::Signature& s, const Sample& given, Dtype dtype, std::uint64_t random_seed)
     : op(o), signature(s), sample(given), seed(random_seed) {

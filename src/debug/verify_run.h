@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,11 @@ struct CaseRecord {
 };
 using Records = std::vector<std::vector<CaseRecord>>;  // by rank, by case
 
+/// The calling rank's view.
+Seen see(const DTensor& tensor);
+/// Runs f(mesh, case) for every rank and case on threads arranged as a mesh of these sizes. A case that ends the run has the error in all its records; the rest is
+/// run afresh.
+Records run_all(const std::vector<int>& sizes, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f);
 /// Runs all cases on threads arranged as `mesh`. A case that ends the run has the error in all its records; the rest is run afresh.
 Records run_cases(const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& cases, bool gradients);
 /// The local kernel alone on the parts of every rank: what it gives, without any label.

@@ -47,9 +47,9 @@ def svg(path):
 
 
 def help_texts():
-    out = works("--help", says=["plan", "measure", "shards", "ops", "ckpt", "info", "Examples:"])
+    out = works("--help", says=["plan", "measure", "shards", "ops", "ckpt", "cases", "info", "Examples:"])
     check("the program's help is no page long", len(out.splitlines()) < 30, out)
-    for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
+    for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["cases"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
         works(*command, "--help", says=["Example", "dtensor " + " ".join(command)])
     works("info", says=["backends    threads", "not built   mpi nccl cuda"])
     refused(2, says=["--help"])

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Functions of the library that are expressions of other ops, by name, for recorded cases.
+#include <algorithm>
+
+#include "base/error_text.h"
+#include "debug/case_calls.h"
+#include "dtensor/autograd.h"
+#include "dtensor/optim.h"
+#include "dtensor/ops/join.h"
+#include "dtensor/ops/random.h"
+#include "dtensor/ops/reductions.h"
+#include "dtensor/ops/views.h"
+
+namespace dtensor::debug {
+namespace {
+
+int dim_of(CallArguments& a, std::string_view name = "dim") { return static_cast<int>(a.integer(name)); }
+int dim_of(CallArguments& a, std::string_view name, int fallback) { return static_cast<int>(a.integer(name, fallback)); }
+
+Results pieces(CallArguments& a) {
+  const DTensor& input = a.tensor("input");
+  const int dim = dim_of(a, "dim", 0);
+  if (a.is_list("split_size_or_sections")) return split(input, a.shape("split_size_or_sections"), dim);
+  return split(input, a.integer("split_size_or_sections"), dim);
+}
+
+DTensor leaf(const DTensor& t) {
+  const NoGrad guard;
+  return clone(t.detach());
+}
+
+// Three steps with the given gradients; the parameters after them.
+template <class Optimizer, class Options>
+Results three_steps(CallArguments& a, const Options& options) {
+  std::vector<nn::NamedParameter> parameters;
+  for (const DTensor& start : a.list("params")) {
+    nn::Parameter p(start.shape(), start.mesh(), {}, start.dtype());
+    p.set(leaf(start));
+    parameters.push_back({std::to_string(parameters.size()), p});
+  }
+  Optimizer optimizer(parameters, options);
+  for (const std::string_view step : {"grads_1", "grads_2", "grads_3"}) {
+    const std::vector<DTensor> grads = a.list(step);
+    for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].parameter.value().set_grad(grads.at(i));
+    optimizer.step();
+  }
+  Results results;
+  for (const nn::NamedParameter& p : parameters) results.push_back(p.parameter.value());
+  return results;
+}
+
+Results sgd(CallArguments& a) {
+  optim::SGDOptions o;
+  o.lr = a.number("lr", o.lr), o.momentum = a.number("momentum", o.momentum), o.dampening = a.number("dampening", o.dampening);
+  o.weight_decay = a.number("weight_decay", o.weight_decay), o.nesterov = a.flag("nesterov", o.nesterov);
+  return three_steps<optim::SGD>(a, o);
+}
+
+template <class Optimizer, class Options>
+Results adam(CallArguments& a) {
+  Options o;
+  const std::vector<double> betas = a.numbers("betas", {o.betas[0], o.betas[1]});
+  if (betas.size() != 2) base::fail<InvalidArgument>("adam: betas must be two numbers ({} given)", betas.size());
+  o.betas = {betas[0], betas[1]};
+  o.lr = a.number("lr", o.lr), o.eps = a.number("eps", o.eps), o.weight_decay = a.number("weight_decay", o.weight_decay);
+  return three_steps<Optimizer>(a, o);
+}
+
+Results clip_grad_norm(CallArguments& a) {
+  std::vector<nn::Parameter> parameters;
+  for (const DTensor& grad : a.list("grads")) {
+    parameters.emplace_back(grad.shape(), grad.mesh(), nn::Init(), grad.dtype());
+    parameters.back().set(leaf(grad));
+    parameters.back().value().set_grad(leaf(grad));
+  }
+  Results results{optim::clip_grad_norm_(parameters, a.number("max_norm"))};
+  for (const nn::Parameter& p : parameters) results.push_back(p.grad());
+  return results;
+}
+
+struct Row {
+  std::string_view name;
+  Expression expression;
+};
+constexpr Row kRows[] = {
+    {"adam", adam<optim::Adam, optim::AdamOptions>},
+    {"adamw", adam<optim::AdamW, optim::AdamWOptions>},
+    {"chunk",
+     [](CallArguments& a) -> Results { return chunk(a.tensor("input"), static_cast<int>(a.integer("chunks")), dim_of(a, "dim", 0)); }},
+    {"clip_grad_norm", clip_grad_norm},
+    {"dropout", [](CallArguments& a) -> Results { return {dropout(a.tensor("input"), a.number("p", 0.5), a.flag("training", true))}; }},
+    {"flatten",
+     [](CallArguments& a) -> Results { return {flatten(a.tensor("input"), dim_of(a, "start_dim", 0), dim_of(a, "end_dim", -1))}; }},
+    {"narrow",
+     [](CallArguments& a) -> Results { return {narrow(a.tensor("input"), dim_of(a), a.integer("start"), a.integer("length"))}; }},
+    {"select", [](CallArguments& a) -> Results { return {select(a.tensor("input"), dim_of(a), a.integer("index"))}; }},
+    {"sgd", sgd},
+    {"split", pieces},
+    {"stack", [](CallArguments& a) -> Results { return {stack(a.list("tensors"), dim_of(a, "dim", 0))}; }},
+    {"transpose", [](CallArguments& a) -> Results { return {transpose(a.tensor("input"), dim_of(a, "dim0"), dim_of(a, "dim1"))}; }},
+    {"unflatten", [](CallArguments& a) -> Results { return {unflatten(a.tensor("input"), dim_of(a), a.shape("sizes"))}; }},
+    {"view", [](CallArguments& a) -> Results { return {view(a.tensor("input"), a.shape("size"))}; }},
+};
+
+}  // namespace
+
+Expression find_expression(std::string_view name) {
+  const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.name == name; });
+  return row == std::end(kRows) ? nullptr : row->expression;
+}
+
+}  // namespace dtensor::debug
