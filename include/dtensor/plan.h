@@ -30,7 +30,7 @@ struct PlanMove {
   std::vector<std::string> axes;  ///< mesh axes whose ranks take part
   std::string change;             ///< "S(1) -> R on tp"
   Bytes received;                 ///< from other ranks
-  int launches = 0;               ///< 1 for a move that communicates
+  int launches = 0;               ///< 1 for a move that communicates, times the chunks
   double predicted_us = 0;
 };
 
@@ -47,8 +47,10 @@ class DTENSOR_EXPORT Plan {
   double predicted_us() const noexcept;
   /// On the worst rank, source included.
   std::int64_t peak_bytes() const noexcept;
+  /// How many slabs of the tensor go one after the other, so that a memory limit is kept: 1 without a limit. Figures of moves are those of all slabs together.
+  int chunks() const noexcept;
   /// {"moves": [{"kind", "axes", "bytes_received", "launches", "predicted_us"}], "bytes_received": {"max", "total"},
-  ///  "lower_bound": {"max", "total"}, "predicted_us", "peak_bytes"}; bytes_received of a move is that of its worst rank.
+  ///  "lower_bound": {"max", "total"}, "predicted_us", "peak_bytes", "chunks"}; bytes_received of a move is that of its worst rank.
   std::string json() const;
   /// A column of layouts with the moves between them, ranks as cells.
   std::string svg() const;
@@ -61,7 +63,7 @@ class DTENSOR_EXPORT Plan {
 DTENSOR_EXPORT std::string to_string(const Plan& plan);
 
 /// The plan that redistribute would follow under the default topology, or a given one (explain takes the world's). `memory_limit` bounds the peak in bytes
-/// (0: none). @throws InvalidArgument for placements that are not of this mesh and shape, a limit that cannot be met (naming the least that can), or a
+/// (0: none); source and, where it is no view of it, result count. @throws InvalidArgument for placements that are not of this mesh and shape, a limit that cannot be met (naming the least that can), or a
 /// topology with bad figures or fewer hosts than the mesh has.
 DTENSOR_EXPORT Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to,
                               std::int64_t memory_limit = 0);

@@ -100,7 +100,8 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   return p;
 }
 
-PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank) {
+PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank,
+                              const Shape& in_strides) {
   const Between between({move.from, from.ranks}, {move.to, to.ranks}, shape);
   PreparedMove p;
   p.move = move;
@@ -108,15 +109,19 @@ PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, cons
   p.in_shape = shape_at(between.from(), rank);
   p.out_shape = shape_at(between.to(), rank);
   p.fill = between.fill(rank);
+  p.in_strides = in_strides.empty() ? contiguous_strides(p.in_shape) : in_strides;
+  p.out_strides = contiguous_strides(p.out_shape);
   if (!p.communicates()) {
     p.runs = between.local_runs(rank);
     p.view = between.views();
+    if (p.view && !p.fill) p.out_strides = p.in_strides;
     return p;
   }
   p.group = between.group();
   p.combines = between.combines();
   if (p.combines) p.reduction = reduction_between(*move.from);
   p.transfer = std::make_shared<const Transfer>(between.transfer(rank));
+  if (p.in_strides != contiguous_strides(p.in_shape)) p.view_transfer = std::make_shared<const Transfer>(between.transfer(rank, p.in_strides));
   p.bytes_received = between.received_by(rank) * info(dtype).bytes;
   p.fingerprint = fingerprint(move, base::mix(from.hash, to.hash), shape, dtype);
   p.detail = placements::to_string(dtype, shape, *move.from, from.names) + " -> " + placements::to_string(*move.to, to.names);

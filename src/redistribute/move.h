@@ -41,7 +41,8 @@ struct PreparedMove {
 PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& shape, Dtype dtype, const Shape& coordinates,
                      const Shape& in_strides = {});
 /// A transfer between two meshes for world rank `rank`, which is in one of them at least. The local shape outside a mesh is [0].
-PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank);
+PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank,
+                              const Shape& in_strides = {});
 /// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
 Tensor run(const PreparedMove& move, const Tensor& in);
 /// Starts moves that communicate, all of one kind over the same group, in one launch; the results are those of run() one by one.

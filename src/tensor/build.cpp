@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The miss path of a call: shape rule -> sharding rule -> choice -> moves and kernel as a plan.
 #include <algorithm>
+#include <map>
 
 #include "base/error_text.h"
 #include "propagate/choose.h"
@@ -11,27 +12,37 @@
 
 namespace dtensor {
 
-// Makes the moves ready; none outside the mesh.
-std::vector<int> PlanBuilder::add_moves(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit) {
-  std::vector<int> added;
-  if (from.layout == to || (!from.inside && memory_limit == 0)) return added;
+// Null where there is nothing to do or the rank has no part in it.
+redistribute::RouteRef PlanBuilder::find(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit) const {
+  // A limit that cannot be met is refused on every rank.
+  if ((from.layout == to || !from.inside) && memory_limit == 0) return nullptr;
   const dtensor::Topology& topology = base::rank_state<world::RankTopology>(base::require_rank(plan->op->name)).topology;
-  const auto route =
-      redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
-  if (!from.inside) return added;  // it has met the same refusal as the others
-  Shape strides;
-  for (const redistribute::Move& move : route->moves) {
-    if (move.kind == redistribute::MoveKind::relabel) continue;
+  auto route = redistribute::find_route(from.layout, to, from.shape, from.dtype, redistribute::links_of(topology, from.mesh.data()), memory_limit);
+  return from.inside ? route : nullptr;
+}
+
+// Makes the moves ready in which this rank has a part: those before a transfer on ranks of the source's mesh, those after it on ranks of the target's.
+std::vector<int> PlanBuilder::add_moves(const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route, const Shape& shape,
+                                        Shape strides) {
+  using redistribute::MoveKind;
+  std::vector<int> added;
+  bool arrived = false;
+  for (const redistribute::Move& move : route.moves) {
+    const bool transfer = move.kind == MoveKind::transfer;
+    const tensor::Spec& here = arrived ? to : from;
+    arrived = arrived || transfer;
+    if (move.kind == MoveKind::relabel || (!transfer && !here.inside)) continue;
     added.push_back(static_cast<int>(plan->moves.size()));
-    plan->moves.push_back(redistribute::prepare(move, from.mesh.data(), from.shape, from.dtype, from.coordinates, strides));
+    plan->moves.push_back(transfer ? redistribute::prepare_transfer(move, from.mesh.data(), to.mesh.data(), shape, from.dtype,
+                                                                    base::require_rank(plan->op->name).rank, strides)
+                                   : redistribute::prepare(move, here.mesh.data(), shape, from.dtype, here.coordinates, strides));
     strides = plan->moves.back().out_strides;
   }
   return added;
 }
 
-int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
-  for (int move : add_moves(from, to, memory_limit)) {
-    if (implicit && plan->moves[static_cast<std::size_t>(move)].communicates()) plan->implicit = true;
+int PlanBuilder::follow(int slot, std::span<const int> moves) {
+  for (int move : moves) {
     const int out = new_slot();
     plan->steps.push_back({tensor::StepKind::move, slot, out, move});
     slot = out;
@@ -39,9 +50,56 @@ int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::Lay
   return slot;
 }
 
+int PlanBuilder::follow_in_chunks(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route) {
+  const auto [count, dim, size] = route.chunks;
+  const std::int64_t here = (from.inside ? from : to).local_shape[dim];
+  const Shape strides = from.inside ? contiguous_strides(from.local_shape) : Shape();
+  const int result = new_slot();
+  std::map<std::int64_t, std::vector<int>> moves;  // by length: equal slabs share them
+  const int first = plan->slots;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::int64_t begin = std::min(here, k * size), length = std::min(here, begin + size) - begin;
+    if (!moves.contains(length)) {
+      Shape shape = from.shape;
+      shape[dim] = length;
+      moves[length] = add_moves(from, to, route, shape, strides);
+    }
+    // A slab's slots are free for the next one.
+    plan->slots = first;
+    const auto slab = [&](const tensor::Spec& spec) {
+      plan->slabs.push_back({dim, begin, length, spec.local_shape});
+      return static_cast<int>(plan->slabs.size()) - 1;
+    };
+    int at = slot;
+    if (from.inside) plan->steps.push_back({tensor::StepKind::part, slot, at = new_slot(), slab(from)});
+    at = follow(at, moves[length]);
+    if (to.inside) plan->steps.push_back({tensor::StepKind::place, at, result, slab(to)});
+  }
+  return result;
+}
+
+int PlanBuilder::follow(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route) {
+  if (route.chunks.count > 1) return follow_in_chunks(slot, from, to, route);
+  return follow(slot, add_moves(from, to, route, from.shape, {}));
+}
+
+int PlanBuilder::route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit) {
+  const auto route = find(from, to, memory_limit);
+  if (!route) return slot;
+  if (implicit && route->launches > 0) plan->implicit = true;
+  return follow(slot, from, *tensor::intern_spec(from.mesh, to, from.shape, from.dtype, from.device), *route);
+}
+
 void PlanBuilder::route_together(std::span<tensor::Passenger> tensors, std::int64_t memory_limit) {
   using tensor::Passenger;
-  for (Passenger& t : tensors) t.moves = add_moves(*t.from, t.to, memory_limit);
+  for (Passenger& t : tensors) {
+    const auto route = find(*t.from, t.to, memory_limit);
+    if (!route) continue;
+    const tensor::SpecRef to = tensor::intern_spec(t.from->mesh, t.to, t.from->shape, t.from->dtype, t.from->device);
+    // Slabs go one after the other, so they share no launch.
+    if (route->chunks.count > 1) t.slot = follow_in_chunks(t.slot, *t.from, *to, *route);
+    else t.moves = add_moves(*t.from, *to, *route, t.from->shape, {});
+  }
   const auto next = [&](const Passenger& t) -> const redistribute::PreparedMove& { return plan->moves[static_cast<std::size_t>(t.moves[t.done])]; };
   std::vector<Passenger*> waiting, together;
   do {

@@ -153,6 +153,14 @@ void run_moves(const Plan& plan, const Step& step, Slots& slots) {
   }
 }
 
+void place(const Slab& slab, const Step& step, Slots& slots) {
+  const Tensor& part = *slots[step.in];
+  if (slots[step.out] == nullptr) slots.set(step.out, Tensor::empty(slab.shape, part.dtype(), part.device()));
+  if (part.device().kind != DeviceKind::meta) slots[step.out]->narrow(slab.dim, slab.begin, slab.length).copy_(part);
+  slots.drain();
+  slots.release(step.in);
+}
+
 void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
               CallState& state) {
   switch (step.kind) {
@@ -166,6 +174,14 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
       break;
     case StepKind::share:
       slots.set(step.out, slots[step.in]->shared_copy());
+      break;
+    case StepKind::part: {
+      const Slab& slab = plan.slabs[static_cast<std::size_t>(step.index)];
+      slots.set(step.out, slots[step.in]->narrow(slab.dim, slab.begin, slab.length));
+      break;
+    }
+    case StepKind::place:
+      place(plan.slabs[static_cast<std::size_t>(step.index)], step, slots);
       break;
     case StepKind::convert:
       slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index)));
@@ -207,6 +223,10 @@ std::string_view to_string(StepKind kind) noexcept {
       return "share";
     case StepKind::convert:
       return "convert";
+    case StepKind::part:
+      return "part";
+    case StepKind::place:
+      return "place";
   }
   return "";
 }

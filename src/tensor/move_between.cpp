@@ -15,31 +15,10 @@ namespace dtensor::tensor {
 namespace {
 
 using placements::LayoutRef;
-using redistribute::MoveKind;
 
 DeviceMesh mesh_of(const Attribute& a) { return DeviceMesh(static_cast<const mesh::MeshData*>(a.as_object())->shared_from_this()); }
 
 const Topology& topology() { return base::rank_state<world::RankTopology>(base::require_rank("redistribute")).topology; }
-
-// The steps of this rank: moves before the transfer run on ranks of the source's mesh, those after it on ranks of the target's.
-int add_moves(PlanBuilder& b, int slot, const Spec& from, const Spec& to, const redistribute::RouteRef& route) {
-  const int rank = base::require_rank("redistribute").rank;
-  const auto& source = from.mesh.data();
-  const auto& target = to.mesh.data();
-  bool arrived = false;
-  for (const redistribute::Move& move : route->moves) {
-    const bool transfer = move.kind == MoveKind::transfer;
-    const Spec& here = arrived ? to : from;
-    arrived = arrived || transfer;
-    if (move.kind == MoveKind::relabel || (!transfer && !here.inside)) continue;
-    b.plan->moves.push_back(transfer ? redistribute::prepare_transfer(move, source, target, from.shape, from.dtype, rank)
-                                     : redistribute::prepare(move, here.mesh.data(), from.shape, from.dtype, here.coordinates));
-    const int out = b.new_slot();
-    b.plan->steps.push_back({StepKind::move, slot, out, static_cast<int>(b.plan->moves.size()) - 1});
-    slot = out;
-  }
-  return slot;
-}
 
 // ---- redistribute_between: input, mesh, layout, transport?, result?, backward?, memory_limit, where a gradient goes
 void plan_between(PlanBuilder& b) {
@@ -61,7 +40,7 @@ void plan_between(PlanBuilder& b) {
                                              redistribute::links_between(topology(), from.mesh.data(), mesh.data()), limit);
   if (from.inside || arriving->inside) {
     if (transport != from.dtype) slot = b.convert(slot, transport);
-    slot = add_moves(b, slot, *leaving, *arriving, route);
+    slot = b.follow(slot, *leaving, *arriving, *route);
     if (result != transport) slot = b.convert(slot, result);
     // A value: neither side sees the other's writes.
     const auto& moves = b.plan->moves;

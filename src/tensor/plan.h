@@ -19,6 +19,8 @@ enum class StepKind : std::uint8_t {
   wait,     ///< the executor waited for a slot's works
   kernel,   ///< allocates results and runs the local kernel
   share,    ///< copy-on-write copy of a slot
+  part,     ///< a slab of a slot, as a view
+  place,    ///< copies a slot into a slab of another, which the first such step makes
   convert,  ///< dtype conversion of a slot
 };
 std::string_view to_string(StepKind kind) noexcept;
@@ -26,7 +28,13 @@ std::string_view to_string(StepKind kind) noexcept;
 struct Step {
   StepKind kind = StepKind::kernel;
   int in = -1, out = -1;  ///< slots
-  int index = 0;          ///< of the move or of the list of moves; the dtype of convert
+  int index = 0;          ///< of the move, of the list of moves or of the slab; the dtype of convert
+};
+/// Indices [begin, begin + length) of one dimension of a local tensor of `shape`.
+struct Slab {
+  int dim = 0;
+  std::int64_t begin = 0, length = 0;
+  Shape shape;
 };
 /// Moves of one launch: from in[i] to out[i] by moves[i].
 struct MoveList {
@@ -56,6 +64,7 @@ class Plan final : public base::RefCounted {
   std::vector<Step> steps;
   std::vector<redistribute::PreparedMove> moves;
   std::vector<MoveList> move_lists;
+  std::vector<Slab> slabs;
   KernelStep kernel;
   std::vector<PlanOutput> outputs;
   std::vector<SpecRef> input_specs;                ///< these and `holds` keep the key's pointers valid
@@ -98,6 +107,8 @@ class PlanBuilder {
   int new_slot() { return plan->slots++; }
   /// Moves slot `slot`, laid out as `from`, to `to`; returns the slot of the result.
   int route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit = 0);
+  /// Follows a route from `from` to `to`, which may be of different meshes, as far as this rank has a part in it.
+  int follow(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route);
   /// The same for several tensors. Local moves come as early as they can; of the others, the next ones of all tensors make a round, in which those of
   /// the same kind over the same ranks are one step.
   void route_together(std::span<tensor::Passenger> tensors, std::int64_t memory_limit);
@@ -106,7 +117,10 @@ class PlanBuilder {
   void output(tensor::SpecRef spec, int slot) { plan->outputs.push_back({std::move(spec), slot, -1}); }
 
  private:
-  std::vector<int> add_moves(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit);
+  redistribute::RouteRef find(const tensor::Spec& from, const placements::LayoutRef& to, std::int64_t memory_limit) const;
+  std::vector<int> add_moves(const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route, const Shape& shape, Shape strides);
+  int follow(int slot, std::span<const int> moves);
+  int follow_in_chunks(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route);
   void depart(std::span<tensor::Passenger* const> tensors);
 };
 

@@ -10,11 +10,12 @@ Ready transfer(const PreparedMove& move, const Tensor& in) {
   const bool stays = !move.communicates() && !move.fill;
   // A scalar that stays has no dimension to cut.
   if (stays && (!move.runs.empty() || move.out_shape.empty())) return part_of(move, in, move.view);
-  const Tensor source = in ? in.contiguous() : in;
+  const bool as_view = move.view_transfer && in && in.strides() == move.in_strides;
+  const Tensor source = in && !as_view ? in.contiguous() : in;
   Tensor out = Tensor::empty(move.out_shape, move.dtype, in.device());
   if (move.fill && in.device().kind != DeviceKind::meta) local::fill_neutral(out, *move.fill);
   if (!move.communicates()) return out;
-  return {move.combines ? comm::Form::reduce : comm::Form::exchange, source, out, &move.transfer};
+  return {move.combines ? comm::Form::reduce : comm::Form::exchange, source, out, as_view ? &move.view_transfer : &move.transfer};
 }
 
 }  // namespace dtensor::redistribute::moves

@@ -207,8 +207,8 @@ Received Between::least_received() const {
   return least;
 }
 
-void Between::append(std::vector<Piece>& out, const Held& source, const Held& target, bool sending, std::span<const int> peers) const {
-  const Shape strides = contiguous_strides(sending ? from_.local_shape(source) : to_.local_shape(target));
+void Between::append(std::vector<Piece>& out, const Held& source, const Held& target, bool sending, const Shape& strides,
+                     std::span<const int> peers) const {
   const bool comb = 2 * ndim_ <= kMaxDims;
   std::vector<Piece> boxes(1);
   for (int d = 0; d < ndim_; ++d) {
@@ -236,20 +236,22 @@ void Between::append(std::vector<Piece>& out, const Held& source, const Held& ta
     }
 }
 
-Transfer Between::transfer(int rank) const {
+Transfer Between::transfer(int rank, const Shape& source_strides) const {
   Transfer result;
   if (const int i = to_.find(rank); i >= 0) {
     const Range range = contributions(to_.held(i));
+    const Shape strides = contiguous_strides(to_.local_shape(to_.held(i)));
     std::vector<int> peers;
     for (const Share& s : shares_[static_cast<std::size_t>(i)]) {
       peers.clear();
       for (std::int64_t k = range.begin; k < range.end; ++k) peers.push_back(peer(sender(s, k)));
-      append(result.receives, from_.held(from_.index(s.number, 0, 0)), to_.held(i), false, peers);
+      append(result.receives, from_.held(from_.index(s.number, 0, 0)), to_.held(i), false, strides, peers);
     }
   }
   const int own = from_.find(rank);
   if (own < 0) return result;
   const Held& source = from_.held(own);
+  const Shape strides = source_strides.empty() ? contiguous_strides(from_.local_shape(source)) : source_strides;
   const std::int64_t number = from_.number(source.part);
   for (std::size_t i = 0; i < shares_.size(); ++i) {
     const Held& target = to_.held(static_cast<std::int64_t>(i));
@@ -257,7 +259,7 @@ Transfer Between::transfer(int rank) const {
     if (source.contribution < range.begin || source.contribution >= range.end) continue;
     const int to = peer(to_.ranks()[i]);
     for (const Share& s : shares_[i])
-      if (s.number == number && s.replica == source.replica) append(result.sends, source, target, true, {&to, 1});
+      if (s.number == number && s.replica == source.replica) append(result.sends, source, target, true, strides, {&to, 1});
   }
   return result;
 }

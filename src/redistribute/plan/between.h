@@ -40,7 +40,8 @@ class Between {
   /// Elements that any way of doing it receives.
   Received least_received() const;
   /// What `rank` sends and receives, itself included. Peers are positions in group().
-  Transfer transfer(int rank) const;
+  /// Sends are in the strides `source_strides` of this rank's source (empty: row-major).
+  Transfer transfer(int rank, const Shape& source_strides = {}) const;
   /// When nothing communicates: which local indices of the source are the rank's result, per dimension.
   std::vector<std::vector<placements::Run>> local_runs(int rank) const;
   /// The neutral elements that are the part of a rank which gets no contribution.
@@ -70,7 +71,7 @@ class Between {
   void make_group();
   void count();
   std::int64_t least_of_part(std::span<const int> receivers, const Share& share, std::vector<std::int64_t>& lacks) const;
-  void append(std::vector<Piece>& out, const Held& source, const Held& target, bool sending, std::span<const int> peers) const;
+  void append(std::vector<Piece>& out, const Held& source, const Held& target, bool sending, const Shape& strides, std::span<const int> peers) const;
 
   Parts from_, to_;
   int ndim_;

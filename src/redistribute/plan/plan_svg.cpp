@@ -14,6 +14,7 @@ namespace {
 
 using redistribute::bytes_text;
 using redistribute::Layout;
+using redistribute::LayoutRef;
 using redistribute::Move;
 using redistribute::MoveKind;
 using redistribute::PlanData;
@@ -113,7 +114,7 @@ class Drawing {
  public:
   explicit Drawing(const PlanData& plan) : plan_(plan), source_(plan.mesh), target_(plan.target ? plan.target : plan.mesh) {
     measure(*plan.from, source_);
-    for (const Move& move : plan.route->moves) measure(*move.to, grid_after(move));
+    for (const Move& move : plan.route->moves) measure(*shown_after(move), grid_after(move));
   }
 
   std::string svg() {
@@ -121,10 +122,13 @@ class Drawing {
     stage(*plan_.from, source_);
     for (const Move& move : plan_.route->moves) {
       arrow(move);
-      stage(*move.to, grid_after(move));
+      stage(*shown_after(move), grid_after(move));
     }
     y_ += kGap;
     const redistribute::Route& r = *plan_.route;
+    if (r.chunks.count > 1)
+      text(kMargin, y_ += kLine,
+           fmt::format("in {} chunks of dim {}, {} of its indices on a rank at a time", r.chunks.count, r.chunks.dim, r.chunks.size));
     text(kMargin, y_ += kLine,
          r.moves.empty() ? "nothing to do"
                          : fmt::format("{} {}; received {} on the worst rank, {} on all; at least {} and {}; {}", r.launches,
@@ -154,6 +158,15 @@ class Drawing {
     if (dashes) cells += "; dashed: to be combined";
     text(kMargin, y_ += kLine, cells, kGrey);
     y_ += kGap;
+  }
+
+  // What a slab's layout is to the whole tensor.
+  LayoutRef shown_after(const Move& move) const {
+    const redistribute::Chunks& chunks = plan_.route->chunks;
+    if (chunks.count == 1) return move.to;
+    Layout whole = *move.to;
+    whole.dims[static_cast<std::size_t>(chunks.dim)] = plan_.from->dims[static_cast<std::size_t>(chunks.dim)];
+    return placements::intern(std::move(whole));
   }
 
   const Grid& grid_after(const Move& move) const { return move.kind == MoveKind::transfer || plan_.on_target(move) ? target_ : source_; }

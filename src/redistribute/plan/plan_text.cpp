@@ -88,6 +88,7 @@ Bytes Plan::bytes_received() const noexcept { return {data_->route->bytes_receiv
 Bytes Plan::lower_bound() const noexcept { return {data_->route->lower_bound_max, data_->route->lower_bound_total}; }
 double Plan::predicted_us() const noexcept { return microseconds(data_->route->nanoseconds); }
 std::int64_t Plan::peak_bytes() const noexcept { return data_->route->peak_bytes; }
+int Plan::chunks() const noexcept { return data_->route->chunks.count; }
 
 std::string Plan::json() const {
   using Json = nlohmann::ordered_json;
@@ -96,11 +97,9 @@ std::string Plan::json() const {
   for (const PlanMove& m : moves())
     list.push_back(
         Json{{"kind", m.kind}, {"axes", m.axes}, {"bytes_received", m.received.max}, {"launches", m.launches}, {"predicted_us", m.predicted_us}});
-  const Json all{{"moves", std::move(list)},
-                 {"bytes_received", pair(bytes_received())},
-                 {"lower_bound", pair(lower_bound())},
-                 {"predicted_us", predicted_us()},
-                 {"peak_bytes", peak_bytes()}};
+  const Json all{{"moves", std::move(list)},           {"bytes_received", pair(bytes_received())},
+                 {"lower_bound", pair(lower_bound())}, {"predicted_us", predicted_us()},
+                 {"peak_bytes", peak_bytes()},         {"chunks", chunks()}};
   return all.dump(2);
 }
 
@@ -112,6 +111,9 @@ std::string to_string(const Plan& plan) {
                                  : fmt::format("{} -> {}\n", from, placements::to_string(*data.to, data.axis_names));
   const std::vector<PlanMove> moves = plan.moves();
   if (moves.empty()) return text + "  nothing to do";
+  const redistribute::Chunks& chunks = data.route->chunks;
+  if (chunks.count > 1)
+    text += fmt::format("  in {} chunks of dim {}, {} of its indices on a rank at a time:\n", chunks.count, chunks.dim, chunks.size);
   for (const PlanMove& m : moves) {
     const std::string axes = m.axes.empty() ? "" : fmt::format("[{}]", fmt::join(m.axes, ", "));
     text += fmt::format("  {}: {}{}{}\n", m.change, m.kind, axes, m.launches > 0 ? " " + bytes_text(m.received.max) : "");

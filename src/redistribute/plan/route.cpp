@@ -11,6 +11,7 @@
 
 #include "base/error_text.h"
 #include "base/hash.h"
+#include "redistribute/plan/chunks.h"
 #include "redistribute/plan/pattern.h"
 #include "redistribute/plan/search.h"
 
@@ -119,31 +120,33 @@ bool same_everywhere(const Space& space, const State& from, const State& to) {
   return true;
 }
 
-RouteRef plan(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology, std::int64_t limit) {
-  Space space(*from, *to, shape);
-  const std::int64_t element_bytes = info(dtype).bytes;
-  const Costs costs(topology, space, element_bytes);
-  const State source = space.state_of(*from), goal = space.state_of(*to);
+RouteRef plan(const Question& q, std::int64_t limit) {
+  Space space(*q.from, *q.to, q.shape);
+  const std::int64_t element_bytes = info(q.dtype).bytes;
+  const Costs costs(*q.topology, space, element_bytes);
+  const State source = space.state_of(*q.from), goal = space.state_of(*q.to);
   auto route = std::make_shared<Route>();
-  if (from == to || same_everywhere(space, source, goal)) {
+  if (q.from == q.to || same_everywhere(space, source, goal)) {
     route->peak_bytes = space.worst(source) * element_bytes;
-    if (from != to) add_relabel(*route, from, to);
+    if (limit > 0 && route->peak_bytes > limit) refuse_limit(limit, route->peak_bytes);
+    if (q.from != q.to) add_relabel(*route, q.from, q.to);
     return route;
   }
-  const Found found = search(space, costs, source, goal, limit);
-  const std::vector<Step> steps = joined(found.steps);
-  route->peak_bytes = found.peak_bytes;
-  for (const Step& step : steps) {
-    Move move = move_of(space, step, element_bytes);
-    move.from = route->moves.empty() ? from : route->moves.back().to;
-    move.to = &step == &steps.back() ? to : space.layout_of(step.to);
-    route->nanoseconds += move.nanoseconds;
-    route->launches += move.launches;
-    route->bytes_received_max += move.bytes_received_max;
-    route->bytes_received_total += move.bytes_received_total;
-    route->moves.push_back(std::move(move));
+  const Found cheapest = search(space, costs, source, goal);
+  if (limit == 0 || cheapest.peak_bytes <= limit) {
+    *route = route_of(space, cheapest, q.from, q.to, element_bytes);
+  } else {
+    auto best = route_in_chunks(q, limit);
+    if (const auto found = search_within(space, costs, source, goal, limit)) {
+      Route whole = route_of(space, *found, q.from, q.to, element_bytes);
+      if (!best || !before(*best, whole)) best = std::move(whole);
+    }
+    if (!best) {
+      const std::int64_t least = search_smallest(space, costs, source, goal).peak_bytes;
+      refuse_limit(limit, std::min(least, least_peak_in_chunks(q).value_or(least)));
+    }
+    *route = std::move(*best);
   }
-  if (route->launches > 1) route->bytes_received_max = worst_received(space, steps, route->bytes_received_max / element_bytes) * element_bytes;
   const Received least = least_received(space, source, goal);
   route->lower_bound_max = least.max * element_bytes;
   route->lower_bound_total = least.total * element_bytes;
@@ -239,6 +242,24 @@ void check(const Layout& from, const Layout& to, const Shape& shape, std::int64_
 
 }  // namespace
 
+Route route_of(const Space& space, const Found& found, const LayoutRef& from, const LayoutRef& to, std::int64_t element_bytes) {
+  Route route;
+  const std::vector<Step> steps = joined(found.steps);
+  route.peak_bytes = found.peak_bytes;
+  for (const Step& step : steps) {
+    Move move = move_of(space, step, element_bytes);
+    move.from = route.moves.empty() ? from : route.moves.back().to;
+    move.to = &step == &steps.back() ? to : space.layout_of(step.to);
+    route.nanoseconds += move.nanoseconds;
+    route.launches += move.launches;
+    route.bytes_received_max += move.bytes_received_max;
+    route.bytes_received_total += move.bytes_received_total;
+    route.moves.push_back(std::move(move));
+  }
+  if (route.launches > 1) route.bytes_received_max = worst_received(space, steps, route.bytes_received_max / element_bytes) * element_bytes;
+  return route;
+}
+
 std::string_view to_string(MoveKind kind) noexcept {
   constexpr std::array<std::string_view, 11> names{"relabel",    "slice",      "to_partial", "shard_to_partial", "all_gather", "reduce_scatter",
                                                    "all_reduce", "all_to_all", "permute",    "send_recv",        "transfer"};
@@ -261,7 +282,7 @@ RouteTable route_table() {
 RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,
                     std::int64_t memory_limit) {
   check(*from, *to, shape, memory_limit);
-  return plan(from, to, shape, dtype, topology, memory_limit);
+  return plan({from, to, shape, dtype, &topology}, memory_limit);
 }
 
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology,
@@ -270,7 +291,7 @@ RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& sha
   const Key key{from, to, shape, dtype, hash_of(topology), memory_limit};
   Shard& shard = shard_of(KeyHash{}(key));
   if (RouteRef known = shard.find(key)) return known;
-  RouteRef route = plan(from, to, shape, dtype, topology, memory_limit);
+  RouteRef route = plan({from, to, shape, dtype, &topology}, memory_limit);
   shard.insert(key, route);
   return route;
 }

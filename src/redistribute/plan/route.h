@@ -60,8 +60,16 @@ struct Topology {
 /// The fixed constants under which rules compare candidates, and the default of redistribute.
 const Topology& reference_topology();
 
+/// A route in chunks: the result is made first; dimension `dim`, which no move changes, is cut on every rank into `count` slabs of `size` local indices
+/// (the last ones smaller or empty), each of which passes all moves and is copied to its place before the next one starts.
+struct Chunks {
+  int count = 1;
+  int dim = -1;
+  std::int64_t size = 0;
+};
 struct Route {
-  std::vector<Move> moves;
+  std::vector<Move> moves;  ///< in chunks: figures of all slabs together, layouts of one slab (as if no axis split `dim`)
+  Chunks chunks;
   std::int64_t nanoseconds = 0;
   int launches = 0;
   std::int64_t bytes_received_max = 0, bytes_received_total = 0;

@@ -282,14 +282,24 @@ class Search {
 
 }  // namespace
 
-Found search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit) {
-  if (from == to) return {{}, space.worst(from) * costs.element_bytes()};
-  Search cheapest(space, costs, from, to, limit, Aim::cost);
-  if (cheapest.run()) return cheapest.found();
-  Search smallest(space, costs, from, to, 0, Aim::peak);
-  if (!smallest.run()) base::fail<InternalError>("redistribute: no route was found; report this defect");
-  base::fail<InvalidArgument>("redistribute: the memory limit cannot be met ({} bytes, the least peak is {}); raise it to {}", limit,
-                              smallest.found().peak_bytes, smallest.found().peak_bytes);
+namespace {
+
+std::optional<Found> run(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim) {
+  if (from == to) return Found{{}, space.worst(from) * costs.element_bytes()};
+  Search search(space, costs, from, to, limit, aim);
+  if (search.run()) return search.found();
+  if (limit == 0) base::fail<InternalError>("redistribute: no route was found; report this defect");
+  return {};
 }
+
+}  // namespace
+
+Found search(Space& space, const Costs& costs, const State& from, const State& to) { return *run(space, costs, from, to, 0, Aim::cost); }
+
+std::optional<Found> search_within(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit) {
+  return run(space, costs, from, to, limit, Aim::cost);
+}
+
+Found search_smallest(Space& space, const Costs& costs, const State& from, const State& to) { return *run(space, costs, from, to, 0, Aim::peak); }
 
 }  // namespace dtensor::redistribute

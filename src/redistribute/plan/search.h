@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "redistribute/plan/figures.h"
@@ -22,8 +23,11 @@ struct Found {
   std::int64_t peak_bytes = 0;
 };
 
-/// The steps from `from` to `to`; none when the states are the same. `limit` bounds the peak (0: none).
-/// @throws InvalidArgument naming the least limit that would do.
-Found search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit);
+/// The steps from `from` to `to`; none when the states are the same.
+Found search(Space& space, const Costs& costs, const State& from, const State& to);
+/// The cheapest of those with a peak of at most `limit` > 0 bytes.
+std::optional<Found> search_within(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit);
+/// Those with the least peak, whatever their cost.
+Found search_smallest(Space& space, const Costs& costs, const State& from, const State& to);
 
 }  // namespace dtensor::redistribute

@@ -68,7 +68,7 @@ std::uint64_t hash_of(const State& state) noexcept {
   return h;
 }
 
-Space::Space(const Layout& from, const Layout& to, const Shape& shape) : mesh_sizes_(from.mesh_sizes), shape_(shape) {
+Space::Space(const Layout& from, const Layout& to, const Shape& shape, int whole) : mesh_sizes_(from.mesh_sizes), shape_(shape), whole_(whole) {
   for (int a = 0; a < mesh_ndim(); ++a) {
     if (mesh_size(a) == 1) continue;
     active_ |= bit(a);
@@ -154,6 +154,7 @@ int Space::child(int list, int split) {
   const auto s = static_cast<std::size_t>(split);
   const int known = node(list).children[s];
   if (known >= 0) return known;
+  if (node(list).dim == whole_) return -1;
   const Item& item = splits_[s];
   if ((item.axes & node(list).axes) || (item.dim >= 0 && item.dim != node(list).dim) || (!item.split.sizes.empty() && node(list).parent >= 0))
     return -1;

@@ -74,8 +74,8 @@ void for_each_change(std::int64_t total, std::int64_t pieces, std::int64_t ranks
 
 class Space {
  public:
-  /// Splits: ceil chunks of every dimension over every axis, and those of `from` and `to` in the dimensions where they occur.
-  Space(const Layout& from, const Layout& to, const Shape& shape);
+  /// Splits: ceil chunks of every dimension over every axis, and those of `from` and `to` in the dimensions where they occur. Dimension `whole` has none.
+  Space(const Layout& from, const Layout& to, const Shape& shape, int whole = -1);
 
   State state_of(const Layout& layout);
   LayoutRef layout_of(const State& state) const;
@@ -126,6 +126,7 @@ class Space {
 
   std::vector<int> mesh_sizes_;
   Shape shape_;
+  int whole_;
   AxisMask active_ = 0;
   std::vector<Item> splits_;
   std::vector<ListNode> nodes_;

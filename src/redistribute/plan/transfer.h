@@ -10,7 +10,8 @@
 
 namespace dtensor::redistribute {
 
-/// A strided box. Offset and strides are in elements of the local row-major tensor of the given shape; a tensor with other strides is first made row-major.
+/// A strided box of a local tensor. Offset and strides are in elements of its memory, counted from its first element: of a receive in the row-major result,
+/// of a send in the strides for which the boxes were made.
 struct Piece {
   int peer = 0;             ///< index in the group (not a world rank); may be this rank itself
   std::int64_t offset = 0;  ///< of the first element
