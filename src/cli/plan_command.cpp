@@ -47,7 +47,7 @@ void add_plan(CLI::App& app) {
   command->add_option("target", o->target, "{axis: placement, ...}")->required();
   command->add_option("--mesh", o->mesh, "dp=2,tp=4, or 2x4 with axes 0 and 1")->required();
   command->add_option("--to-mesh", o->to_mesh, "Another mesh for the target: the first ranks of the same world; as --mesh if not given");
-  command->add_flag("--json", o->json, "For programs: moves, bytes_received, lower_bound, predicted_us, peak_bytes, planning_us");
+  command->add_flag("--json", o->json, "For programs: moves, bytes_received, lower_bound, predicted_us, peak_bytes, chunks, planning_us");
   command->add_option("--svg", o->svg, "Draw the plan into this file");
   command->add_option("--topology", o->topology, "Links and copies, as dtensor measure writes them")->check(CLI::ExistingFile);
   command->add_option("--memory-limit", o->memory_limit, "Most bytes that a rank may hold, e.g. 64MiB")->transform(CLI::AsSizeValue(false));

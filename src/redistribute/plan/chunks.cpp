@@ -29,7 +29,8 @@ void for_each_rank(const std::vector<int>& sizes, Visit&& visit) {
 // A dimension to cut. A slab is a tensor on the mesh of the ranks that have the same part of the dimension.
 class Cut {
  public:
-  Cut(const Question& question, int dim) : question_(question), dim_(dim), bytes_(info(question.dtype).bytes), from_(*question.from), to_(*question.to) {
+  Cut(const Question& question, int dim)
+      : question_(question), dim_(dim), bytes_(info(question.dtype).bytes), from_(*question.from), to_(*question.to) {
     std::vector<int> along(from_.mesh_sizes.size(), 1);
     for (const placements::Split& split : from_.dims[static_cast<std::size_t>(dim)])
       for (int a : split.axes) std::swap(along[static_cast<std::size_t>(a)], from_.mesh_sizes[static_cast<std::size_t>(a)]);

@@ -57,6 +57,20 @@ TEST_CASE("the json of a plan has its keys and agrees with the plan") {
   CHECK_EQ(json["peak_bytes"], plan.peak_bytes());
 }
 
+TEST_CASE("a plan in chunks says so in every form") {
+  const auto plan_within = [](std::int64_t limit) {
+    return make_plan(mesh_of({{"tp", 4}}), {64, 64}, Dtype::f32, {Partial(ReduceOp::max)}, {Partial(ReduceOp::sum)}, limit);
+  };
+  const Plan plan = plan_within(34000), free = plan_within(0);
+  CHECK_EQ(plan.chunks(), 32);
+  CHECK_EQ(plan.launches(), 32 * free.launches());
+  CHECK(to_string(plan).find("  in 32 chunks of dim 0, 2 of its indices on a rank at a time:\n") != std::string::npos);
+  CHECK(plan.json().find("\"chunks\": 32") != std::string::npos);
+  CHECK(plan.svg().find("in 32 chunks of dim 0") != std::string::npos);
+  CHECK_EQ(free.chunks(), 1);
+  CHECK(to_string(free).find("chunks") == std::string::npos);
+  CHECK(free.json().find("\"chunks\": 1") != std::string::npos);
+}
 TEST_CASE("a plan that receives more than it must prints by how much") {
   // 5 elements make chunks of 2, 2, 1 and 0: the first rank reduces more than a fourth.
   const Plan plan = make_plan(mesh_of({{"tp", 4}}), {5}, Dtype::f32, {Partial()}, {Replicate()});

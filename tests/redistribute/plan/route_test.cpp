@@ -469,7 +469,17 @@ TEST_CASE("a memory limit picks a smaller plan or names the least that would do"
   const std::int64_t whole = 64 * 64 * 4;
   CHECK_EQ(free->peak_bytes, whole * 2 + whole / 4);
   CHECK_THROWS_WITH_AS(find_route(from, to, {64, 64}, Dtype::f32, reference_topology(), whole),
-                       doctest::Contains(("the least peak is " + std::to_string(whole * 2 + whole / 4)).c_str()), dtensor::InvalidArgument);
+                       doctest::Contains(("the least peak is " + std::to_string(whole * 2 + (whole + whole / 4) / 64)).c_str()),
+                       dtensor::InvalidArgument);
+  // Row by row the reduced rows and the neutral elements are needed for one row only.
+  const RouteRef rows = find_route(from, to, {64, 64}, Dtype::f32, reference_topology(), whole * 2 + (whole + whole / 4) / 64);
+  CHECK_EQ(rows->chunks.count, 64);
+  CHECK_EQ(rows->launches, 64 * free->launches);
+  CHECK_EQ(rows->bytes_received_max, free->bytes_received_max);
+  CHECK_EQ(rows->bytes_received_total, free->bytes_received_total);
+  const RouteRef halves = find_route(from, to, {64, 64}, Dtype::f32, reference_topology(), whole * 2 + whole / 4 - 1);
+  CHECK_GT(rows->nanoseconds, halves->nanoseconds);
+  CHECK_GT(halves->nanoseconds, free->nanoseconds);
   // min keeps the value everywhere, so that the reduced tensor is the result: less memory, more bytes.
   const auto smallest = of_axes({4}, "P", 2, ReduceOp::min);
   CHECK_EQ(find_route(from, smallest, {64, 64}, Dtype::f32)->peak_bytes, whole * 2 + whole / 4);
