@@ -26,6 +26,7 @@ void add_ops(CLI::App& app);
 void add_ckpt(CLI::App& app);
 // `code` becomes 1 when what they check does not hold.
 void add_cases(CLI::App& app, int& code);
+void add_verify(CLI::App& app, int& code);
 
 /// What `read` gives; InvalidArgument becomes a UsageError.
 template <class F>

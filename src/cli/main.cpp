@@ -39,6 +39,7 @@ int program(int argc, char** argv) {
   add_measure(app);
   int code = 0;
   add_cases(app, code);
+  add_verify(app, code);
   try {
     app.parse(argc, argv);
     return code;

@@ -91,13 +91,36 @@ std::string layouts_text(const Case& c, const propagate::Choice& choice, const D
   return text;
 }
 
+// A rule that is built for each call, as it is for the op's first sample.
+std::string sample_rule(const OpDef& op) {
+  const std::vector<Sample> samples = op.samples != nullptr ? op.samples() : std::vector<Sample>();
+  if (samples.empty() || op.shape == nullptr || op.rule_for == nullptr) return "rule      depends on shapes and attributes\n";
+  const Sample& sample = samples[0];
+  const tensor::Signature signature = tensor::parse_signature(op);
+  AttributeValues values;
+  read_attributes(op, signature, sample.attributes, values);
+  std::vector<TensorType> types;
+  std::vector<bool> present;
+  std::string call_text;
+  for (std::size_t i = 0; i < sample.shapes.size(); ++i) {
+    present.push_back(!(signature.inputs[std::min(i, signature.inputs.size() - 1)].optional && sample.shapes[i].empty()));
+    types.push_back({sample.shapes[i], i < sample.dtypes.size() ? sample.dtypes[i] : Dtype::f32});
+    call_text +=
+        fmt::format("{}{}{}", i == 0 ? "" : ", ", present[i] ? to_string(types[i].dtype) : "none", present[i] ? to_string(types[i].shape) : "");
+  }
+  for (const auto& [name, value] : sample.attributes) call_text += fmt::format("{}{}={}", call_text.empty() ? "" : ", ", name, value);
+  ShapeCall call(op, types, present, values.list);
+  op.shape(call);
+  return fmt::format("rule      {}\n          (depends on shapes and attributes; this one is of {}({}))\n", op.rule_for(call), op.name, call_text);
+}
+
 }  // namespace
 
 std::string explain_op(const OpDef& op) {
   std::string text = fmt::format("{}({})\n", op.name, op.signature);
   if (op.plan != nullptr) text += "rule      the op is its own plan\n";
   else if (!op.rule.empty()) text += fmt::format("rule      {}\n", op.rule);
-  else text += "rule      depends on shapes and attributes\n";
+  else text += sample_rule(op);
   text += fmt::format("dtypes    {}\n", op.dtypes.empty() ? "any" : op.dtypes);
   text += fmt::format("gradient  {}{}\n", op.gradient != nullptr ? "yes" : "no",
                       op.saves.empty() || op.gradient == nullptr ? std::string() : fmt::format(", keeps {}", op.saves));
@@ -125,10 +148,11 @@ std::string explain_op(const OpDef& op, const DeviceMesh& mesh, std::span<const 
   }
   auto all = propagate::candidates(op.name, strategies, c.operands, c.result_shapes, mesh.sizes());
   if (all.empty()) base::fail<InvalidArgument>("{}: the tensor written in place cannot keep its placements under the rule \"{}\"", op.name, c.rule);
-  for (std::size_t i = 0; i < all.size() && static_cast<int>(i) < limit; ++i)
+  const std::size_t shown = limit > 0 ? std::min(all.size(), static_cast<std::size_t>(limit)) : all.size();
+  for (std::size_t i = 0; i < shown; ++i)
     text += fmt::format("{} {:>10.1f} us  {}\n", i == 0 ? "taken" : "     ", static_cast<double>(all[i].nanoseconds) / 1000,
                         layouts_text(c, all[i], mesh));
-  if (all.size() > static_cast<std::size_t>(limit)) text += fmt::format("      and {} more\n", all.size() - static_cast<std::size_t>(limit));
+  if (all.size() > shown) text += fmt::format("      and {} more\n", all.size() - shown);
   return text;
 }
 

@@ -28,12 +28,6 @@ DeviceMesh make(const std::vector<int>& sizes) {
   return mesh::make_mesh(rank.world_id, rank.world_size, axes, {});
 }
 
-DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed) {
-  const auto layout = placements::make_layout(mesh, whole.shape, whole.dtype, Placements(std::span<const Placement>(placements)), "verify");
-  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, {});
-  return tensor::make_dtensor(spec, make_part(whole, *layout, spec->coordinates, seed));
-}
-
 bool same(const std::vector<Seen>& a, const std::vector<Seen>& b) {
   const auto equal_bits = [](double x, double y) { return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y) || (x != x && y != y); };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const Seen& s, const Seen& t) {
@@ -181,6 +175,12 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
 }
 
 }  // namespace
+
+DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed) {
+  const auto layout = placements::make_layout(mesh, whole.shape, whole.dtype, Placements(std::span<const Placement>(placements)), "verify");
+  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, {});
+  return tensor::make_dtensor(spec, make_part(whole, *layout, spec->coordinates, seed));
+}
 
 Seen see(const DTensor& t) {
   if (!t) return {};

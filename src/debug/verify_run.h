@@ -56,6 +56,8 @@ struct CaseRecord {
 };
 using Records = std::vector<std::vector<CaseRecord>>;  // by rank, by case
 
+/// `whole` on the mesh; contributions of Partial axes are random.
+DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed);
 /// The calling rank's view.
 Seen see(const DTensor& tensor);
 /// Runs f(mesh, case) for every rank and case on threads arranged as a mesh of these sizes. A case that ends the run has the error in all its records; the rest is

@@ -47,9 +47,9 @@ def svg(path):
 
 
 def help_texts():
-    out = works("--help", says=["plan", "measure", "shards", "ops", "ckpt", "cases", "info", "Examples:"])
+    out = works("--help", says=["plan", "measure", "shards", "ops", "ckpt", "cases", "verify", "info", "Examples:"])
     check("the program's help is no page long", len(out.splitlines()) < 30, out)
-    for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["cases"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
+    for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["cases"], ["verify"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
         works(*command, "--help", says=["Example", "dtensor " + " ".join(command)])
     works("info", says=["backends    threads", "not built   mpi nccl cuda"])
     refused(2, says=["--help"])
@@ -186,6 +186,8 @@ def ops():
     refused(1, "ops", "relu", "--mesh", "tp=4", "--inputs", "f32[4]", "f32[4]", says=["2 inputs"])
     refused(1, "ops", "redistribute", "--mesh", "tp=4", "--inputs", "f32[4]", says=["its own plan"])
     refused(2, "ops", "relu", "--inputs", "f32[4]", says=["--mesh"])
+    works("ops", "matmul", "f32[8, 4]{tp: S(0)}", "f32[4, 8]{tp: R}", says=["Mesh(tp=2)", "taken", "{tp: S(0)}, {tp: R} -> f32[8, 8]{tp: S(0)}"])
+    out = works("ops", "relu", "--markdown", says=["## relu", "| inputs | results | bytes | gather |"])
     refused(2, "ops", "softmax", "--mesh", "2", "--inputs", "f32[4]", "--attr", "dim", says=["name=value"])
 
 

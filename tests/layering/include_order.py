@@ -31,7 +31,7 @@ HEADERS = {
     "parallel.h": "parallel",
     "checkpoint.h": "checkpoint",
     "graph.h": "graph",
-    "debug.h": "debug", "verify.h": "debug", "cases.h": "debug",
+    "debug.h": "debug", "verify.h": "debug", "cases.h": "debug", "op_table.h": "debug",
     "dtensor.h": "umbrella",
 }
 # Users of the public API: they see public headers and their own folder only.
