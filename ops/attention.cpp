@@ -9,7 +9,9 @@
 
 #include "dtensor/error.h"
 #include "dtensor/op.h"
+#include "dtensor/ops/views.h"
 #include "local/cpu/attention.h"
+#include "ops/attention_scores.h"
 #include "ops/families.h"
 
 namespace dtensor {
@@ -197,12 +199,21 @@ constexpr OpDef kAttention{
 }  // namespace
 
 DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
-  if (o.dropout_p != 0)
-    throw Unsupported(
-        fmt::format("scaled_dot_product_attention: dropout inside attention is not built (dropout_p {}); use dropout_p 0 and dropout on the result",
-                    o.dropout_p));
   const Attribute scale = o.scale ? Attribute(*o.scale) : Attribute();
-  return call(kAttention, {query, key, value, o.attn_mask}, {o.is_causal, scale, o.enable_gqa, o.causal_offset});
+  const std::array<Attribute, 4> attributes{o.is_causal, scale, o.enable_gqa, o.causal_offset};
+  if (const int ndim = query.ndim(); (ndim == 2 || ndim == 3) && key.ndim() == ndim && value.ndim() == ndim) {
+    AttentionOptions inner = o;
+    if (o.attn_mask && o.attn_mask.ndim() > 2 && ndim == 3) inner.attn_mask = unsqueeze(o.attn_mask, 0);
+    return squeeze(scaled_dot_product_attention(unsqueeze(query, 0), unsqueeze(key, 0), unsqueeze(value, 0), inner), 0);
+  }
+  if (o.dropout_p == 0 && !(o.attn_mask && o.attn_mask.requires_grad()))
+    return call(kAttention, {query, key, value, o.attn_mask}, {attributes[0], attributes[1], attributes[2], attributes[3]});
+  std::vector<TensorType> types;
+  for (const DTensor* t : {&query, &key, &value}) types.push_back({t->shape(), t->dtype()});
+  types.push_back(o.attn_mask ? TensorType{o.attn_mask.shape(), o.attn_mask.dtype()} : TensorType{});
+  ShapeCall checked(kAttention, types, {true, true, true, static_cast<bool>(o.attn_mask)}, attributes);
+  kAttention.shape(checked);
+  return ops::attention_with_scores(query, key, value, o);
 }
 
 namespace ops {

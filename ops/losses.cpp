@@ -14,6 +14,7 @@
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/softmax_ops.h"
+#include "ops/weighted_losses.h"
 
 namespace dtensor {
 namespace {
@@ -395,9 +396,11 @@ OpList loss_ops() { return kOps; }
 }  // namespace ops
 
 DTensor cross_entropy(const DTensor& input, const DTensor& target, const CrossEntropyOptions& o) {
+  if (o.weight || info(target.dtype()).floating) return ops::weighted_cross_entropy(input, target, o);
   return call(kCrossEntropy, {input, target}, {o.ignore_index, o.reduction, o.label_smoothing});
 }
 DTensor nll_loss(const DTensor& input, const DTensor& target, const NllLossOptions& o) {
+  if (o.weight) return ops::weighted_nll_loss(input, target, o);
   return call(kNllLoss, {input, target}, {o.ignore_index, o.reduction});
 }
 DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& o) { return call(kMseLoss, {input, target}, {o.reduction}); }

@@ -37,16 +37,17 @@ void softmax_shape(ShapeCall& s) {
   if (!info(dtype).floating) s.fail("the result needs a floating dtype (" + s.describe(0) + "); pass dtype, for example f32");
   s.output(0) = {.shape = s.input(0).shape, .dtype = dtype};
 }
+Dtype softmax_dtype(const DecomposeCall& c) { return c.attribute(1).is_none() ? c.input(0).dtype() : c.attribute(1).as_dtype(); }
 struct SplitSoftmax {
   DTensor shifted, sum;  // x - max and the sum of its exponentials, keepdim
 };
 SplitSoftmax split_softmax(const DecomposeCall& c) {
-  const DTensor x = in_dtype(c.input(0), computation_dtype(c.input(0).dtype()));
+  const DTensor x = in_dtype(in_dtype(c.input(0), softmax_dtype(c)), computation_dtype(softmax_dtype(c)));
   const int dim = dim_at(c.attribute(0), x.ndim());
+  if (x.size(dim) == 0) return {x, sum_along(x, dim)};
   const DTensor top = ops::without_partial(amax(x, dim, {.keepdim = true}));
   return {sub(x, top), ops::exp_sum(x, top, {dim}, true)};
 }
-Dtype softmax_dtype(const DecomposeCall& c) { return c.attribute(1).is_none() ? c.input(0).dtype() : c.attribute(1).as_dtype(); }
 std::vector<Sample> softmax_samples() {
   return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
           {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}}},
@@ -55,7 +56,9 @@ std::vector<Sample> softmax_samples() {
           {.shapes = {{0, 3}}, .attributes = {{"dim", "1"}}}};
 }
 void run_softmax(const KernelCall& call, bool logarithm) {
-  cpu::softmax(call.input(0), dim_at(call.attribute(0), call.input(0).ndim()), logarithm, call.output(0));
+  const Tensor &input = call.input(0), &output = call.output(0);
+  cpu::softmax(input.dtype() == output.dtype() ? input : input.to(output.dtype()), dim_at(call.attribute(0), call.input(0).ndim()), logarithm,
+               call.output(0));
 }
 DTensor backward_of(const DTensor& grad, const DTensor& out, const Attribute& dim, bool logarithm);
 std::vector<DTensor> softmax_gradient(const GradientCall& g, bool logarithm) {

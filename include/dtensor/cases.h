@@ -8,8 +8,9 @@
 //  * Runs: on one rank (strided inputs as views); then on every mesh with all inputs split along their first, second, ... dimension, each input alone split
 //    along each dimension, each floating input alone Partial, and random mixtures with StridedShard and RaggedShard. A case that fails on one rank is
 //    not run on the meshes.
-//  * An op is looked up by name (find_op); if its signature does not take the case, the overloads "<name>.<overload>" are tried, a number that stands for a
-//    tensor becomes a tensor without dimensions, then the functions that are expressions of other ops. An unknown op or attribute is a failure.
+//  * A case is a call of the public function of that name where it is more than one op (losses with weights, pieces, optimisers), else of the op of that name
+//    (find_op); if its signature does not take the case, the overloads "<name>.<overload>" are tried, and numbers that stand for tensors become tensors
+//    without dimensions. An unknown op or attribute is a failure.
 #pragma once
 
 #include <cstdint>

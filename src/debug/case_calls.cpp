@@ -18,9 +18,9 @@ using tensor::AttributeType;
 using tensor::Signature;
 
 std::string_view dtype_name(std::string_view name) {
-  constexpr std::pair<std::string_view, std::string_view> kNames[] = {{"float64", "f64"},  {"double", "f64"},  {"float32", "f32"}, {"float", "f32"},
-                                                                     {"bfloat16", "bf16"}, {"float16", "f16"}, {"half", "f16"},    {"int64", "i64"},
-                                                                     {"long", "i64"},      {"int32", "i32"},   {"int", "i32"},     {"uint8", "u8"}};
+  constexpr std::pair<std::string_view, std::string_view> kNames[] = {{"float64", "f64"},   {"double", "f64"},  {"float32", "f32"}, {"float", "f32"},
+                                                                      {"bfloat16", "bf16"}, {"float16", "f16"}, {"half", "f16"},    {"int64", "i64"},
+                                                                      {"long", "i64"},      {"int32", "i32"},   {"int", "i32"},     {"uint8", "u8"}};
   if (name.starts_with("torch.")) name.remove_prefix(6);
   for (const auto& [theirs, ours] : kNames)
     if (name == theirs) return ours;
@@ -100,8 +100,8 @@ std::shared_ptr<OpCall> prepare(const OpDef& op, const Signature& s, const Recor
       continue;
     }
     const auto fallback = a.fallback.as_list();
-    call->attributes.emplace_back(a.fallback.is_none() ? Attribute()
-                                                       : Attribute(std::span<const std::int64_t>(call->lists.emplace_back(fallback.begin(), fallback.end()))));
+    call->attributes.emplace_back(
+        a.fallback.is_none() ? Attribute() : Attribute(std::span<const std::int64_t>(call->lists.emplace_back(fallback.begin(), fallback.end()))));
   }
   for (const auto& [name, value] : c.attributes.items()) {
     const AttributeInfo& a = *find_attribute(s, name);
@@ -256,9 +256,7 @@ std::vector<double> CallArguments::numbers(std::string_view name, std::vector<do
   if (!has(name)) return fallback;
   try {
     return value(name).get<std::vector<double>>();
-  } catch (const Json::exception&) {
-    base::fail<InvalidArgument>("{}: {} must be a list of numbers ({} given)", case_.op, name, value(name).dump());
-  }
+  } catch (const Json::exception&) { base::fail<InvalidArgument>("{}: {} must be a list of numbers ({} given)", case_.op, name, value(name).dump()); }
 }
 
 void CallArguments::done() const {
@@ -271,7 +269,6 @@ void CallArguments::done() const {
 
 CaseCall find_call(RecordedCase& recorded) {
   std::string reason;
-  if (CaseCall call = call_of_op(recorded, reason)) return call;
   if (const Expression expression = find_expression(recorded.op)) {
     return [expression, &recorded](std::span<const DTensor> tensors) {
       CallArguments arguments(recorded, tensors);
@@ -280,6 +277,7 @@ CaseCall find_call(RecordedCase& recorded) {
       return results;
     };
   }
+  if (CaseCall call = call_of_op(recorded, reason)) return call;
   bool changed = false;
   for (CaseInput& input : recorded.inputs) {
     const auto it = recorded.attributes.find(input.name);

@@ -5,11 +5,13 @@
 #include "base/error_text.h"
 #include "debug/case_calls.h"
 #include "dtensor/autograd.h"
-#include "dtensor/optim.h"
+#include "dtensor/ops/attention.h"
 #include "dtensor/ops/join.h"
+#include "dtensor/ops/losses.h"
 #include "dtensor/ops/random.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
+#include "dtensor/optim.h"
 
 namespace dtensor::debug {
 namespace {
@@ -78,6 +80,30 @@ Results clip_grad_norm(CallArguments& a) {
   return results;
 }
 
+Results cross_entropy_loss(CallArguments& a) {
+  CrossEntropyOptions o;
+  const std::string reduction = a.text("reduction", "mean");
+  o.weight = a.optional("weight"), o.ignore_index = a.integer("ignore_index", o.ignore_index), o.reduction = reduction;
+  o.label_smoothing = a.number("label_smoothing", 0);
+  return {cross_entropy(a.tensor("input"), a.tensor("target"), o)};
+}
+
+Results nll(CallArguments& a) {
+  NllLossOptions o;
+  const std::string reduction = a.text("reduction", "mean");
+  o.weight = a.optional("weight"), o.ignore_index = a.integer("ignore_index", o.ignore_index), o.reduction = reduction;
+  return {nll_loss(a.tensor("input"), a.tensor("target"), o)};
+}
+
+Results attention(CallArguments& a) {
+  AttentionOptions o;
+  o.attn_mask = a.optional("attn_mask"), o.dropout_p = a.number("dropout_p", 0), o.is_causal = a.flag("is_causal", false);
+  if (a.has("scale")) o.scale = a.number("scale");
+  else a.number("scale", 0);
+  o.enable_gqa = a.flag("enable_gqa", false);
+  return {scaled_dot_product_attention(a.tensor("query"), a.tensor("key"), a.tensor("value"), o)};
+}
+
 struct Row {
   std::string_view name;
   Expression expression;
@@ -85,14 +111,14 @@ struct Row {
 constexpr Row kRows[] = {
     {"adam", adam<optim::Adam, optim::AdamOptions>},
     {"adamw", adam<optim::AdamW, optim::AdamWOptions>},
-    {"chunk",
-     [](CallArguments& a) -> Results { return chunk(a.tensor("input"), static_cast<int>(a.integer("chunks")), dim_of(a, "dim", 0)); }},
+    {"chunk", [](CallArguments& a) -> Results { return chunk(a.tensor("input"), static_cast<int>(a.integer("chunks")), dim_of(a, "dim", 0)); }},
     {"clip_grad_norm", clip_grad_norm},
+    {"cross_entropy", cross_entropy_loss},
     {"dropout", [](CallArguments& a) -> Results { return {dropout(a.tensor("input"), a.number("p", 0.5), a.flag("training", true))}; }},
-    {"flatten",
-     [](CallArguments& a) -> Results { return {flatten(a.tensor("input"), dim_of(a, "start_dim", 0), dim_of(a, "end_dim", -1))}; }},
-    {"narrow",
-     [](CallArguments& a) -> Results { return {narrow(a.tensor("input"), dim_of(a), a.integer("start"), a.integer("length"))}; }},
+    {"flatten", [](CallArguments& a) -> Results { return {flatten(a.tensor("input"), dim_of(a, "start_dim", 0), dim_of(a, "end_dim", -1))}; }},
+    {"narrow", [](CallArguments& a) -> Results { return {narrow(a.tensor("input"), dim_of(a), a.integer("start"), a.integer("length"))}; }},
+    {"nll_loss", nll},
+    {"scaled_dot_product_attention", attention},
     {"select", [](CallArguments& a) -> Results { return {select(a.tensor("input"), dim_of(a), a.integer("index"))}; }},
     {"sgd", sgd},
     {"split", pieces},

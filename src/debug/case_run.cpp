@@ -132,8 +132,7 @@ CaseRecord run_recorded(const RecordedCase& c, const CaseCall& call, const Devic
       if (i < c.grad_inputs.size() && c.grad_inputs[i]) tensors.back().set_requires_grad();
     }
     const Results results = call(tensors);
-    if (results.size() < c.outputs.size())
-      base::fail<InvalidArgument>("{} results, expected {}", results.size(), c.outputs.size());
+    if (results.size() < c.outputs.size()) base::fail<InvalidArgument>("{} results, expected {}", results.size(), c.outputs.size());
     for (std::size_t o = 0; o < c.outputs.size(); ++o) record.outputs.push_back(see(results[o]));
     differentiate(c, mesh, placements, results, tensors, record);
   } catch (const InvalidArgument& e) { record.error = e.what(); } catch (const Unsupported& e) {
@@ -147,7 +146,8 @@ std::string judge(const RecordedCase& c, const Records& records, std::size_t at)
   for (const auto& rank : records)
     if (rank[at].error != error) return fmt::format("ranks disagree: one throws \"{}\", one \"{}\"", error, rank[at].error);
   if (!error.empty()) return error;
-  if (!std::all_of(records.begin(), records.end(), [&](const auto& rank) { return rank[at].finished; })) return "was not run: too many runs before it broke off";
+  if (!std::all_of(records.begin(), records.end(), [&](const auto& rank) { return rank[at].finished; }))
+    return "was not run: too many runs before it broke off";
   for (std::size_t o = 0; o < c.outputs.size(); ++o)
     if (auto fault = fault_of(records, at, o, false, c.outputs[o], c.rtol, c.atol); !fault.empty()) return fmt::format("result {} {}", o, fault);
   for (std::size_t i = 0; i < c.grad_inputs.size(); ++i) {
