@@ -19,7 +19,8 @@ int class_dim(const DTensor& input) { return input.ndim() == 1 ? 0 : 1; }
 void check(std::string_view op, const DTensor& input, const DTensor& weight, std::string_view reduction) {
   if (reduction != "mean" && reduction != "sum" && reduction != "none")
     base::fail<InvalidArgument>("{}: reduction must be mean, sum or none ('{}' given)", op, reduction);
-  if (input.ndim() == 0) base::fail<InvalidArgument>("{}: the input needs a class dimension (input {}); give [C], [N, C] or [N, C, ...]", op, to_string(input));
+  if (input.ndim() == 0)
+    base::fail<InvalidArgument>("{}: the input needs a class dimension (input {}); give [C], [N, C] or [N, C, ...]", op, to_string(input));
   if (weight && (weight.ndim() != 1 || weight.size(0) != input.size(class_dim(input)) || !info(weight.dtype()).floating))
     base::fail<InvalidArgument>("{}: weight must be floating, one value per class (input {}, weight {})", op, to_string(input), to_string(weight));
 }
@@ -43,8 +44,8 @@ DTensor reduced(const DTensor& rows, std::string_view reduction, const DTensor& 
 
 DTensor of_probabilities(const DTensor& input, const DTensor& target, const CrossEntropyOptions& o) {
   if (target.shape() != input.shape())
-    base::fail<InvalidArgument>("cross_entropy: targets that are probabilities must have the shape of the input (input {}, target {})", to_string(input),
-                                to_string(target));
+    base::fail<InvalidArgument>("cross_entropy: targets that are probabilities must have the shape of the input (input {}, target {})",
+                                to_string(input), to_string(target));
   if (o.ignore_index >= 0)
     base::fail<InvalidArgument>("cross_entropy: ignore_index {} has no meaning for targets that are probabilities; leave it out", o.ignore_index);
   const int dim = class_dim(input);

@@ -102,7 +102,8 @@ std::vector<OpTraffic> op_traffic(const OpDef& op, int ranks) {
 
 std::string ops_markdown(std::span<const OpDef* const> ops, int ranks) {
   std::string text = fmt::format(
-      "# Ops\n\n{} ops. Bytes are those that the rank which receives most receives in a forward call on {} ranks; \"gather\" is what bringing that input to "
+      "# Ops\n\n{} ops. Bytes are those that the rank which receives most receives in a forward call on {} ranks; \"gather\" is what bringing that "
+      "input to "
       "Replicate would take.\n",
       ops.size(), ranks);
   for (const OpDef* op : ops) {
