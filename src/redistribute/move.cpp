@@ -81,7 +81,11 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   p.in_shape = placements::local_shape(*move.from, shape, coordinates);
   p.out_shape = placements::local_shape(*move.to, shape, coordinates);
   if (move.kind == MoveKind::slice) p.runs = local_runs(*move.from, *move.to, shape, coordinates);
-  if (move.kind == MoveKind::shard_to_partial) p.runs = local_runs(*move.to, *move.from, shape, coordinates);
+  if (move.kind == MoveKind::shard_to_partial) {
+    Kept kept = kept_runs(*move.from, *move.to, shape, coordinates);
+    p.runs = std::move(kept.source);
+    p.kept = std::move(kept.target);
+  }
   p.in_strides = in_strides.empty() ? contiguous_strides(p.in_shape) : in_strides;
   p.out_strides = is_view(p) ? p.in_strides : contiguous_strides(p.out_shape);
   if (!p.communicates()) return p;

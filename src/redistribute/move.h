@@ -27,7 +27,8 @@ struct PreparedMove {
   TransferRef transfer;                            ///< of exchange and reduce, from a row-major source
   TransferRef view_transfer;                       ///< the same from a source of in_strides where they are not row-major
   comm::Reduction reduction;                       ///< of all_reduce and reduce
-  std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: the local target indices
+  std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: those that are kept
+  std::vector<std::vector<placements::Run>> kept;  ///< shard_to_partial: per dimension the local target indices of `runs`
   std::optional<ReduceOp> fill;                    ///< transfer: the neutral elements that this rank holds
   bool combines = false;                           ///< transfer: some rank combines contributions
   bool view = false;                               ///< transfer: nothing communicates, and every part is a view or neutral elements

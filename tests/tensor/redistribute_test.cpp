@@ -9,6 +9,7 @@
 
 #include "debug/verify_cases.h"
 #include "debug/verify_values.h"
+#include "dtensor/debug.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/inplace.h"
 #include "dtensor/world.h"
@@ -127,6 +128,24 @@ TEST_CASE("a sample of pairs on two axes keeps the value, uneven and empty shard
     }
     check_pairs(sizes, pairs);
   }
+}
+
+TEST_CASE("a shard becomes Partial while another axis cuts its dimension: no byte moves, and each rank keeps what both parts share") {
+  for (const auto& sizes : std::vector<std::vector<int>>{{2, 2}, {3, 2}, {2, 3}}) {
+    std::vector<Pair> pairs;
+    for (const Shape& shape : {Shape{5, 3}, Shape{8}, Shape{1, 4}, Shape{13}})
+      for (ReduceOp op : {ReduceOp::sum, ReduceOp::product, ReduceOp::max})
+        for (const Placement& whole : List{Shard(0), StridedShard(0, 2)}) {
+          const Whole value = debug::random_whole(shape, Dtype::f32, -2, 2, 0, 5);
+          pairs.push_back({value, {whole, Replicate()}, {Partial(op), Shard(0)}});
+          pairs.push_back({value, {Replicate(), whole}, {Shard(0), Partial(op)}});
+        }
+    check_pairs(sizes, pairs);
+  }
+  run_ranks({.ranks = 4}, [](World& world) {
+    const DTensor x = make(debug::random_whole({8, 8}, Dtype::f32, -2, 2, 0, 6), mesh_of(world, {2, 2}), {Shard(0), Replicate()});
+    CHECK_EQ(explain(x, {Partial(), Shard(0)}).launches(), 0);
+  });
 }
 
 TEST_CASE("moves compose: a to b to c has the value of a to c") {

@@ -204,6 +204,18 @@ Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates, c
   return {pieces_of(plan, Direction::send, source_strides), pieces_of(plan, Direction::receive, {})};
 }
 
+Kept kept_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates) {
+  Kept kept;
+  for (int d = 0; d < shape.ndim(); ++d) {
+    std::vector<Run>&source = kept.source.emplace_back(), &target = kept.target.emplace_back();
+    for (const Overlap& part : overlaps(owned_runs(from, d, shape[d], coordinates), owned_runs(to, d, shape[d], coordinates))) {
+      source.push_back({part.from, part.length});
+      target.push_back({part.to, part.length});
+    }
+  }
+  return kept;
+}
+
 std::vector<std::vector<Run>> local_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates) {
   std::vector<std::vector<Run>> result;
   for (int d = 0; d < shape.ndim(); ++d) {

@@ -48,14 +48,47 @@ struct Expansion {
     arrange(kind, axes, rest, dim + 1, true, target, removed);
   }
 
-  void shard_to_partial(AxisMask axes, State target) const {
+  // The kinds of the goal on `axes`; false where no own part can be kept under them: avg, or kinds that do not commute.
+  bool make_partial(AxisMask axes, State& target) const {
     for (int a = 0; a < space.mesh_ndim(); ++a) {
       if (!(axes & bit(a))) continue;
       const std::uint8_t kind = goal.partial[static_cast<std::size_t>(a)];
-      if (kind == 0 || kind == 1 + static_cast<int>(ReduceOp::avg) || !commutes_with(target, kind)) return;
+      if (kind == 0 || kind == 1 + static_cast<int>(ReduceOp::avg) || !commutes_with(target, kind)) return false;
       target.partial[static_cast<std::size_t>(a)] = kind;
     }
-    emit(MoveKind::shard_to_partial, axes, target);
+    return true;
+  }
+
+  // Cuts dimensions `dim` and following that lost splits to `off` along Replicate axes, in every way: the part that is kept shrinks in the same step.
+  void keep_part(AxisMask off, AxisMask cut, AxisMask rest, int dim, const State& target) const {
+    emit(MoveKind::shard_to_partial, off | cut, target);
+    for (; dim < space.ndim() && rest != 0; ++dim) {
+      const auto d = static_cast<std::size_t>(dim);
+      if (!(space.node(source.lists[d]).axes & off)) continue;
+      for (int s = 0; s < space.split_count(); ++s) {
+        const AxisMask axes = space.split_axes(s);
+        if ((axes & rest) != axes) continue;
+        State next = target;
+        next.lists[d] = space.child(target.lists[d], s);
+        if (next.lists[d] >= 0) keep_part(off, cut | axes, rest & ~axes, dim, next);
+      }
+    }
+  }
+
+  // Every choice of last splits, of any dimensions, that become Partial.
+  void shard_to_partial(AxisMask replicated, int dim, AxisMask off, const State& target) const {
+    if (dim == space.ndim()) {
+      if (off != 0) keep_part(off, 0, replicated, 0, target);
+      return;
+    }
+    const auto d = static_cast<std::size_t>(dim);
+    State next = target;
+    for (int list = source.lists[d];; list = space.node(list).parent) {
+      next.lists[d] = list;
+      const AxisMask lost = space.node(source.lists[d]).axes & ~space.node(list).axes;
+      shard_to_partial(replicated, dim + 1, off | lost, next);
+      if (space.node(list).parent < 0 || !make_partial(space.split_axes(space.node(list).split), next)) return;
+    }
   }
 
   // Every choice of how many splits to take off each dimension.
@@ -119,12 +152,8 @@ struct Expansion {
         target.lists[d] = twin;
         emit(MoveKind::relabel, space.node(twin).axes, target);
       }
-      const ListNode& last = space.node(source.lists[d]);
-      if (last.parent < 0) continue;
-      State target = source;
-      target.lists[d] = last.parent;
-      shard_to_partial(space.split_axes(last.split), target);
     }
+    shard_to_partial(replicated, 0, 0, source);
     to_partial(replicated);
   }
 };

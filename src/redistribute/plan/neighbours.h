@@ -15,7 +15,8 @@ Step direct_step(const Space& space, const State& from, const State& to);
 /// Calls visit for every move from `state` that communicates nothing and may serve on the way to `goal`. Figures are left 0.
 ///  * slice: one split appended, over axes that are Replicate;
 ///  * relabel: another list of splits under which every rank owns the same;
-///  * to_partial (any Replicate axes together), shard_to_partial (the last split of a dimension; not avg): to the kinds of the goal.
+///  * to_partial (any Replicate axes together): to the kinds of the goal;
+///  * shard_to_partial (the last splits of any dimensions, together; not avg): the same, and Replicate axes may cut the dimensions that lose a split.
 void for_each_local_move(Space& space, const State& state, const State& goal, const std::function<void(const Step&)>& visit);
 /// The same of the moves that communicate, but the direct one:
 ///  * all_gather: the last splits of any dimensions, together;

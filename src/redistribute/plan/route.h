@@ -23,7 +23,7 @@ enum class MoveKind : std::uint8_t {
   relabel,           ///< equivalent layouts: nothing moves
   slice,             ///< R -> S: a local view
   to_partial,        ///< R -> P: value on the first rank of the axis and neutral elements elsewhere (min, max, avg keep the value)
-  shard_to_partial,  ///< S -> P: own part kept, neutral elsewhere
+  shard_to_partial,  ///< S -> P, and R -> S of the same dimensions at once: own part kept and cut, neutral elsewhere
   all_gather,        ///< S -> R
   reduce_scatter,    ///< P -> S
   all_reduce,        ///< P -> R
@@ -96,6 +96,11 @@ RouteRef plan_route(const LayoutRef& from, const LayoutRef& to, const Shape& sha
 /// row-major in the order of move.axes. Only for kinds that communicate, all_reduce excepted (it needs no boxes).
 /// Sends are in the strides `source_strides` of this rank's source (empty: row-major).
 Transfer lower(const Move& move, const Shape& shape, const Shape& coordinates, const Shape& source_strides = {});
+/// What a rank keeps in shard_to_partial: box by box, per dimension where it lies in the local source and in the local result.
+struct Kept {
+  std::vector<std::vector<placements::Run>> source, target;
+};
+Kept kept_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates);
 /// For slice: the local view; start and length per dimension of the source's local tensor (a list of runs per dimension when not one interval).
 std::vector<std::vector<placements::Run>> local_runs(const Layout& from, const Layout& to, const Shape& shape, const Shape& coordinates);
 

@@ -318,6 +318,42 @@ inline Carried all_reduce(World& world, const Move& m, const std::vector<Local>&
   return out;
 }
 
+/// Local offsets of the boxes that runs per dimension make, box by box.
+inline std::vector<std::int64_t> offsets_of(const std::vector<std::vector<Run>>& runs, const std::vector<std::int64_t>& sizes) {
+  std::vector<std::vector<std::int64_t>> boxes{{0}};
+  for (std::size_t d = 0; d < runs.size(); ++d) {
+    std::vector<std::vector<std::int64_t>> next;
+    for (const auto& box : boxes)
+      for (const Run& run : runs[d]) {
+        auto& made = next.emplace_back();
+        for (std::int64_t o : box)
+          for (std::int64_t i = 0; i < run.length; ++i) made.push_back(o * sizes[d] + run.begin + i);
+      }
+    boxes = std::move(next);
+  }
+  std::vector<std::int64_t> result;
+  for (const auto& box : boxes) result.insert(result.end(), box.begin(), box.end());
+  return result;
+}
+
+/// Copies what a rank keeps in a shard_to_partial.
+inline void keep(const World& world, const Move& m, int rank, const Local& in, Local& out, std::string& fault) {
+  const auto kept = dtensor::redistribute::kept_runs(*m.from, *m.to, world.shape(), world.coordinates(rank));
+  const auto sizes = [&](const Layout& l) {
+    std::vector<std::int64_t> result;
+    for (int d = 0; d < world.shape().ndim(); ++d)
+      result.push_back(
+          static_cast<std::int64_t>(owned(world.mesh(), l.dims[static_cast<std::size_t>(d)], world.shape()[d], world.coordinates(rank)).size()));
+    return result;
+  };
+  const auto source = offsets_of(kept.source, sizes(*m.from)), target = offsets_of(kept.target, sizes(*m.to));
+  if (source.size() != target.size()) fault = "kept boxes of different sizes";
+  for (std::size_t i = 0; i < source.size() && fault.empty(); ++i) {
+    if (source[i] >= static_cast<std::int64_t>(in.size()) || target[i] >= static_cast<std::int64_t>(out.size())) fault = "a kept box outside";
+    else out[static_cast<std::size_t>(target[i])] = in[static_cast<std::size_t>(source[i])];
+  }
+}
+
 inline Carried local_move(World& world, const Move& m, const std::vector<Local>& in) {
   Carried out;
   const Placed &from = world.at(m.from), &to = world.at(m.to);
@@ -347,28 +383,28 @@ inline Carried local_move(World& world, const Move& m, const std::vector<Local>&
       if (had != wanted) out.fault = "a relabel of layouts that own different elements";
       local = in[r];
     } else {
-      // Own part kept (of a split), or the value on the first rank (of a replica, unless the kind keeps it everywhere).
+      // What is owned at both ends kept (of a split), or the value on the first rank (of a replica, unless the kind keeps it everywhere).
       const bool split = m.kind == MoveKind::shard_to_partial;
-      bool keeps = true;
+      bool keeps = true, partial = false;
       for (int a : m.axes) {
         const auto op = m.to->partial[static_cast<std::size_t>(a)];
+        if (!op && split) continue;  // it cuts
         if (!op) {
           out.fault = "a move to Partial over an axis that is none";
           return out;
         }
         const bool everywhere = split || *op == ReduceOp::min || *op == ReduceOp::max || *op == ReduceOp::avg;
         if (!everywhere && world.coordinates(rank)[a] != 0) keeps = false;
+        if (!partial) local.assign(wanted.size(), neutral(*op));
+        partial = true;
+      }
+      if (!partial) {
+        out.fault = "a move to Partial over no axis";
+        return out;
       }
       fresh = split || !keeps ? 1 : 0;
-      local.assign(wanted.size(), neutral(m.axes.empty() ? ReduceOp::sum : *m.to->partial[static_cast<std::size_t>(m.axes[0])]));
-      for (std::size_t i = 0, k = 0; keeps && i < had.size(); ++i) {
-        while (k < wanted.size() && wanted[k] != had[i]) ++k;
-        if (k == wanted.size()) {
-          out.fault = "a part outside the whole";
-          return out;
-        }
-        local[k] = in[r][i];
-      }
+      if (split) keep(world, m, rank, in[r], local, out.fault);
+      for (std::size_t i = 0; !split && keeps && i < had.size(); ++i) local.at(i) = in[r][i];
     }
   }
   return out;
@@ -486,7 +522,7 @@ inline std::string kind_fault(World& world, const Move& m) {
     case MoveKind::to_partial:
       return makes_partial && from.ids == to.ids ? "" : "more than Partial changes";
     case MoveKind::shard_to_partial:
-      return makes_partial && within(from, to) ? "" : "a rank loses what it had";
+      return makes_partial ? "" : "nothing becomes Partial";
     case MoveKind::all_gather:
       return within(from, to) ? "" : "a rank loses what it had";
     case MoveKind::reduce_scatter:

@@ -174,12 +174,16 @@ struct Graph {
       offer(fills ? write(worst(j)) : 0, true);
       best.keeps = true;
     }
-    if (gone.empty() && !come.empty() && come == off && b_prefix && to_goal) {
-      std::size_t removed = 0;
+    if (gone.empty() && !come.empty() && come == off && to_goal) {
+      // Own part kept: along the axes that come the parts of a dimension make up what its common prefix gives. Only such a dimension is cut as well.
       bool legal = true;
-      for (std::size_t d = 0; d < a.dims.size(); ++d) removed += a.dims[d].size() - b.dims[d].size();
       for (int x : come) legal = legal && b.partial[static_cast<std::size_t>(x)] != ReduceOp::avg;
-      if (legal && removed == 1) offer(write(worst(j)), true);
+      for (std::size_t d = 0; d < a.dims.size(); ++d) {
+        const std::size_t n = common_prefix(a.dims[d], b.dims[d]);
+        legal = legal && (n < a.dims[d].size() || n == b.dims[d].size());
+      }
+      for (int x : on) legal = legal && !a.partial[static_cast<std::size_t>(x)] && a.dim_of(x) < 0;
+      if (legal) offer(write(worst(j)), true);
     }
     if (come.empty() && closes && (a.dims != b.dims || !gone.empty())) {
       std::vector<int> axes = gone;

@@ -295,15 +295,17 @@ inline Carried local_move(const Move& m, const Shape& shape, const std::vector<L
       local = mine;
       continue;
     }
-    local.assign(wanted.size(), neutral(*m.to->partial[static_cast<std::size_t>(m.axes.at(0))]));
-    const bool keeps = m.kind == MoveKind::shard_to_partial || std::all_of(m.axes.begin(), m.axes.end(), [&](int a) {
-                         const ReduceOp op = *m.to->partial[static_cast<std::size_t>(a)];
-                         return c[a] == 0 || (op != ReduceOp::sum && op != ReduceOp::product);
-                       });
+    const bool split = m.kind == MoveKind::shard_to_partial;
+    bool keeps = true;
+    for (int a : m.axes) {
+      const auto op = m.to->partial[static_cast<std::size_t>(a)];
+      if (op) local.assign(wanted.size(), neutral(*op));
+      keeps = keeps && (split || c[a] == 0 || (op != ReduceOp::sum && op != ReduceOp::product));
+    }
     for (std::size_t i = 0; keeps && i < had.size(); ++i) {
       const auto it = std::find(wanted.begin(), wanted.end(), had[i]);
-      if (it == wanted.end()) out.fault = "a part outside the whole";
-      else local[static_cast<std::size_t>(it - wanted.begin())] = mine[i];
+      if (it != wanted.end()) local.at(static_cast<std::size_t>(it - wanted.begin())) = mine[i];
+      else if (!split) out.fault = "a value that is lost";
     }
   }
   return out;
