@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/join.h"
 
+#include <algorithm>
 #include <array>
 
 #include "dtensor/error.h"
@@ -36,18 +37,20 @@ void cat_shape(ShapeCall& s) {
 
 std::string cat_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim(), dim = cat_dim(s);
-  std::string text, whole;
+  std::string text, windows;
   const auto operand = [&](const std::string& joined) {
     std::string o;
     for (int d = 0; d < n; ++d) o += (d == 0 ? "" : " ") + (d == dim ? joined : "d" + std::to_string(d));
     return o;
   };
+  std::int64_t at = 0;
   for (int i = 0; i < s.num_inputs(); ++i) {
     const std::string name = "c" + std::to_string(i);
     text += (i == 0 ? "" : ", ") + operand(name);
-    whole += (i == 0 ? "" : ", ") + name;
+    windows += ops::window(name, "r", {.low = -at, .high = -at}) + "; ";
+    at += s.input(i).shape[dim];
   }
-  return text + " -> " + operand("r") + "    " + whole + ": whole; linear";
+  return text + " -> " + operand("r") + "    " + windows + "linear";
 }
 
 void cat_cpu(const KernelCall& call) {
@@ -55,11 +58,14 @@ void cat_cpu(const KernelCall& call) {
   const int n = out.ndim();
   const auto a = call.attribute(0).as_int();
   const int dim = static_cast<int>(a < 0 ? a + n : a);
+  const std::int64_t begin = call.output_place(0).begin(dim), end = begin + out.shape()[dim];
   std::int64_t at = 0;
   for (int i = 0; i < call.num_inputs(); ++i) {
     const Tensor& in = call.input(i);
-    if (in.numel() > 0) out.narrow(dim, at, in.shape()[dim]).copy_(in);
-    at += in.shape()[dim];
+    const std::int64_t here = at + call.input_place(i).begin(dim);
+    const std::int64_t from = std::max(begin, here), to = std::min(end, here + in.shape()[dim]);
+    if (from < to && in.numel() > 0) out.narrow(dim, from - begin, to - from).copy_(in.narrow(dim, from - here, to - from));
+    at += call.input_place(i).global[dim];
   }
 }
 

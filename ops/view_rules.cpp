@@ -139,4 +139,13 @@ bool fill_size(Shape& shape, std::int64_t numel) {
   return true;
 }
 
+std::string window(std::string_view dim, std::string_view of, const WindowText& map) {
+  const auto term = [](std::int64_t n) { return (n < 0 ? "- " : "+ ") + std::to_string(n < 0 ? -n : n); };
+  std::string text = std::string(dim) + ": window(" + (map.num == 1 ? "" : map.num == -1 ? "-" : std::to_string(map.num) + " ") + std::string(of);
+  if (map.low != 0 || map.high != map.low) text += " " + term(map.low);
+  if (map.high != map.low) text += " .. " + std::to_string(map.high);
+  if (map.den != 1) text += " / " + std::to_string(map.den);
+  return text + (map.wrap ? ", wrap)" : ")");
+}
+
 }  // namespace dtensor::ops

@@ -229,24 +229,31 @@ void slice_shape(ShapeCall& s) {
   out.shape[r.dim] = r.length;
   s.output(0) = out;
 }
-// All of a dimension: it may stay split. Otherwise it is whole.
+std::string with_name(int ndim, int dim, const std::string& name) {
+  std::string text;
+  for (int d = 0; d < ndim; ++d) text += (d == 0 ? "" : " ") + (d == dim ? name : "d" + std::to_string(d));
+  return text;
+}
 std::string slice_rule(const ShapeCall& s) {
   const Range r = range_of(s, s.input(0).shape, 0);
   const int n = s.input(0).shape.ndim();
   if (r.length == s.input(0).shape[r.dim]) return names(n) + " -> " + names(n) + "    linear; monotone";
-  std::string to;
-  for (int d = 0; d < n; ++d) to += (d == 0 ? "" : " ") + std::string(d == r.dim ? "r" : "d" + std::to_string(d));
-  return names(n) + " -> " + to + "    d" + std::to_string(r.dim) + ": whole; linear; monotone";
+  return names(n) + " -> " + with_name(n, r.dim, "r") + "    " +
+         ops::window("d" + std::to_string(r.dim), "r", {.num = r.step, .low = r.start, .high = r.start}) + "; linear; monotone";
+}
+// First global index and step of what the kernel takes of a dimension of n.
+std::int64_t first_of(const KernelCall& call, int attribute, std::int64_t n) {
+  const std::int64_t start = call.attribute(attribute).as_int();
+  return std::clamp<std::int64_t>(start < 0 ? start + n : start, 0, n);
 }
 void slice_cpu(const KernelCall& call) {
   const Tensor& in = call.input(0);
   const int dim = dim_at(call, 0, in.ndim());
-  if (call.output_shape(0)[dim] == in.shape()[dim]) return call.set_output(0, in);
-  const std::int64_t n = in.shape()[dim], step = call.attribute(3).as_int();
-  std::int64_t start = call.attribute(1).as_int();
-  start = std::clamp<std::int64_t>(start < 0 ? start + n : start, 0, n);
+  if (call.output_place(0).global[dim] == call.input_place(0).global[dim]) return call.set_output(0, in);
+  const std::int64_t step = call.attribute(3).as_int();
+  const std::int64_t from = first_of(call, 1, call.input_place(0).global[dim]) + call.output_place(0).begin(dim) * step;
   Shape strides = in.strides();
-  const std::int64_t offset = in.offset() + (call.output_shape(0).numel() == 0 ? 0 : start * strides[dim]);
+  const std::int64_t offset = in.offset() + (call.output_shape(0).numel() == 0 ? 0 : (from - call.input_place(0).begin(dim)) * strides[dim]);
   strides[dim] *= step;
   call.set_output(0, in.as_strided(call.output_shape(0), strides, offset));
 }
@@ -262,9 +269,9 @@ constexpr OpDef kSlice{
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}},
                                      {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}, {"start", "0"}, {"end", "5"}}},
+                                     {.shapes = {{7, 2}}, .attributes = {{"dim", "0"}, {"start", "-2"}, {"end", "7"}}},
                                      {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}}};
         },
-    .reasons = "the sliced dimension is whole: that the parts of a stepped slice are chunks again is chance",
 };
 void slice_backward_shape(ShapeCall& s) { s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.input(0).dtype}; }
 std::string slice_backward_rule(const ShapeCall& s) {
@@ -272,23 +279,27 @@ std::string slice_backward_rule(const ShapeCall& s) {
   const Range r = range_of(s, to, 1);
   const int n = to.ndim();
   if (r.length == to[r.dim]) return names(n) + " -> " + names(n) + "    linear";
-  std::string from;
-  for (int d = 0; d < n; ++d) from += (d == 0 ? "" : " ") + std::string(d == r.dim ? "r" : "d" + std::to_string(d));
-  return from + " -> " + names(n) + "    r: whole; linear";
+  return with_name(n, r.dim, "r") + " -> " + names(n) + "    " +
+         ops::window("r", "d" + std::to_string(r.dim), {.low = r.step - 1 - r.start, .high = -r.start, .den = r.step}) + "; linear";
 }
 void slice_backward_cpu(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const int dim = dim_at(call, 1, out.ndim());
-  if (call.input(0).shape()[dim] == out.shape()[dim]) return out.copy_(call.input(0));
+  const Place &from = call.input_place(0), &to = call.output_place(0);
+  if (from.global[dim] == to.global[dim]) return out.copy_(call.input(0));
   out.fill_(0);
-  const std::int64_t n = out.shape()[dim], step = call.attribute(4).as_int();
-  std::int64_t start = call.attribute(2).as_int();
-  start = std::clamp<std::int64_t>(start < 0 ? start + n : start, 0, n);
-  if (call.input(0).numel() == 0) return;
+  if (call.input(0).numel() == 0 || out.numel() == 0) return;
+  // Index i of the gradient belongs to start + i * step; the gradient may be here beyond what this part takes.
+  const std::int64_t step = call.attribute(4).as_int(), start = first_of(call, 2, to.global[dim]);
+  const std::int64_t begin = to.begin(dim), end = begin + out.shape()[dim];
+  const std::int64_t first = std::max(from.begin(dim), begin <= start ? 0 : (begin - start + step - 1) / step);
+  const std::int64_t last = std::min(from.begin(dim) + call.input(0).shape()[dim], end <= start ? 0 : (end - start + step - 1) / step);
+  if (first >= last) return;
+  const Tensor taken = call.input(0).narrow(dim, first - from.begin(dim), last - first);
   Shape strides = out.strides();
-  const std::int64_t offset = out.offset() + start * strides[dim];
+  const std::int64_t offset = out.offset() + (start + first * step - begin) * strides[dim];
   strides[dim] *= step;
-  out.as_strided(call.input(0).shape(), strides, offset).copy_(call.input(0));
+  out.as_strided(taken.shape(), strides, offset).copy_(taken);
 }
 constexpr OpDef kSliceBackward{
     .name = "slice_backward",
@@ -303,7 +314,9 @@ constexpr OpDef kSliceBackward{
     .samples =
         [] {
           return std::vector<Sample>{
-              {.shapes = {{5, 3}}, .attributes = {{"shape", "[5, 7]"}, {"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}}};
+              {.shapes = {{5, 3}}, .attributes = {{"shape", "[5, 7]"}, {"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}},
+              {.shapes = {{3, 2}}, .attributes = {{"shape", "[8, 2]"}, {"dim", "0"}, {"start", "4"}, {"end", "7"}, {"step", "1"}}},
+              {.shapes = {{0, 2}}, .attributes = {{"shape", "[3, 2]"}, {"dim", "0"}, {"start", "2"}, {"end", "2"}, {"step", "1"}}}};
         },
 };
 std::vector<DTensor> slice_gradient(const GradientCall& g) {

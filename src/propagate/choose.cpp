@@ -34,7 +34,9 @@ bool has_axis(const Split& s, int axis) { return std::find(s.axes.begin(), s.axe
 class Search {
  public:
   Search(const Strategy& strategy, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes, bool described)
-      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes), described_(described) {
+      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes), described_(described), read_(strategy.factors.size()) {
+    for (const Factor& f : s_.factors)
+      if (f.of >= 0) read_[static_cast<std::size_t>(f.of)] = true;
     for (std::size_t i = 0; i < operands_.size(); ++i)
       if (operands_[i].layout) collect_sources(static_cast<int>(i));
     for (int axis = 0; axis < static_cast<int>(mesh_.size()); ++axis) options_.push_back(axis_options(axis));
@@ -68,6 +70,10 @@ class Search {
   }
 
   void add_source(int factor, Splits splits) {
+    if (const Factor& f = s_.factors[static_cast<std::size_t>(factor)]; f.of >= 0) return add_source(f.of, chunks_over(splits));
+    // What is read through a window is one run on every rank.
+    const bool several = std::any_of(splits.begin(), splits.end(), [](const Split& s) { return s.pieces > 1; });
+    if (several && read_[static_cast<std::size_t>(factor)]) splits = chunks_over(splits);
     if (splits.empty() || s_.factors[static_cast<std::size_t>(factor)].kind == FactorKind::whole) return;
     for (const SourceList& l : sources_)
       if (l.factor == factor && l.splits == splits) return;
@@ -89,11 +95,16 @@ class Search {
     }
   }
 
-  // A bound falls inside an element of the major factor: offer ceil chunks of it over the same axes.
-  void fallback_sources(const Splits& splits, const DimFactors& dim) {
+  static Splits chunks_over(const Splits& splits) {
     Splits chunks;
     for (const Split& s : splits)
       for (int axis : s.axes) chunks.push_back({.axes = {axis}, .pieces = 1, .sizes = {}});
+    return chunks;
+  }
+
+  // A bound falls inside an element of the major factor: offer ceil chunks of it over the same axes.
+  void fallback_sources(const Splits& splits, const DimFactors& dim) {
+    const Splits chunks = chunks_over(splits);
     for (int f : dim) {
       if (s_.factors[static_cast<std::size_t>(f)].size == 1) continue;
       add_source(f, chunks);
@@ -186,12 +197,17 @@ class Search {
   }
 
   std::optional<LayoutRef> layout_of(const OperandDims& dims, int ndim, const std::vector<Splits>& factors,
-                                     std::vector<std::optional<ReduceOp>> partial) const {
+                                     std::vector<std::optional<ReduceOp>> partial, int operand = -1,
+                                     const std::vector<Option>* chosen = nullptr) const {
     Layout layout;
     layout.mesh_sizes.assign(mesh_.begin(), mesh_.end());
     layout.partial = std::move(partial);
     layout.dims.resize(static_cast<std::size_t>(ndim));
     for (std::size_t d = 0; d < dims.size(); ++d) {
+      if (const int of = window_of(dims[d]); of >= 0) {
+        layout.dims[d] = carrier(operand, d, factors[static_cast<std::size_t>(of)], *chosen);
+        continue;
+      }
       std::vector<Splits> parts;
       for (int f : dims[d]) parts.push_back(factors[static_cast<std::size_t>(f)]);
       auto splits = to_dimension(parts, factor_sizes(dims[d]), mesh_);
@@ -201,8 +217,49 @@ class Search {
     return placements::intern(std::move(layout));
   }
 
-  static bool has_factor(const OperandDims& dims, int factor) {
-    return std::any_of(dims.begin(), dims.end(), [&](const DimFactors& d) { return std::find(d.begin(), d.end(), factor) != d.end(); });
+  int window_of(const DimFactors& dim) const { return dim.size() == 1 ? s_.factors[static_cast<std::size_t>(dim[0])].of : -1; }
+
+  // How a dimension that is read through a window lies before the exchange: as it does now on the axes that split the reading factor or that nothing else uses,
+  // and in chunks over axes of that factor on which the operand is neither split here nor Replicate.
+  Splits carrier(int operand, std::size_t dim, const Splits& reading, const std::vector<Option>& chosen) const {
+    const Layout& now = *operands_[static_cast<std::size_t>(operand)].layout;
+    const auto reads = [&](int axis) { return std::any_of(reading.begin(), reading.end(), [&](const Split& s) { return has_axis(s, axis); }); };
+    const auto stays = [&](int axis) { return reads(axis) || chosen[static_cast<std::size_t>(axis)].kind == Option::Kind::replicate; };
+    Splits out;
+    for (const Split& s : now.dims[dim])
+      if (std::all_of(s.axes.begin(), s.axes.end(), stays)) out.push_back(s);
+    for (const Split& s : reading)
+      for (int axis : s.axes)
+        if (!replicate_on(operand, axis) && std::none_of(out.begin(), out.end(), [&](const Split& o) { return has_axis(o, axis); }))
+          out.push_back({.axes = {axis}, .pieces = 1, .sizes = {}});
+    return out;
+  }
+
+  // What is left to fetch of an operand that lies as `layout` says.
+  std::vector<redistribute::WindowDim> windows_of(std::size_t operand, const LayoutRef& layout, const std::vector<Splits>& factors,
+                                                  Choice& choice) const {
+    redistribute::Window window{layout, operands_[operand].shape, {}};
+    const OperandDims& dims = s_.operands[operand];
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+      const int of = window_of(dims[d]);
+      const auto divides = [&](const Split& s) {
+        return std::any_of(s.axes.begin(), s.axes.end(), [&](int a) { return mesh_[static_cast<std::size_t>(a)] > 1; });
+      };
+      if (of < 0 || std::none_of(layout->dims[d].begin(), layout->dims[d].end(), divides)) continue;
+      const Factor& f = s_.factors[static_cast<std::size_t>(dims[d][0])];
+      window.dims.push_back({static_cast<int>(d), f.map, factors[static_cast<std::size_t>(of)], s_.factors[static_cast<std::size_t>(of)].size});
+    }
+    if (window.dims.empty()) return {};
+    const redistribute::WindowFigures figures = redistribute::figures_of(window);
+    if (!figures.needed) return {};
+    choice.nanoseconds += redistribute::nanoseconds_of(figures, info(operands_[operand].dtype).bytes);
+    return std::move(window.dims);
+  }
+
+  bool has_factor(const OperandDims& dims, int factor) const {
+    return std::any_of(dims.begin(), dims.end(), [&](const DimFactors& d) {
+      return std::find(d.begin(), d.end(), factor) != d.end() || (factor >= 0 && window_of(d) == factor);
+    });
   }
 
   // Partial states of operand i (i >= 0) or of result -1 - i.
@@ -236,11 +293,13 @@ class Search {
     Choice choice;
     for (std::size_t i = 0; i < operands_.size(); ++i) {
       const Operand& operand = operands_[i];
+      choice.windows.emplace_back();
       if (!operand.layout) {
         choice.operands.push_back(nullptr);
         continue;
       }
-      auto layout = layout_of(s_.operands[i], operand.shape.ndim(), factors, partial_states(static_cast<int>(i), s_.operands[i], chosen));
+      auto layout = layout_of(s_.operands[i], operand.shape.ndim(), factors, partial_states(static_cast<int>(i), s_.operands[i], chosen),
+                              static_cast<int>(i), &chosen);
       if (!layout) return std::nullopt;
       if (operand.fixed) {
         if (*layout != operand.layout && !placements::equivalent(**layout, *operand.layout, operand.shape)) return std::nullopt;
@@ -248,6 +307,7 @@ class Search {
       }
       if (*layout != operand.layout)
         choice.nanoseconds += redistribute::find_route(operand.layout, *layout, operand.shape, operand.dtype)->nanoseconds;
+      choice.windows.back() = windows_of(i, *layout, factors, choice);
       choice.operands.push_back(*std::move(layout));
     }
     for (std::size_t i = 0; i < results_.size(); ++i) {
@@ -277,6 +337,7 @@ class Search {
   std::span<const Shape> results_;
   std::span<const int> mesh_;
   bool described_;
+  std::vector<bool> read_;  // per factor: some window reads through it
   std::vector<SourceList> sources_;
   std::vector<std::vector<Option>> options_;
 };

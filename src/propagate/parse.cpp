@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <optional>
 
 #include "base/error_text.h"
 #include "dtensor/error.h"
@@ -36,6 +37,13 @@ class Reader {
   }
   int number() {
     int value = 0;
+    const auto r = std::from_chars(whole_.data() + at_, whole_.data() + end_, value);
+    if (r.ec != std::errc()) fail("expected a number");
+    at_ = static_cast<std::size_t>(r.ptr - whole_.data());
+    return value;
+  }
+  std::int64_t integer() {
+    std::int64_t value = 0;
     const auto r = std::from_chars(whole_.data() + at_, whole_.data() + end_, value);
     if (r.ec != std::errc()) fail("expected a number");
     at_ = static_cast<std::size_t>(r.ptr - whole_.data());
@@ -96,8 +104,13 @@ std::vector<ParsedOperand> parse_operands(Reader& r, bool results) {
   return list;
 }
 
+struct Clause {
+  std::string name;
+  Factor factor;   // kind, op, addends, map
+  std::string of;  // of window
+};
 struct Clauses {
-  std::vector<std::pair<std::string, Factor>> kinds;  // name -> kind, op, addends
+  std::vector<Clause> kinds;
   Strategy flags;
 };
 
@@ -107,7 +120,47 @@ ReduceOp parse_op(Reader& r) {
   r.fail("expected sum, min, max or product");
 }
 
-void parse_kind(Reader& r, Factor& factor) {
+// "- 3", "+ 2", "4"; nothing where no sign stands and one is needed.
+std::optional<std::int64_t> parse_signed(Reader& r, bool sign_needed) {
+  r.skip_spaces();
+  const bool minus = r.take("-");
+  if (!minus && !r.take("+") && sign_needed) return {};
+  r.skip_spaces();
+  if (!r.at_digit()) r.fail("expected a number");
+  const std::int64_t value = r.integer();
+  return minus ? -value : value;
+}
+
+// What stands between the parentheses of window(...); returns the name of the factor.
+std::string parse_map(Reader& r, redistribute::WindowMap& map) {
+  r.skip_spaces();
+  const bool minus = r.take("-");
+  r.skip_spaces();
+  if (r.at_digit()) map.num = r.integer();
+  if (minus) map.num = -map.num;
+  r.skip_spaces();
+  std::string of = r.name();
+  map.low = map.high = parse_signed(r, true).value_or(0);
+  r.skip_spaces();
+  if (r.take("..")) map.high = *parse_signed(r, false);
+  r.skip_spaces();
+  if (r.take("/")) {
+    r.skip_spaces();
+    if (!r.at_digit() || r.peek() == '0') r.fail("expected a positive number");
+    map.den = r.integer();
+  }
+  r.skip_spaces();
+  if (r.take(",")) {
+    r.skip_spaces();
+    if (!r.take("wrap")) r.fail("expected 'wrap'");
+    map.wrap = true;
+    r.skip_spaces();
+  }
+  if (!r.take(")")) r.fail("expected ')'");
+  return of;
+}
+
+void parse_kind(Reader& r, Factor& factor, std::string& of) {
   if (r.take("pass")) return;
   if (r.take("whole")) {
     factor.kind = FactorKind::whole;
@@ -123,8 +176,11 @@ void parse_kind(Reader& r, Factor& factor) {
       for (r.skip_spaces(); r.at_digit(); r.skip_spaces()) factor.addends.push_back(r.number() - 1);
     }
     if (!r.take(")")) r.fail("expected ')'");
+  } else if (r.take("window(")) {
+    factor.kind = FactorKind::window;
+    of = parse_map(r, factor.map);
   } else {
-    r.fail("expected pass, whole, lookup or reduce(op)");
+    r.fail("expected pass, whole, lookup, reduce(op) or window(map)");
   }
 }
 
@@ -156,9 +212,12 @@ void parse_clause(Reader& r, Clauses& clauses) {
   } while (r.take(","));
   if (!r.take(":")) r.fail("expected ':'");
   r.skip_spaces();
-  Factor factor;
-  parse_kind(r, factor);
-  for (std::string& name : names) clauses.kinds.emplace_back(std::move(name), factor);
+  Clause clause;
+  parse_kind(r, clause.factor, clause.of);
+  for (std::string& name : names) {
+    clause.name = std::move(name);
+    clauses.kinds.push_back(clause);
+  }
 }
 
 Clauses parse_clauses(Reader& r) {
@@ -180,7 +239,7 @@ class Resolver {
   int factor(const std::string& name) {
     for (std::size_t i = 0; i < strategy_.factors.size(); ++i)
       if (strategy_.factors[i].name == name) return static_cast<int>(i);
-    strategy_.factors.push_back({.name = name, .size = -1, .kind = FactorKind::pass, .op = ReduceOp::sum, .addends = {}});
+    strategy_.factors.emplace_back().name = name;
     return static_cast<int>(strategy_.factors.size()) - 1;
   }
 
@@ -263,6 +322,27 @@ void drop_broadcast(Strategy& s, std::span<const Shape> operands, const std::vec
   }
 }
 
+bool occurs(const std::vector<OperandDims>& list, int factor, bool alone) {
+  for (const OperandDims& dims : list)
+    for (const DimFactors& d : dims)
+      if (std::find(d.begin(), d.end(), factor) != d.end() && (alone || d.size() > 1)) return true;
+  return false;
+}
+
+// The factor through which a window reads. A window is a whole dimension of operands and of no result.
+int window_factor(const Reader& r, const Strategy& s, const Clause& clause) {
+  const auto find = [&](const std::string& name) {
+    const auto it = std::find_if(s.factors.begin(), s.factors.end(), [&](const Factor& f) { return f.name == name; });
+    return it == s.factors.end() ? -1 : static_cast<int>(it - s.factors.begin());
+  };
+  const int self = find(clause.name), of = find(clause.of);
+  if (of < 0 || of == self || s.factors[static_cast<std::size_t>(of)].kind == FactorKind::window)
+    r.fail(fmt::format("'{}' is read through '{}', which is no other factor", clause.name, clause.of));
+  if (occurs(s.results, self, true) || occurs(s.operands, self, false))
+    r.fail(fmt::format("'{}' is read through a window, so it must be a dimension of operands alone", clause.name));
+  return of;
+}
+
 Strategy parse_strategy(Reader r, std::span<const Shape> operands, const std::vector<bool>& present, std::span<const Shape> results) {
   Strategy s;
   const auto parsed_operands = parse_operands(r, false);
@@ -283,16 +363,22 @@ Strategy parse_strategy(Reader r, std::span<const Shape> operands, const std::ve
     s.operands.push_back(present[i] ? resolver.dims(parsed_operands[i], operands[i].ndim()) : OperandDims{});
   const std::size_t operand_factors = s.factors.size();
   for (std::size_t i = 0; i < results.size(); ++i) s.results.push_back(resolver.dims(parsed_results[i], results[i].ndim()));
-  for (auto& [name, kind] : clauses.kinds) {
+  for (const Clause& clause : clauses.kinds) {
     for (Factor& f : s.factors) {
-      if (f.name != name && !(name == "..." && f.name.starts_with("..."))) continue;
-      f.kind = kind.kind;
-      f.op = kind.op;
-      f.addends = kind.addends;
+      if (f.name != clause.name && !(clause.name == "..." && f.name.starts_with("..."))) continue;
+      f.kind = clause.factor.kind;
+      f.op = clause.factor.op;
+      f.addends = clause.factor.addends;
+      f.map = clause.factor.map;
+      if (f.kind == FactorKind::window) f.of = window_factor(r, s, clause);
     }
   }
+  const auto read_through = [&](std::size_t f) {
+    return std::any_of(s.factors.begin(), s.factors.end(), [f](const Factor& w) { return w.of == static_cast<int>(f); });
+  };
   if (!operands.empty())
-    for (std::size_t f = operand_factors; f < s.factors.size(); ++f) s.factors[f].kind = FactorKind::whole;  // no operand brings a split
+    for (std::size_t f = operand_factors; f < s.factors.size(); ++f)
+      if (!read_through(f)) s.factors[f].kind = FactorKind::whole;  // no operand brings a split
   return s;
 }
 

@@ -5,8 +5,12 @@
 //   strategy := operands "->" results [two or more spaces, clauses separated by ';']
 //   operand  := dims separated by spaces, or "()"; operands are separated by ','
 //   dim      := name | "(" names, major to minor ")" | "1" (may not be split) | "..." (the other dimensions, aligned from the right with broadcasting)
-//   clause   := names ":" ("pass" | "whole" | "lookup" | "reduce(" op ["," "addend" numbers] ")")
-//             | "linear" [numbers] | "bilinear" [number number] | "monotone"
+//   clause   := names ":" kind | "linear" [numbers] | "bilinear" [number number] | "monotone"
+//   kind     := "pass" | "whole" | "lookup" | "reduce(" op ["," "addend" numbers] ")" | "window(" map ")"
+//   map      := ["-"] [number] name [("+" | "-") number] [".." ["+" | "-"] number] ["/" number] ["," "wrap"]
+//
+// window belongs to an operand's dimension and names the factor of the results through which it is read: "h: window(2 o - 1 .. 1)" says that index o of the
+// result reads h = 2 o - 1 to 2 o + 1, "h: window(7 o + 0 .. 2 / 3)" that it reads floor(7 o / 3) to floor((7 o + 2) / 3).
 #pragma once
 
 #include <cstdint>
@@ -17,10 +21,11 @@
 
 #include "dtensor/placement.h"
 #include "dtensor/values.h"
+#include "redistribute/plan/window.h"
 
 namespace dtensor::propagate {
 
-enum class FactorKind : std::uint8_t { pass, reduce, whole };
+enum class FactorKind : std::uint8_t { pass, reduce, whole, window };
 
 struct Factor {
   std::string name;
@@ -28,6 +33,8 @@ struct Factor {
   FactorKind kind = FactorKind::pass;
   ReduceOp op = ReduceOp::sum;  ///< of reduce (lookup is reduce(sum))
   std::vector<int> addends;     ///< operands (from 0) that lack the factor and must be Partial where it is split
+  int of = -1;                  ///< of window: the factor through which the dimension is read
+  redistribute::WindowMap map;  ///< of window
 };
 /// Indices of factors, major to minor; empty: may not be split.
 using DimFactors = std::vector<int>;

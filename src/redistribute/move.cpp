@@ -132,13 +132,46 @@ PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, cons
   return p;
 }
 
+PreparedMove prepare_window(const Window& window, const mesh::MeshData& mesh, Dtype dtype, const Shape& coordinates) {
+  const WindowFigures figures = figures_of(window);
+  PreparedMove p;
+  p.move = {MoveKind::window, axes_of(window), window.layout, window.layout};
+  p.move.launches = 1;
+  p.move.bytes_received_max = figures.received.max * info(dtype).bytes;
+  p.move.bytes_received_total = figures.received.total * info(dtype).bytes;
+  p.move.nanoseconds = nanoseconds_of(figures, info(dtype).bytes);
+  p.dtype = dtype;
+  p.coordinates = coordinates;
+  p.in_shape = p.out_shape = placements::local_shape(*window.layout, window.shape, coordinates);
+  p.fingerprint = fingerprint(p.move, mesh.hash, window.shape, dtype);
+  std::string dims;
+  const auto wanted = wanted_runs(window, coordinates);
+  for (std::size_t k = 0; k < wanted.size(); ++k) {
+    const WindowDim& d = window.dims[k];
+    p.out_shape[d.dim] = 0;
+    for (const placements::Run& r : wanted[k]) p.out_shape[d.dim] += r.length;
+    for (std::int64_t n : {d.dim + std::int64_t{0}, d.map.num, d.map.den, d.map.low, d.map.high, d.size})
+      p.fingerprint = base::mix(p.fingerprint, static_cast<std::uint64_t>(n));
+    dims += (k == 0 ? "" : ", ") + std::to_string(d.dim);
+  }
+  p.in_strides = contiguous_strides(p.in_shape);
+  p.out_strides = contiguous_strides(p.out_shape);
+  p.group = mesh::ranks_along(mesh, coordinates, p.move.axes);
+  p.transfer = std::make_shared<const Transfer>(lower(window, coordinates));
+  int self = 0;
+  for (int axis : p.move.axes) self = self * mesh.sizes[static_cast<std::size_t>(axis)] + static_cast<int>(coordinates[axis]);
+  p.bytes_received = received_from_others(*p.transfer, self) * info(dtype).bytes;
+  p.detail = placements::to_string(dtype, window.shape, *window.layout, mesh.names) + " -> what is read of dim " + dims;
+  return p;
+}
+
 namespace {
 
 moves::Ready make_ready(const PreparedMove& move, const Tensor& in) {
   using Function = moves::Ready (*)(const PreparedMove&, const Tensor&);
-  static constexpr std::array<Function, 11> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
+  static constexpr std::array<Function, 12> kMoves{moves::relabel,    moves::slice,          moves::to_partial, moves::shard_to_partial,
                                                    moves::all_gather, moves::reduce_scatter, moves::all_reduce, moves::all_to_all,
-                                                   moves::permute,    moves::send_recv,      moves::transfer};
+                                                   moves::permute,    moves::send_recv,      moves::transfer,   moves::window};
   return kMoves[static_cast<std::size_t>(move.move.kind)](move, in);
 }
 

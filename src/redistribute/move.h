@@ -14,6 +14,7 @@
 #include "dtensor/tensor.h"
 #include "mesh/mesh_data.h"
 #include "redistribute/plan/route.h"
+#include "redistribute/plan/window.h"
 
 namespace dtensor::redistribute {
 
@@ -44,6 +45,8 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
 /// A transfer between two meshes for world rank `rank`, which is in one of them at least. The local shape outside a mesh is [0].
 PreparedMove prepare_transfer(const Move& move, const mesh::MeshData& from, const mesh::MeshData& to, const Shape& shape, Dtype dtype, int rank,
                               const Shape& in_strides = {});
+/// The exchange before a kernel that reads through a window.
+PreparedMove prepare_window(const Window& window, const mesh::MeshData& mesh, Dtype dtype, const Shape& coordinates);
 /// Starts the move; the result is complete when its storage's works are. It may share the storage of `in` (a view), never writes `in`.
 Tensor run(const PreparedMove& move, const Tensor& in);
 /// Starts moves that communicate, all of one kind over the same group, in one launch; the results are those of run() one by one.
@@ -75,6 +78,7 @@ Ready all_to_all(const PreparedMove& move, const Tensor& in);
 Ready permute(const PreparedMove& move, const Tensor& in);
 Ready send_recv(const PreparedMove& move, const Tensor& in);
 Ready transfer(const PreparedMove& move, const Tensor& in);
+Ready window(const PreparedMove& move, const Tensor& in);
 }  // namespace moves
 
 }  // namespace dtensor::redistribute

@@ -301,7 +301,7 @@ class Builder {
       plan_->decomposed = true;
       return;
     }
-    const auto choice = propagate::choose(op_.name, strategies, operands, out_shapes, mesh_.sizes());
+    auto choice = propagate::choose(op_.name, strategies, operands, out_shapes, mesh_.sizes());
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       check_partial(*choice.results[i], outputs_[i].dtype);
       output_specs_.push_back(intern_spec(mesh_, choice.results[i], outputs_[i].shape, outputs_[i].dtype, device_));
@@ -317,6 +317,29 @@ class Builder {
       kernel_specs_.push_back(intern_spec(mesh_, choice.operands[i], specs_[i]->shape, specs_[i]->dtype, device_));
     }
     finish();
+    fetch_windows(choice.windows);
+  }
+
+  // The kernel of a rank sees, of a dimension that it reads through a window, what its part of the results reads.
+  void fetch_windows(std::span<std::vector<redistribute::WindowDim>> windows) {
+    for (std::size_t i = 0; i < windows.size(); ++i) {
+      if (windows[i].empty()) continue;
+      const Spec& spec = *kernel_specs_[i];
+      plan_->implicit = true;
+      if (!spec.inside) continue;
+      const redistribute::Window window{spec.layout, spec.shape, std::move(windows[i])};
+      const auto runs = redistribute::wanted_runs(window, spec.coordinates);
+      for (std::size_t k = 0; k < runs.size(); ++k) {
+        auto& place = plan_->kernel.places[i].runs[static_cast<std::size_t>(window.dims[k].dim)];
+        place.clear();
+        for (const placements::Run& r : runs[k]) place.push_back({r.begin, r.length});
+      }
+      int& slot = plan_->kernel.inputs[i];
+      const int out = plan_->slots++;
+      plan_->steps.insert(plan_->steps.end() - 1, {StepKind::move, slot, out, static_cast<int>(plan_->moves.size())});
+      plan_->moves.push_back(redistribute::prepare_window(window, mesh_.data(), spec.dtype, spec.coordinates));
+      slot = out;
+    }
   }
 
   // A reduction of a dtype for which the kind is not legal (sum of bool) cannot stay Partial; the op's rule must not say so.

@@ -123,7 +123,8 @@ TEST_CASE("an absent operand has no dimensions") {
 
 TEST_CASE("a slip names its column and the whole rule") {
   CHECK(error_of("m k, k n -> m n    k: redduce(sum)", {{4, 5}, {5, 6}}, {{4, 6}}) ==
-        "op: sharding rule: expected pass, whole, lookup or reduce(op) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); see docs/rules.md for "
+        "op: sharding rule: expected pass, whole, lookup, reduce(op) or window(map) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); see "
+        "docs/rules.md for "
         "the notation");
   CHECK(error_of("m k, k n", {{4, 5}, {5, 6}}, {{4, 6}}).find("expected '->' (column 9 of") != std::string::npos);
   CHECK(error_of("m k -> m  k: reduce(sum", {{4, 5}}, {{4}}).find("expected ')' (column 24 of") != std::string::npos);
@@ -138,4 +139,37 @@ TEST_CASE("numbers of operands, results and dimensions that do not fit are refus
   CHECK(error_of("m -> m, m", {{4}}, {{4}}).find("2 results are written for 1") != std::string::npos);
   CHECK(error_of("m k l -> m", {{4, 5}}, {{4}}).find("an operand of 2 dims is written with 3") != std::string::npos);
   CHECK(error_of("... a ... -> a", {{4, 5}}, {{4}}).find("'...' twice in one operand") != std::string::npos);
+}
+
+TEST_CASE("a window says which indices are read through which factor, in numbers") {
+  const auto map = [](const std::string& clause) {
+    const auto s = parse("h -> o    h: window(" + clause + ")", {{9}}, {{4}});
+    CHECK(factor(s[0], "h").kind == FactorKind::window);
+    CHECK(s[0].factors[static_cast<std::size_t>(factor(s[0], "h").of)].name == "o");
+    CHECK(factor(s[0], "o").kind == FactorKind::pass);
+    CHECK(factor(s[0], "h").size == 9);
+    CHECK(factor(s[0], "o").size == 4);
+    return factor(s[0], "h").map;
+  };
+  using Map = dtensor::redistribute::WindowMap;
+  CHECK(map("o") == Map{1, 1, 0, 0, false});
+  CHECK(map("2 o + 1") == Map{2, 1, 1, 1, false});
+  CHECK(map("2 o - 1 .. 1") == Map{2, 1, -1, 1, false});
+  CHECK(map("-o + 8") == Map{-1, 1, 8, 8, false});
+  CHECK(map("7 o + 0 .. 2 / 3") == Map{7, 3, 0, 2, false});
+  CHECK(map("o - 5 .. -3, wrap") == Map{1, 1, -5, -3, true});
+}
+
+TEST_CASE("a slip in a window names its column") {
+  const auto error = [](const std::string& clause) { return error_of("h -> o    h: " + clause, {{9}}, {{4}}); };
+  CHECK(error("window(2 + 1)").find("expected a factor name (column 23 of") != std::string::npos);
+  CHECK(error("window(o + x)").find("expected a number (column 25 of") != std::string::npos);
+  CHECK(error("window(o / 0)").find("expected a positive number (column 25 of") != std::string::npos);
+  CHECK(error("window(o, fold)").find("expected 'wrap' (column 24 of") != std::string::npos);
+  CHECK(error("window(o").find("expected ')' (column 22 of") != std::string::npos);
+  CHECK(error("window(q)").find("'h' is read through 'q', which is no other factor (") != std::string::npos);
+  CHECK(error("window(h)").find("'h' is read through 'h', which is no other factor (") != std::string::npos);
+  CHECK(error_of("(h w) -> o    h: window(o)", {{9}}, {{4}}).find("'h' is read through a window, so it must be a dimension of operands alone") !=
+        std::string::npos);
+  CHECK(error_of("h -> h o    h: window(o)", {{9}}, {{9, 4}}).find("must be a dimension of operands alone") != std::string::npos);
 }

@@ -261,8 +261,8 @@ Route route_of(const Space& space, const Found& found, const LayoutRef& from, co
 }
 
 std::string_view to_string(MoveKind kind) noexcept {
-  constexpr std::array<std::string_view, 11> names{"relabel",    "slice",      "to_partial", "shard_to_partial", "all_gather", "reduce_scatter",
-                                                   "all_reduce", "all_to_all", "permute",    "send_recv",        "transfer"};
+  constexpr std::array<std::string_view, 12> names{"relabel",    "slice",      "to_partial", "shard_to_partial", "all_gather", "reduce_scatter",
+                                                   "all_reduce", "all_to_all", "permute",    "send_recv",        "transfer",   "window"};
   return names[static_cast<std::size_t>(kind)];
 }
 

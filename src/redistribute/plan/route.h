@@ -31,6 +31,7 @@ enum class MoveKind : std::uint8_t {
   permute,           ///< the same pieces on other ranks
   send_recv,         ///< direct, grouped: from anything to anything (from Partial: contributions added in rank order)
   transfer,          ///< to another mesh: `from` and `to` are layouts of different meshes (plan/between.h); communicates unless launches is 0
+  window,            ///< what a part of a result reads of an operand (plan/window.h): the indices that are missing; `to` is `from`
 };
 std::string_view to_string(MoveKind kind) noexcept;
 
