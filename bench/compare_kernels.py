@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""CPU kernels beside PyTorch with the same number of threads, in one run on this machine.
+
+  bench/compare_kernels.py BUILD/bench/kernels [--python VENV/bin/python] [--threads 2] [--rounds 2] [--only TEXT]
+
+The sides alternate; each row keeps the least time of all rounds. A ratio below 1 means that dtensor is faster.
+"""
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROW = re.compile(r"^(\S.*?)\s+([\d.]+) us$")
+
+
+def read(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
+    return {m[1]: float(m[2]) for m in map(ROW.match, done.stdout.splitlines()) if m}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    arguments = ["--threads", options.threads, "--only", options.only]
+    sides = {"dtensor": [options.program], "torch": [options.python, HERE / "peers/kernels_torch.py"]}
+    best = {side: {} for side in sides}
+    for _ in range(options.rounds):
+        for side, command in sides.items():
+            for name, value in read(command + arguments).items():
+                best[side][name] = min(value, best[side].get(name, value))
+    print("| kernel | dtensor us | torch us | ratio |")
+    print("|---|---|---|---|")
+    for name, ours in best["dtensor"].items():
+        peer = best["torch"].get(name)
+        print(f"| {name} | {ours:.1f} | " + (f"{peer:.1f} | {ours / peer:.2f} |" if peer else "| |"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A training step of a small Llama beside PyTorch (one process, DDP, FSDP, tensor parallel over gloo) and JAX, in one run on this machine.
+
+  bench/compare_train.py BUILD/bench/train [--python VENV/bin/python] [--rounds 2] [-- --hidden 64 --layers 2 ...]
+
+The sides alternate; each row keeps the least time of all rounds. What follows "--" is handed to every side.
+"""
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROW = re.compile(r"^(\w+) .*min ([\d.]+) median ([\d.]+) ms(.*)$")
+
+
+def main():
+    own, _, rest = " ".join(sys.argv[1:]).partition(" -- ")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args(own.split())
+    sizes = rest.split()
+    sides = [("dtensor", mode, [options.program, mode]) for mode in ("one", "tp", "fsdp")]
+    sides += [("torch", mode, [options.python, HERE / "peers/train_torch.py", mode]) for mode in ("one", "ddp", "fsdp", "tp")]
+    sides += [("jax", mode, [options.python, HERE / "peers/train_jax.py", mode]) for mode in ("one", "dp", "tp")]
+    best = {}
+    for _ in range(options.rounds):
+        for side, mode, command in sides:
+            done = subprocess.run([*command, *sizes], capture_output=True, text=True)
+            rows = [m for m in map(ROW.match, done.stdout.splitlines()) if m]
+            if not rows:
+                print(f"left out: {side} {mode}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            for m in rows:
+                old = best.get((side, mode))
+                if old is None or float(m[2]) < old[0]:
+                    best[side, mode] = (float(m[2]), float(m[3]), m[4].strip())
+    peers = [value[0] for (side, _), value in best.items() if side != "dtensor"]
+    print("| side | mode | least ms | median ms | / best peer | |")
+    print("|---|---|---|---|---|---|")
+    for (side, mode), (least, median, note) in best.items():
+        ratio = f"{least / min(peers):.2f}" if peers else ""
+        print(f"| {side} | {mode} | {least:.1f} | {median:.1f} | {ratio} | {note} |")
+
+
+if __name__ == "__main__":
+    main()
