@@ -116,6 +116,11 @@ constexpr Row kRows[] = {
     {"cross_entropy", cross_entropy_loss},
     {"dropout", [](CallArguments& a) -> Results { return {dropout(a.tensor("input"), a.number("p", 0.5), a.flag("training", true))}; }},
     {"flatten", [](CallArguments& a) -> Results { return {flatten(a.tensor("input"), dim_of(a, "start_dim", 0), dim_of(a, "end_dim", -1))}; }},
+    {"mse_loss",
+     [](CallArguments& a) -> Results {
+       const std::string reduction = a.text("reduction", "mean");
+       return {mse_loss(a.tensor("input"), a.tensor("target"), {.reduction = reduction})};
+     }},
     {"narrow", [](CallArguments& a) -> Results { return {narrow(a.tensor("input"), dim_of(a), a.integer("start"), a.integer("length"))}; }},
     {"nll_loss", nll},
     {"scaled_dot_product_attention", attention},

@@ -103,7 +103,7 @@ class Checker {
       if (rank[c].error != error) return fmt::format("ranks disagree: one throws \"{}\", one \"{}\"", error, rank[c].error);
     if (!error.empty()) return p.writes() && !error.starts_with("the run ended") ? "" : fmt::format("it throws \"{}\"", error);
     for (const auto& rank : records)
-      if (!rank[c].same_when_cached) return "the second, cached call gives another result than the first";
+      if (!rank[c].same_when_cached) return "the second, cached call gives another result or gradient than the first";
     for (std::size_t o = 0; o < expected.outputs.size(); ++o)
       if (auto fault = compare(records, c, o, false, expected.outputs[o]); !fault.empty()) return fmt::format("result {} {}", o, fault);
     for (std::size_t i = 0; i < expected.gradients.size(); ++i)

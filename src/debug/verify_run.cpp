@@ -51,7 +51,10 @@ class CaseRun {
       std::vector<Seen> again;
       for (const DTensor& t : call_once(false)) again.push_back(see(t));
       record.same_when_cached = same(record.outputs, again);
-      if (gradients && p_.op.gradient != nullptr && !p_.writes()) differentiate(record);
+      if (gradients && p_.op.gradient != nullptr && !p_.writes()) {
+        record.gradients = differentiate();
+        record.same_when_cached = record.same_when_cached && same(record.gradients, differentiate());
+      }
     } catch (const InvalidArgument& e) { record.error = e.what(); } catch (const Unsupported& e) {
       record.error = e.what();
     }
@@ -76,7 +79,7 @@ class CaseRun {
   }
 
   // Gradients of a weighted sum of the results that are public: all of a list, else the first.
-  void differentiate(CaseRecord& record) {
+  std::vector<Seen> differentiate() {
     const Results results = call_once(true);
     const std::size_t used = p_.op.signature.ends_with("[]") ? results.size() : 1;
     std::vector<DTensor> outputs, weights, wanted;
@@ -88,9 +91,11 @@ class CaseRun {
     }
     for (const DTensor& t : inputs_)
       if (t && t.requires_grad()) wanted.push_back(t);
-    if (outputs.empty() || wanted.empty()) return;
+    std::vector<Seen> gradients;
+    if (outputs.empty() || wanted.empty()) return gradients;
     for (const DTensor& g : grad(outputs, wanted, weights, {.retain_graph = false, .create_graph = false, .allow_unused = true}))
-      record.gradients.push_back(see(g));
+      gradients.push_back(see(g));
+    return gradients;
   }
 
   // Replicate or Shard on each axis, by turns over the cases.
