@@ -198,6 +198,28 @@ constexpr OpDef kAttention{
 
 }  // namespace
 
+namespace {
+
+// All dims before the last three as one.
+DTensor with_joined_batch(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
+  const int joined = query.ndim() - 3;
+  const auto join = [joined](const DTensor& x) { return flatten(x, 0, joined - 1); };
+  AttentionOptions inner = o;
+  if (o.attn_mask && o.attn_mask.ndim() > 3) {
+    Shape whole;
+    for (int d = 0; d < joined; ++d) whole.push_back(query.size(d));
+    for (int d = -3; d < 0; ++d) whole.push_back(o.attn_mask.size(o.attn_mask.ndim() + d));
+    inner.attn_mask = join(expand(o.attn_mask, whole));
+  }
+  return reshape(scaled_dot_product_attention(join(query), join(key), join(value), inner), [&] {
+    Shape shape = query.shape();
+    shape[shape.ndim() - 1] = value.size(value.ndim() - 1);
+    return shape;
+  }());
+}
+
+}  // namespace
+
 DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
   const Attribute scale = o.scale ? Attribute(*o.scale) : Attribute();
   const std::array<Attribute, 4> attributes{o.is_causal, scale, o.enable_gqa, o.causal_offset};
@@ -206,6 +228,7 @@ DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, c
     if (o.attn_mask && o.attn_mask.ndim() > 2 && ndim == 3) inner.attn_mask = unsqueeze(o.attn_mask, 0);
     return squeeze(scaled_dot_product_attention(unsqueeze(query, 0), unsqueeze(key, 0), unsqueeze(value, 0), inner), 0);
   }
+  if (query.ndim() > 4 && key.ndim() == query.ndim() && value.ndim() == query.ndim()) return with_joined_batch(query, key, value, o);
   if (o.dropout_p == 0 && !(o.attn_mask && o.attn_mask.requires_grad()))
     return call(kAttention, {query, key, value, o.attn_mask}, {attributes[0], attributes[1], attributes[2], attributes[3]});
   std::vector<TensorType> types;

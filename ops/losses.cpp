@@ -11,6 +11,7 @@
 #include "dtensor/ops/views.h"
 #include "local/cpu/losses.h"
 #include "local/cpu/reduce.h"
+#include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/softmax_ops.h"
@@ -403,6 +404,11 @@ DTensor nll_loss(const DTensor& input, const DTensor& target, const NllLossOptio
   if (o.weight) return ops::weighted_nll_loss(input, target, o);
   return call(kNllLoss, {input, target}, {o.ignore_index, o.reduction});
 }
-DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& o) { return call(kMseLoss, {input, target}, {o.reduction}); }
+DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& o) {
+  if (input.shape() == target.shape()) return call(kMseLoss, {input, target}, {o.reduction});
+  const ShapeCall checked(kMseLoss, {{input.shape(), input.dtype()}, {target.shape(), target.dtype()}}, {true, true}, {});
+  const Shape common = ops::broadcast_shape(checked, 0, 2);
+  return call(kMseLoss, {expand(input, common), expand(target, common)}, {o.reduction});
+}
 
 }  // namespace dtensor

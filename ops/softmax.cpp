@@ -46,7 +46,8 @@ SplitSoftmax split_softmax(const DecomposeCall& c) {
   const int dim = dim_at(c.attribute(0), x.ndim());
   if (x.size(dim) == 0) return {x, sum_along(x, dim)};
   const DTensor top = ops::without_partial(amax(x, dim, {.keepdim = true}));
-  return {sub(x, top), ops::exp_sum(x, top, {dim}, true)};
+  // exp_sum counts an infinite shift as 0; a row whose maximum is infinite is NaN all over.
+  return {sub(x, top), add(ops::exp_sum(x, top, {dim}, true), sub(top, top))};
 }
 std::vector<Sample> softmax_samples() {
   return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},

@@ -17,7 +17,7 @@ struct AttentionOptions {
   std::int64_t causal_offset = 0;    ///< number of the first query among the keys, for decoding with a cache; 0 is PyTorch's top-left alignment
 };
 /// softmax(scale query key^T + mask) value: query [b, h, t, d], key [b, hkv, s, d], value [b, hkv, s, e] -> [b, h, t, e].
-/// Without the batch, or without batch and heads, they may have three or two dims. The score matrix is never whole in memory, but for dropout_p other than 0
+/// Without the batch, or without batch and heads, they may have three or two dims; several batch dims count as one. The score matrix is never whole in memory, but for dropout_p other than 0
 /// and for a mask that asks for a gradient. b, h and t may be split; with h split, key and value heads are split alike where the chunks align and are whole
 /// on each rank where they do not. A query that sees no key gives 0.
 /// @throws InvalidArgument when shapes or dtypes do not fit.

@@ -34,7 +34,7 @@ DTENSOR_EXPORT DTensor nll_loss(const DTensor& input, const DTensor& target, con
 struct MseLossOptions {
   std::string_view reduction = "mean";
 };
-/// (input - target)^2 of tensors of one shape.
+/// (input - target)^2; shapes broadcast.
 DTENSOR_EXPORT DTensor mse_loss(const DTensor& input, const DTensor& target, const MseLossOptions& options = {});
 
 }  // namespace dtensor

@@ -142,9 +142,9 @@ void rms_norm(const Tensor& input, std::int64_t n, const Tensor* weight, double 
       Scratch<Acc> row(size), weights = parameter<Acc>(weight, n, Acc(1));
       Acc* x = row.data();
       const Acc* w = weights.data();
-      std::fill(x, x + size, Acc(0));
       for (std::int64_t r = begin; r < end; ++r) {
         load(input.raw(), r * n, 1, n, x);
+        std::fill(x + n, x + size, Acc(0));  // a row that is not finite must not reach the next one through the padding
         const Acc squares = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i] * x[i]; });
         const Acc scale = Acc(1) / std::sqrt(squares / static_cast<Acc>(n) + static_cast<Acc>(eps));
         for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] * scale * w[i];
@@ -166,12 +166,12 @@ void rms_norm_backward(const Tensor& grad, const Tensor& input, std::int64_t n, 
     Acc *x = row_x.data(), *g = row_g.data();
     const Acc* w = weights.data();
     ColumnSums<Acc> sums_w(size);
-    std::fill(x, x + size, Acc(0));
-    std::fill(g, g + size, Acc(0));
     for (std::int64_t r = 0; r < row_count(input, n); ++r) {
       const Acc scale = rstd.raw_as<const Acc>()[r];
       load_input(input.raw(), r * n, 1, n, x);
       load_grad(grad.raw(), r * n, 1, n, g);
+      std::fill(x + n, x + size, Acc(0));
+      std::fill(g + n, g + size, Acc(0));
       Acc* sw = sums_w.tile();
       for (std::int64_t i = 0; i < size; ++i) {
         x[i] *= scale;

@@ -103,11 +103,11 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
       Scratch<Acc> scratch_g(size), scratch_y(size);
       Acc *g = scratch_g.data(), *y = scratch_y.data();
       std::fill(g, g + size, Acc(0));
-      std::fill(y, y + size, Acc(0));
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t offset = rows.offset(r);
         load_grad(grad.raw(), offset, rows.inner, rows.n, g);
         load_result(result.raw(), offset, rows.inner, rows.n, y);
+        std::fill(y + rows.n, y + size, Acc(0));  // a row that is not finite must not reach the next one through the padding
         if (logarithm) {
           const Acc sum = sum_terms<Acc>(size, [g](std::int64_t i) { return g[i]; });
           for (std::int64_t i = 0; i < size; i += kChunk)
@@ -117,7 +117,6 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
           for (std::int64_t i = 0; i < size; ++i) y[i] *= g[i] - sum;
         }
         put(output.raw(), offset, rows.inner, rows.n, y);
-        if (logarithm) std::fill(y + rows.n, y + size, Acc(0));
       }
     });
   });
