@@ -112,7 +112,8 @@ std::string fault_of(const Case& c, const Whole& whole, const DeviceMesh& mesh, 
 TEST_CASE("every limit between the least and the cheapest plan's peak is kept, by plan and allocator, with the right value") {
   int limits = 0, chunked = 0;
   std::set<int> counts;
-  const std::vector<std::pair<std::vector<int>, Shape>> places{{{2, 2}, {8, 6}}, {{2, 2}, {5, 7}}, {{4}, {6, 5}}, {{3, 2}, {7, 2, 5}}, {{2, 2}, {16}}};
+  const std::vector<std::pair<std::vector<int>, Shape>> places{
+      {{2, 2}, {8, 6}}, {{2, 2}, {5, 7}}, {{4}, {6, 5}}, {{3, 2}, {7, 2, 5}}, {{2, 2}, {16}}};
   for (const auto& [mesh_sizes, shape] : places) {
     const auto cases = sample(mesh_sizes, shape, 60);
     const Whole whole = placed::make_whole(shape, Dtype::f32, kSeed);
@@ -204,9 +205,9 @@ TEST_CASE("a limit below the source is refused for a tensor that stays as it is,
         all += "done; ";
       } catch (const InvalidArgument& e) { all += std::string(e.what()) + "; "; }
     };
-    note(x, {Shard(0)}, 15);          // the same
+    note(x, {Shard(0)}, 15);  // the same
     note(x, {StridedShard(0, 1)}, 15);
-    note(one, {Replicate()}, 31);     // equivalent
+    note(one, {Replicate()}, 31);  // equivalent
     note(x, {Shard(0)}, 16);
     note(one, {Replicate()}, 32);
     note(x, {Shard(0)}, -1);

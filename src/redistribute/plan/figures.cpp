@@ -32,32 +32,20 @@ AxisMask newly_partial(const Space& space, const State& from, const State& to) n
   return axes;
 }
 
-// Sums beyond this many combinations of classes are not worth a bound that is only to be quick.
-constexpr std::int64_t kQuick = 64;
-
 // A quick part of least_received: what the worst rank receives at least; 0 is always right.
 std::int64_t least_on_worst(const Space& space, const State& from, const State& to) {
   const AxisMask shared = newly_partial(space, from, to);
   const std::int64_t contributions = space.ranks_of(reduced_axes(space, from, to));
   if (contributions > 1) return least_received(space, from, to).max;
-  if (shared == 0) {
-    const Estimate quick = lacking_at_least(space, from, to, 1);
-    if (quick.exact || quick.max > 0) return quick.max;
-    return lacking(space, from, to, 1, false).max;
+  if (shared != 0) {
+    // Along these axes the ranks do the task of one: together they have at most what each has.
+    const std::int64_t ranks = space.ranks_of(shared), target = space.worst(to);
+    const std::int64_t common = target - lacking_at_least(space, from, to, 1).max;
+    return ceil_div(std::max<std::int64_t>(0, target - ranks * common), ranks);
   }
-  Classes classes(space);
-  AxisMask axes = 0;
-  for (std::size_t d = 0; d < static_cast<std::size_t>(space.ndim()); ++d) {
-    if (from.lists[d] == to.lists[d]) continue;
-    const int prefix = space.common_prefix(from.lists[d], to.lists[d]);
-    axes |= space.node(from.lists[d]).axes | space.node(to.lists[d]).axes;
-    classes.separate(from.lists[d]);
-    classes.separate(to.lists[d]);
-    if (prefix != from.lists[d] && prefix != to.lists[d])
-      classes.separate_all((space.node(from.lists[d]).axes | space.node(to.lists[d]).axes) & ~space.node(prefix).axes);
-  }
-  classes.close();
-  return classes.combinations(axes) > kQuick ? 0 : ceil_div(lacking_together(space, from, to, shared).max, space.ranks_of(shared));
+  const Estimate quick = lacking_at_least(space, from, to, 1);
+  if (quick.exact || quick.max > 0) return quick.max;
+  return lacking(space, from, to, 1, false).max;
 }
 
 }  // namespace
@@ -185,23 +173,46 @@ std::int64_t Costs::writing_at_least(std::int64_t elements) const {
   return static_cast<std::int64_t>(static_cast<double>(elements * element_bytes_) / topology_.copy_bytes_per_ns);
 }
 
-Costs::Least Costs::least(const Space& space, const State& from, const State& to) const {
-  const std::int64_t received = least_on_worst(space, from, to), target = space.worst(to);
-  // Neutral elements for a new sum or product are written by a move of their own, over all of the target at least.
-  std::int64_t filling = 0;
-  for (int a = 0; a < space.mesh_ndim(); ++a) {
-    const std::uint8_t before = from.partial[static_cast<std::size_t>(a)], after = to.partial[static_cast<std::size_t>(a)];
-    const bool fills = after == 1 + static_cast<int>(ReduceOp::sum) || after == 1 + static_cast<int>(ReduceOp::product);
-    if (fills && before != after) filling = writing(target);
-  }
-  // After the last move that writes only views follow, so it wrote all of the target.
-  const std::int64_t last = filling > 0 ? 0 : target;
-  // A move that communicates writes at least the smallest share that the splits of its source allow: it never takes more axes than it finds.
-  const std::int64_t passing = ceil_div(space.shape().numel(), space.ranks_of(space.active()));
-  const std::int64_t transfer = received == 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(received * element_bytes_) / best_bandwidth_);
-  // Every received element is touched.
-  const std::int64_t once = launch_ + least_latency_ + transfer + writing_at_least(std::max(received, last));
-  return {filling + (received == 0 ? 0 : once), filling + 2 * least_start() + transfer + writing_at_least(std::max(received, last + passing))};
+std::int64_t Costs::receiving_at_least(std::int64_t elements) const {
+  return elements <= 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(elements * element_bytes_) / best_bandwidth_);
 }
+
+// Neutral elements are written with a tensor of x elements, at least a share; from there the target's worst rank receives the rest, besides what
+// was received to combine contributions before. The least of a convex function of x: at an end, or where the other bound of what is received takes over.
+std::int64_t Costs::filling_at_least(std::int64_t share, std::int64_t target, std::int64_t received, std::int64_t combined) const {
+  const auto at = [&](std::int64_t x) { return writing_at_least(x) + receiving_at_least(std::max(received, combined + target - x)); };
+  const std::int64_t kink = std::clamp(combined + target - received, std::min(share, target), target);
+  return std::max<std::int64_t>(0, std::min({at(std::min(share, target)), at(target), at(kink)}) - 2);
+}
+
+Costs::Least Costs::least(const Space& space, const State& from, const State& to) const {
+  const std::int64_t received = least_on_worst(space, from, to), target = space.worst(to), ranks = space.ranks_of(space.active());
+  // Every move writes at least the smallest share that the splits allow: one that communicates never takes more axes than it finds.
+  const std::int64_t share = ceil_div(space.shape().numel(), ranks);
+  std::int64_t transfer = receiving_at_least(received);
+  if (fills(from, to)) {
+    const std::int64_t combined = (space.ranks_of(reduced_axes(space, from, to)) - 1) * space.shape().numel() / ranks;
+    transfer = filling_at_least(share, target, received, combined);
+  }
+  // Every received element is touched, and the last move writes all of its result.
+  return {least_start() + transfer + writing_at_least(std::max(received, target)),
+          2 * least_start() + transfer + writing_at_least(std::max(received, target + share))};
+}
+
+bool Costs::fills(const State& from, const State& to) noexcept {
+  for (std::size_t a = 0; a < to.partial.size(); ++a) {
+    const std::uint8_t after = to.partial[a];
+    if (after != from.partial[a] && (after == 1 + static_cast<int>(ReduceOp::sum) || after == 1 + static_cast<int>(ReduceOp::product))) return true;
+  }
+  return false;
+}
+
+std::int64_t Costs::least_after(const Space& space, const State& from, const State& to) const {
+  // After the last such move only views follow, so it wrote all of the target. A part that becomes Partial is written under any kind.
+  const bool written = fills(from, to) || (newly_partial(space, from, to) & space.split_axes(from)) != 0;
+  return written ? writing(space.worst(to)) : 0;
+}
+
+std::int64_t Costs::least_last(const Space& space, const State& to) const { return least_start() + writing_at_least(space.worst(to)); }
 
 }  // namespace dtensor::redistribute

@@ -40,16 +40,24 @@ class Costs {
   std::int64_t least_start() const noexcept { return launch_ + least_latency_; }
   /// Writing `elements`.
   std::int64_t writing(std::int64_t elements) const;
-  /// No route from `from` to `to` costs less than `any`, none with two or more moves that communicate less than `several`.
+  /// No route from `from` whose last move that communicates ends at `to` costs less up to there than `any`, and with another such move before it less than
+  /// `several`.
   struct Least {
     std::int64_t any = 0, several = 0;
   };
   Least least(const Space& space, const State& from, const State& to) const;
+  /// A move that communicates to `to` takes at least this.
+  std::int64_t least_last(const Space& space, const State& to) const;
+  /// No route without communication costs less.
+  std::int64_t least_after(const Space& space, const State& from, const State& to) const;
 
  private:
   const Topology& topology_;
   const AxisLink& link(int axis) const noexcept;
   std::int64_t writing_at_least(std::int64_t elements) const;
+  std::int64_t receiving_at_least(std::int64_t elements) const;
+  std::int64_t filling_at_least(std::int64_t share, std::int64_t target, std::int64_t received, std::int64_t combined) const;
+  static bool fills(const State& from, const State& to) noexcept;  // neutral elements for a new sum or product are written
   std::int64_t element_bytes_;
   std::int64_t launch_ = 0, least_latency_ = 0;
   double best_bandwidth_ = 0;

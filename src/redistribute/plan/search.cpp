@@ -27,9 +27,17 @@ struct Label {
 
 struct Visited {
   State state;
-  std::int64_t least = 0, several = 0, bytes = 0;  // to the goal: on any way, on one with two moves or more that communicate
-  bool closing = false;                            // the goal is reached from here without communication
+  std::int64_t bytes = 0;
+  std::int64_t least = -1, several = 0;  // to the goal: on any way (-1: not known yet), on one with two moves or more that communicate
+  bool closing = false;                  // the goal is reached from here without communication
   std::vector<int> labels;
+};
+
+// Where the last move that communicates may end.
+struct Ending {
+  State state;
+  std::int64_t after = 0;  // at least, from here to the goal
+  std::int64_t least = 0;  // the same with the move that ends here
 };
 
 struct Entry {
@@ -52,8 +60,13 @@ class Search {
     if (limit > 0) limit_ = std::min(limit, limit_);
     visit(from);
     goal_index_ = visit(to);
-    closing_ = states_before(space_, to);
-    for (const State& state : closing_) visited_[static_cast<std::size_t>(visit(state))].closing = true;
+    for (const State& state : states_before(space_, to)) {
+      if (bytes_of(state) > allowed_bytes_) continue;
+      visited_[static_cast<std::size_t>(visit(state))].closing = true;
+      const std::int64_t after = aim == Aim::cost ? costs_.least_after(space_, state, to) : 0;
+      endings_.push_back({state, after, aim == Aim::cost ? after + costs_.least_last(space_, state) : 0});
+    }
+    std::stable_sort(endings_.begin(), endings_.end(), [](const Ending& a, const Ending& b) { return a.least < b.least; });
     Label start;
     start.peak = source_bytes_;
     add(start);
@@ -66,18 +79,19 @@ class Search {
       if (entry.estimate > bound_) break;
       const Label label = labels_[static_cast<std::size_t>(entry.label)];
       if (label.dead || label.state == goal_index_) continue;
-      const Visited at = visited_[static_cast<std::size_t>(label.state)];
+      const State from = visited_[static_cast<std::size_t>(label.state)].state;
       // The last move that communicates leads to a state that closes.
-      for (const State& last : closing_) {
-        const Step step = communication_between(space_, at.state, last), direct = direct_step(space_, at.state, last);
+      for (const auto& [last, after, least] : endings_) {
+        if (label.cost + std::min(least, costs_.least_start() + endings_.front().least) > bound_) break;
+        const Step step = communication_between(space_, from, last), direct = direct_step(space_, from, last);
         if (step.axes != 0) consider(entry.label, step);
         if (direct.axes != 0 && direct.to == last) consider(entry.label, direct);
       }
-      for_each_local_move(space_, at.state, goal_, [&](const Step& step) {
-        if (!out_of_order(label, at.state, step)) consider(entry.label, step);
+      for_each_local_move(space_, from, goal_, [&](const Step& step) {
+        if (!out_of_order(label, from, step)) consider(entry.label, step);
       });
-      if (aim_ == Aim::peak || label.cost + at.several <= bound_)
-        for_each_communication(space_, at.state, [&](const Step& step) { consider_passing(entry.label, step); });
+      if (aim_ == Aim::peak || label.cost + visited_[static_cast<std::size_t>(label.state)].several <= bound_)
+        for_each_communication(space_, from, [&](const Step& step) { consider_passing(entry.label, step); });
     }
     return best() >= 0;
   }
@@ -100,13 +114,25 @@ class Search {
 
   int visit(const State& state) {
     const auto [it, made] = index_.try_emplace(state, static_cast<int>(visited_.size()));
-    if (made) {
-      const std::int64_t bytes = bytes_of(state);
-      const bool estimate = aim_ == Aim::cost && bytes <= allowed_bytes_;
-      const Costs::Least least = estimate ? costs_.least(space_, state, goal_) : Costs::Least{};
-      visited_.push_back({state, least.any, least.several, bytes, false, {}});
-    }
+    if (made) visited_.push_back({state, bytes_of(state), aim_ == Aim::cost ? -1 : 0, 0, false, {}});
     return it->second;
+  }
+
+  // The last move that communicates ends somewhere: the least over all places.
+  std::int64_t least_from(Visited& at) {
+    if (at.least >= 0) return at.least;
+    std::int64_t any = kFar, several = kFar;
+    for (const auto& [state, after, least] : endings_) {
+      if (least >= any) {
+        several = std::min(several, any + costs_.least_start());
+        break;
+      }
+      const Costs::Least to = costs_.least(space_, at.state, state);
+      any = std::min(any, after + to.any);
+      several = std::min(several, after + to.several);
+    }
+    at.several = several;
+    return at.least = at.closing ? std::min(any, costs_.least_after(space_, at.state, goal_)) : any;
   }
 
   // Labels from the source on, without the empty one.
@@ -150,6 +176,11 @@ class Search {
     return x == y && a.peak <= b.peak && a.held <= b.held && encodes_before(i, j);
   }
 
+  bool is_better(int i, const Label& label) const {
+    const Label& a = labels_[static_cast<std::size_t>(i)];
+    return std::tie(a.cost, a.launches) < std::tie(label.cost, label.launches) && a.held <= label.held;
+  }
+
   bool is_view(const Step& step) const {
     switch (step.kind) {
       case MoveKind::relabel:
@@ -186,32 +217,34 @@ class Search {
 
   // A move that communicates and that another such move must follow.
   void consider_passing(int parent, const Step& step) {
-    if (aim_ == Aim::cost) {
-      const Estimate received = received_at_least(space_, step.kind, step.from, step.to);
-      const std::int64_t first = costs_.communication(space_, step.kind, step.axes, step.from, step.to, {received.max, 0});
-      if (labels_[static_cast<std::size_t>(parent)].cost + first + costs_.least_start() > bound_) return;
-    }
-    if (!visited_[static_cast<std::size_t>(visit(step.to))].closing) consider(parent, step);
+    const auto it = index_.find(step.to);
+    if (it == index_.end() || !visited_[static_cast<std::size_t>(it->second)].closing) consider(parent, step, endings_.front().least);
   }
 
-  // Of a move that communicates to `least`, what else is to pay included; the exact time only where an estimate does not rule it out.
-  std::int64_t time_of(const Step& step, std::int64_t before, std::int64_t least) const {
-    const Estimate quick = received_at_least(space_, step.kind, step.from, step.to);
-    const std::int64_t time = costs_.communication(space_, step.kind, step.axes, step.from, step.to, {quick.max, 0});
-    if (quick.exact || before + time + least > bound_) return time;
-    return costs_.communication(space_, step.kind, step.axes, step.from, step.to,
-                                lacking(space_, step.from, step.to, space_.ranks_of(reduced_axes(space_, step.from, step.to)), false));
+  // Of a move that communicates at least, or exactly.
+  std::int64_t time_of(const Step& step, std::int64_t received) const {
+    return costs_.communication(space_, step.kind, step.axes, step.from, step.to, {received, 0});
   }
 
-  void consider(int parent, const Step& step) {
-    const bool communicates = step.kind >= MoveKind::all_gather;
-    const int state = visit(step.to);
-    const Visited& target = visited_[static_cast<std::size_t>(state)];
-    if (target.bytes > allowed_bytes_) return;
+  // `rest`: at least what follows.
+  void consider(int parent, const Step& step, std::int64_t rest = 0) {
+    if (bytes_of(step.to) > allowed_bytes_) return;
+    const bool communicates = step.kind >= MoveKind::all_gather, view = is_view(step);
     const Label& before = labels_[static_cast<std::size_t>(parent)];
-    const bool view = is_view(step);
     Label label;
-    label.state = state;
+    bool exact = true;
+    if (aim_ == Aim::cost) {
+      if (communicates) {
+        const Estimate received = received_at_least(space_, step.kind, step.from, step.to);
+        label.nanoseconds = time_of(step, received.max);
+        exact = received.exact;
+      } else if (!view) {
+        label.nanoseconds = costs_.writing(space_.worst(step.to));
+      }
+      if (before.cost + label.nanoseconds + rest > bound_) return;
+    }
+    label.state = visit(step.to);
+    Visited& target = visited_[static_cast<std::size_t>(label.state)];
     label.parent = parent;
     label.kind = step.kind;
     label.axes = step.axes;
@@ -222,12 +255,18 @@ class Search {
     if (step.kind == MoveKind::to_partial) label.held = std::max(label.held, before.held);
     if (label.peak > limit_) return;
     if (aim_ == Aim::cost) {
-      if (before.cost + target.least > bound_) return;
-      if (communicates) label.nanoseconds = time_of(step, before.cost, target.least);
-      else if (!view) label.nanoseconds = costs_.writing(space_.worst(step.to));
+      const std::int64_t least = least_from(target);
+      if (before.cost + label.nanoseconds + least > bound_) return;
       label.cost = before.cost + label.nanoseconds;
       label.launches = before.launches + (communicates ? 1 : 0);
-      if (label.cost + target.least > bound_) return;
+      // The exact time is no less.
+      if (!exact && std::any_of(target.labels.begin(), target.labels.end(), [&](int other) { return is_better(other, label); })) return;
+      if (!exact) {
+        const std::int64_t reduced = space_.ranks_of(reduced_axes(space_, step.from, step.to));
+        label.nanoseconds = time_of(step, lacking(space_, step.from, step.to, reduced, false).max);
+      }
+      label.cost = before.cost + label.nanoseconds;
+      if (label.cost + least > bound_) return;
     }
     add(label);
   }
@@ -249,7 +288,7 @@ class Search {
     at.labels.push_back(i);
     if (label.state == goal_index_ && aim_ == Aim::cost) bound_ = std::min(bound_, label.cost);
     if (label.state == goal_index_ && aim_ == Aim::peak) bound_ = std::min(bound_, label.peak);
-    queue_.push({aim_ == Aim::cost ? label.cost + at.least : label.peak, label.peak, i});
+    queue_.push({aim_ == Aim::cost ? label.cost + least_from(at) : label.peak, label.peak, i});
   }
 
   int best() const {
@@ -275,7 +314,7 @@ class Search {
   std::int64_t bound_ = kFar;  // cost (or peak) of the best way known
   std::unordered_map<State, int, StateHash> index_;
   std::vector<Visited> visited_;
-  std::vector<State> closing_;
+  std::vector<Ending> endings_;
   std::vector<Label> labels_;
   std::priority_queue<Entry> queue_;
 };
