@@ -7,6 +7,7 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/views.h"
+#include "ops/candidates.h"
 #include "ops/families.h"
 #include "ops/view_rules.h"
 
@@ -97,12 +98,13 @@ constexpr OpDef kCat{
         },
 };
 
-constexpr std::array<const OpDef*, 1> kOps{&kCat};
-
 }  // namespace
 
 namespace ops {
-OpList join_ops() { return kOps; }
+OpList join_ops() {
+  static const std::array<const OpDef*, 2> kOps{&kCat, &in_parts_op()};
+  return kOps;
+}
 }  // namespace ops
 
 DTensor cat(std::span<const DTensor> tensors, int dim) {

@@ -11,6 +11,7 @@
 #include "local/cpu/reduce.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
+#include "ops/split_scan.h"
 
 namespace dtensor {
 namespace {
@@ -308,6 +309,10 @@ constexpr OpDef kCumsum{
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(call(ops::cumsum_op(), {g.grad_output(0)}, {g.attribute(0), Attribute(), !g.attribute(2).as_bool()}), g.input_type(0).dtype)};
     },
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
+      const Dtype result = dtype_or(c.attribute(1), summed(c.input(0).dtype()));
+      return {ops::split_scan(c.input(0), cumsum_dim(c.attribute(0), c.input(0).ndim()), "sum", c.attribute(2).as_bool(), result)};
+    },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
@@ -315,7 +320,6 @@ constexpr OpDef kCumsum{
                                      {.shapes = {{0, 2}}, .attributes = {{"dim", "0"}}},
                                      {.shapes = {{1}}, .attributes = {{"dim", "0"}}}};
         },
-    .reasons = "the dimension is whole: a scan over parts is not written",
 };
 
 constexpr std::array<const OpDef*, 10> kOps{&kSum, &kMean, &kProd, &kAmax, &kAmin, &kAll, &kAny, &kSumToShape, &kExpandReduced, &kCumsum};
@@ -342,7 +346,14 @@ std::span<const int> in(const int& dim) { return {&dim, 1}; }
 namespace ops {
 const OpDef& prod_op() { return kProd; }
 const OpDef& cumsum_op() { return kCumsum; }
-OpList plain_reduction_ops() { return kOps; }
+OpList plain_reduction_ops() {
+  static const std::vector<const OpDef*> list = [] {
+    std::vector<const OpDef*> l(kOps.begin(), kOps.end());
+    l.push_back(&scan_carry_op());
+    return l;
+  }();
+  return list;
+}
 DTensor expand_reduced(const DTensor& reduced, const Shape& dims, bool keepdim, const Shape& shape) {
   if (dims.empty()) return reduced;
   return call(kExpandReduced, {reduced}, {dims, keepdim, shape});

@@ -14,7 +14,7 @@ list(APPEND cpu_sources
   cpu/map.cpp
   cpu/optimizer.cpp
   cpu/pointwise.cpp)
-list(APPEND cpu_sources cpu/lanes.cpp cpu/losses.cpp cpu/norms.cpp cpu/reduce.cpp cpu/softmax.cpp)
+list(APPEND cpu_sources cpu/lanes.cpp cpu/losses.cpp cpu/norms.cpp cpu/reduce.cpp cpu/scan_parts.cpp cpu/softmax.cpp)
 # Lets square roots and roundings vectorise; no value changes.
 set_source_files_properties(cpu/binary.cpp cpu/losses.cpp cpu/norms.cpp cpu/optimizer.cpp cpu/pointwise.cpp cpu/reduce.cpp cpu/softmax.cpp
   PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scans of parts of a dimension. Computed in f64 or i64, in the order of the indices.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "dtensor/tensor.h"
+#include "placements/layout.h"
+
+namespace dtensor::local::cpu {
+
+enum class ScanOp : std::uint8_t { sum, product, min, max };
+/// A scan along `dim`, of `size` in all, of which `runs` are here, in local order. `bounds` rise and cut it; the part after bounds[k] ends at bounds[k + 1] or `size`.
+struct ScanCall {
+  ScanOp op = ScanOp::sum;
+  int dim = 0;
+  bool reverse = false;
+  std::span<const std::int64_t> bounds;
+  std::int64_t size = 0;
+  std::vector<placements::Run> runs;
+};
+
+/// output[k]: what the indices here before bounds[k] come to (reverse: those from the end of part k on); the neutral element where there is none.
+void scan_carry(const ScanCall& scan, const Tensor& input, const Tensor& output);
+/// The scan of every run from carry[k], where part k begins (reverse: ends) as the run does. @throws InternalError for a run where none does.
+void scan_from(const ScanCall& scan, const Tensor& input, const Tensor& carry, const Tensor& output);
+
+}  // namespace dtensor::local::cpu
