@@ -88,8 +88,8 @@ void embedding_backward_shape(ShapeCall& s) {
 
 std::string embedding_backward_rule(const ShapeCall& s) {
   const int n = s.input(1).shape.ndim();
-  return fmt::format("{} d, {}, {} -> v d    {}{}linear 1", leading_names(n, " "), n == 0 ? "()" : leading_names(n, " "),
-                     s.has_input(2) ? "v d" : "()", leading_names(n, ", "), n == 0 ? "" : ": reduce(sum); ");
+  return fmt::format("{} d, {}, {} -> v d    {}{}{}linear 1", leading_names(n, " "), n == 0 ? "()" : leading_names(n, " "),
+                     s.has_input(2) ? "v d" : "()", leading_names(n, ", "), n == 0 ? "" : ": reduce(sum); ", s.has_input(2) ? "v: deposit; " : "");
 }
 
 void embedding_backward_cpu(const KernelCall& call) {

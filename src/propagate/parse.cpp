@@ -161,7 +161,7 @@ std::string parse_map(Reader& r, redistribute::WindowMap& map) {
 }
 
 void parse_kind(Reader& r, Factor& factor, std::string& of) {
-  if (r.take("pass")) return;
+  if (r.take("pass") || r.take("deposit")) return;  // a part of the result is written as one of any dimension is
   if (r.take("whole")) {
     factor.kind = FactorKind::whole;
   } else if (r.take("lookup")) {
@@ -180,7 +180,7 @@ void parse_kind(Reader& r, Factor& factor, std::string& of) {
     factor.kind = FactorKind::window;
     of = parse_map(r, factor.map);
   } else {
-    r.fail("expected pass, whole, lookup, reduce(op) or window(map)");
+    r.fail("expected pass, whole, lookup, deposit, reduce(op) or window(map)");
   }
 }
 

@@ -6,9 +6,10 @@
 //   operand  := dims separated by spaces, or "()"; operands are separated by ','
 //   dim      := name | "(" names, major to minor ")" | "1" (may not be split) | "..." (the other dimensions, aligned from the right with broadcasting)
 //   clause   := names ":" kind | "linear" [numbers] | "bilinear" [number number] | "monotone"
-//   kind     := "pass" | "whole" | "lookup" | "reduce(" op ["," "addend" numbers] ")" | "window(" map ")"
+//   kind     := "pass" | "whole" | "lookup" | "deposit" | "reduce(" op ["," "addend" numbers] ")" | "window(" map ")"
 //   map      := ["-"] [number] name [("+" | "-") number] [".." ["+" | "-"] number] ["/" number] ["," "wrap"]
 //
+// deposit is pass for a dimension that is written at computed indices: the kernel keeps what falls into output_place().
 // window belongs to an operand's dimension and names the factor of the results through which it is read: "h: window(2 o - 1 .. 1)" says that index o of the
 // result reads h = 2 o - 1 to 2 o + 1, "h: window(7 o + 0 .. 2 / 3)" that it reads floor(7 o / 3) to floor((7 o + 2) / 3).
 #pragma once

@@ -123,7 +123,8 @@ TEST_CASE("an absent operand has no dimensions") {
 
 TEST_CASE("a slip names its column and the whole rule") {
   CHECK(error_of("m k, k n -> m n    k: redduce(sum)", {{4, 5}, {5, 6}}, {{4, 6}}) ==
-        "op: sharding rule: expected pass, whole, lookup, reduce(op) or window(map) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); see "
+        "op: sharding rule: expected pass, whole, lookup, deposit, reduce(op) or window(map) (column 23 of \"m k, k n -> m n    k: redduce(sum)\"); "
+        "see "
         "docs/rules.md for "
         "the notation");
   CHECK(error_of("m k, k n", {{4, 5}, {5, 6}}, {{4, 6}}).find("expected '->' (column 9 of") != std::string::npos);

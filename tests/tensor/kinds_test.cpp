@@ -11,6 +11,8 @@
 #include "dtensor/debug.h"
 #include "dtensor/dtensor.h"
 #include "dtensor/verify.h"
+#include "ops/candidates.h"
+#include "ops/split_scan.h"
 
 using namespace dtensor;
 
@@ -57,7 +59,7 @@ using ByRank = std::vector<std::int64_t>;
 
 TEST_CASE("ops of every kind agree with one rank for all placements") {
   const char* which = std::getenv("DTENSOR_KINDS");
-  std::vector<std::string> names{"slice", "slice_backward", "cat"};
+  std::vector<std::string> names{"slice", "slice_backward", "cat", "in_parts", "cumsum", "scan_carry", "argmax", "argmin", "embedding_backward"};
   if (which != nullptr) names = {which};
   for (const std::string& name : names) {
     const VerifyReport report = verify(find_op(name), {.limit = which != nullptr ? 0 : 16});
@@ -120,4 +122,114 @@ TEST_CASE("stack along a split dimension's side moves nothing") {
 TEST_CASE("select of a split dimension brings one row to all, not the tensor") {
   const Seen s = seen([](const DeviceMesh& mesh) { return select(counting({16, 3}, mesh, {Shard(0)}), 0, 5); });
   CHECK(*std::max_element(s.bytes.begin(), s.bytes.end()) <= 2 * 12);
+}
+
+TEST_CASE("a running sum along a split dimension moves one total per part, whatever the parts are") {
+  // Four totals of 3 elements are reduced over 4 ranks: (4 - 2) * 3 + 12 elements come to each. A gather brings 12 rows of 3.
+  std::vector<float> values;
+  const Seen s = seen([](const DeviceMesh& mesh) { return cumsum(counting({16, 3}, mesh, {Shard(0)}), 0); }, &values);
+  CHECK(s.placements == "f32[16, 3]{x: S(0)}");
+  CHECK(s.bytes == ByRank(4, 18 * 4));
+  for (std::size_t c = 0; c < 3; ++c) {
+    double running = 0;
+    for (std::size_t r = 0; r < 16; ++r) {
+      running += static_cast<double>(((r * 3 + c) * 37) % 101);
+      CHECK(static_cast<double>(values[r * 3 + c]) == running);
+    }
+  }
+  // The longer the parts, the less it is beside a gather.
+  const Seen longer = seen([](const DeviceMesh& mesh) { return cumsum(counting({1600, 3}, mesh, {Shard(0)}), 0); });
+  CHECK(longer.bytes == ByRank(4, 18 * 4));
+}
+
+TEST_CASE("scans of every op and direction agree with one rank on uneven, strided, ragged and empty parts") {
+  run_ranks({.ranks = 4}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}, {"y", 2}});
+    const std::vector<Placements> all{{Shard(0), Shard(0)},           {Shard(0), Shard(1)},
+                                      {StridedShard(0, 2), Shard(0)}, {RaggedShard(0, {5, 2}), Replicate()},
+                                      {Replicate(), Shard(0)},        {Shard(0), StridedShard(0, 3)}};
+    for (const std::string_view op : {"sum", "product", "max", "min"}) {
+      for (const bool reverse : {false, true}) {
+        for (const std::int64_t n : {7, 1}) {
+          const Shape shape{n, 3};
+          std::vector<double> x(static_cast<std::size_t>(shape.numel()));
+          for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>((i * 37) % 11) - 4.5;
+          std::vector<double> expected(x.size());
+          for (std::size_t c = 0; c < 3; ++c) {
+            double running = 0;
+            for (std::int64_t step = 0; step < n; ++step) {
+              const auto i = static_cast<std::size_t>(reverse ? n - 1 - step : step) * 3 + c;
+              const double v = x[i];
+              running = step == 0         ? v
+                        : op == "sum"     ? running + v
+                        : op == "product" ? running * v
+                        : op == "max"     ? std::max(running, v)
+                                          : std::min(running, v);
+              expected[i] = running;
+            }
+          }
+          for (const Placements& p : all) {
+            if (n == 1 && to_string(p).find("Ragged") != std::string::npos) continue;
+            const DTensor t = distribute(Tensor::of(x, shape), mesh, p, {.source = Source::every_rank});
+            const Tensor out = ops::split_scan(t, 0, op, reverse, Dtype::f64).full_tensor().local();
+            INFO(std::string(op), " ", reverse, " ", to_string(t));
+            for (std::size_t i = 0; i < expected.size(); ++i) CHECK(out.values<const double>()[i] == doctest::Approx(expected[i]).epsilon(1e-12));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("argmax along a split dimension moves values and indices of the result alone, and ties go to the lowest index") {
+  const Seen s = seen([](const DeviceMesh& mesh) { return argmax(counting({16, 3}, mesh, {Shard(0)}), 0).to(Dtype::f32); });
+  // Three values and three indices, each reduced over 4 ranks; a gather is 12 rows of 12 bytes.
+  CHECK(*std::max_element(s.bytes.begin(), s.bytes.end()) <= 2 * 3 * (4 + 8));
+  run_ranks({.ranks = 4}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 4}});
+    const DTensor x = distribute(Tensor::of(std::vector<double>{1, 3, 2, 3, 3}, {5}), mesh, {Shard(0)}, {.source = Source::every_rank});
+    CHECK(argmax(x, 0).item<std::int64_t>() == 1);
+    CHECK(argmin(x, 0).item<std::int64_t>() == 0);
+  });
+}
+
+TEST_CASE("the largest of a split dimension are chosen among the largest of each part") {
+  // One row of maxima and one of indices per part are brought together.
+  static const auto largest = [](const DTensor& x, std::int64_t k, int dim) {
+    CHECK(k == 1);
+    return std::pair(amax(x, dim, {.keepdim = true}), argmax(x, dim, {.keepdim = true}));
+  };
+  for (const std::int64_t n : {16, 13, 3}) {
+    std::vector<float> values;
+    const Seen s = seen(
+        [n](const DeviceMesh& mesh) {
+          return ops::first_of_parts(counting({n, 3}, mesh, {Shard(0)}), 1, 0, -1.0,
+                                     [](const DTensor& x, std::int64_t k, int dim) { return largest(x, k, dim); })
+              .second.to(Dtype::f32);
+        },
+        &values);
+    CHECK(s.bytes == ByRank(4, 3 * 3 * (4 + 8)));
+    for (std::size_t c = 0; c < 3; ++c) {
+      std::size_t best = 0;
+      const auto at = [c](std::size_t r) { return ((r * 3 + c) * 37) % 101; };
+      for (std::size_t r = 1; r < static_cast<std::size_t>(n); ++r) best = at(r) > at(best) ? r : best;
+      CHECK(values[c] == static_cast<float>(best));
+    }
+  }
+}
+
+TEST_CASE("rows added at indices stay where the rows are: nothing moves but what the index reads") {
+  // The gradient of an embedding whose rows are split: each rank keeps what falls into its rows.
+  const Seen s = seen([](const DeviceMesh& mesh) {
+    const DTensor weight = counting({8, 3}, mesh, {Shard(0)});
+    weight.set_requires_grad();
+    const DTensor index =
+        distribute(Tensor::of(std::vector<double>{1, 7, 1, 4}, {4}).to(Dtype::i64), mesh, {Replicate()}, {.source = Source::every_rank});
+    const DTensor out = embedding(index, weight);
+    out.redistribute({Replicate()}).backward(counting({4, 3}, mesh, {Replicate()}));
+    return weight.grad();
+  });
+  CHECK(s.placements == "f32[8, 3]{x: S(0)}");
+  // The reduction of the 4 rows that were read, and nothing backward: (4 - 2) * 3 + 12 elements.
+  CHECK(s.bytes == ByRank(4, 18 * 4));
 }
