@@ -87,6 +87,21 @@ class DTENSOR_EXPORT WarnImplicit {
 DTENSOR_EXPORT Plan explain(const DTensor& tensor, const Placements& target);
 /// The same to another mesh of the same world.
 DTENSOR_EXPORT Plan explain(const DTensor& tensor, const DeviceMesh& mesh, const Placements& target);
+/// What redistribute_all does with a list: the plan of each tensor, and the launches in which their moves go.
+struct ListPlan {
+  struct Launch {
+    std::string kind;                 ///< "all_gather"
+    std::vector<std::string> axes;    ///< of the first tensor's mesh
+    std::vector<int> tensors;         ///< by index in the list, ascending
+    std::int64_t bytes_received = 0;  ///< by all ranks together, in the whole meshes of the tensors
+  };
+  std::vector<Plan> plans;
+  std::vector<Launch> launches;  ///< in order, of this rank (of the first rank of a mesh that it is not in)
+};
+/// "3 tensors, 2 launches", a line per launch "all_gather[dp] of tensors 0 2: 1.5 KiB on all ranks", then the plan of each tensor.
+DTENSOR_EXPORT std::string to_string(const ListPlan& plan);
+/// How redistribute_all(tensors, targets) would go. Local; moves nothing. @throws InvalidArgument as it does.
+DTENSOR_EXPORT ListPlan explain(std::span<const DTensor> tensors, std::span<const Placements> targets);
 /// Who owns what, as text and as SVG. Local.
 DTENSOR_EXPORT std::string visualize(const DTensor& tensor);
 DTENSOR_EXPORT std::string visualize_svg(const DTensor& tensor);

@@ -2,6 +2,7 @@
 // Fully sharded data parallelism (Zhao et al. 2023; Rajbhandari et al. 2020): parameters live split along dimension 0; a unit gathers them before use, frees the
 // copy, and reduce-scatters gradients as soon as they are complete.
 #include <algorithm>
+#include <utility>
 
 #include "dtensor/autograd.h"
 #include "dtensor/error.h"
@@ -29,8 +30,9 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     std::uint64_t version = 0;  // of the source
     DTensor incoming;           // a gather on its way into a released copy
     bool released = false;
-    bool shared = false;  // nothing moves: the copy shares the parameter's memory until either is written
-    DTensor unreduced;    // gradient kept while synchronisation is off
+    bool shared = false;    // nothing moves: the copy shares the parameter's memory until either is written
+    DTensor unreduced;      // gradient that waits for those of the unit, or for synchronisation
+    bool complete = false;  // and waits for those of the unit only
   };
   std::vector<Entry> entries;
   std::vector<std::string> axes;
@@ -110,7 +112,7 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     });
   }
 
-  void gradient_ready(Entry& e, const DTensor& full) const {
+  void gradient_ready(Entry& e, const DTensor& full) {
     const NoGrad off;
     const DTensor& value = e.parameter.value();
     const Dtype reduce = options.reduce_dtype.value_or(options.param_dtype.value_or(value.dtype()));
@@ -118,11 +120,34 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     full.set_grad({});
     if (grad.dtype() != reduce) grad = grad.to(reduce);
     if (e.unreduced) grad = e.unreduced + grad;
-    e.unreduced = sync ? DTensor() : grad;
+    e.unreduced = grad;
     if (!sync) return;
-    grad = grad.redistribute(value.placements());
-    if (grad.dtype() != value.dtype()) grad = grad.to(value.dtype());
-    value.set_grad(value.grad() ? value.grad() + grad : grad);
+    e.complete = true;
+    if (std::all_of(entries.begin(), entries.end(), [](const Entry& other) { return other.complete || !other.full || !other.full.requires_grad(); }))
+      reduce_gradients();
+    else reshard_at_backward_end();
+  }
+
+  // The gradients that are there, in one launch.
+  void reduce_gradients() {
+    const NoGrad off;
+    std::vector<Entry*> complete;
+    std::vector<DTensor> grads;
+    std::vector<Placements> split;
+    for (Entry& e : entries) {
+      if (!e.complete) continue;
+      complete.push_back(&e);
+      grads.push_back(std::exchange(e.unreduced, DTensor()));
+      split.push_back(e.parameter.value().placements());
+      e.complete = false;
+    }
+    if (grads.empty()) return;
+    const std::vector<DTensor> reduced = redistribute_all(grads, split);
+    for (std::size_t i = 0; i < complete.size(); ++i) {
+      const DTensor& value = complete[i]->parameter.value();
+      const DTensor grad = reduced[i].dtype() == value.dtype() ? reduced[i] : reduced[i].to(value.dtype());
+      value.set_grad(value.grad() ? value.grad() + grad : grad);
+    }
   }
 
   // Frees the gathered copies; backward fills them again. Those that cost no memory stay within a step.
@@ -172,11 +197,15 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
       const auto unit = self.lock();
       if (!unit) return;
       unit->ends_with_backward = false;
+      unit->reduce_gradients();
       unit->reshard(true);
     });
   }
 
   void before_backward() {
+    // What a backward pass left that ended with an error.
+    for (Entry& e : entries)
+      if (std::exchange(e.complete, false)) e.unreduced = DTensor();
     reshard_at_backward_end();
     unshard();
     const auto& order = schedule->order;

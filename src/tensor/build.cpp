@@ -55,6 +55,7 @@ int PlanBuilder::follow_in_chunks(int slot, const tensor::Spec& from, const tens
   const std::int64_t here = (from.inside ? from : to).local_shape[dim];
   const Shape strides = from.inside ? contiguous_strides(from.local_shape) : Shape();
   const int result = new_slot();
+  int left = result;                               // what a rank that only gives has at the end: nothing
   std::map<std::int64_t, std::vector<int>> moves;  // by length: equal slabs share them
   const int first = plan->slots;
   for (std::int64_t k = 0; k < count; ++k) {
@@ -74,8 +75,9 @@ int PlanBuilder::follow_in_chunks(int slot, const tensor::Spec& from, const tens
     if (from.inside) plan->steps.push_back({tensor::StepKind::part, slot, at = new_slot(), slab(from)});
     at = follow(at, moves[length]);
     if (to.inside) plan->steps.push_back({tensor::StepKind::place, at, result, slab(to)});
+    else left = at;
   }
-  return result;
+  return left;
 }
 
 int PlanBuilder::follow(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route) {
@@ -100,35 +102,26 @@ void PlanBuilder::route_together(std::span<tensor::Passenger> tensors, std::int6
     if (route->chunks.count > 1) t.slot = follow_in_chunks(t.slot, *t.from, *to, *route);
     else t.moves = add_moves(*t.from, *to, *route, t.from->shape, {});
   }
-  const auto next = [&](const Passenger& t) -> const redistribute::PreparedMove& { return plan->moves[static_cast<std::size_t>(t.moves[t.done])]; };
-  std::vector<Passenger*> waiting, together;
-  do {
-    waiting.clear();
-    for (Passenger& t : tensors) {
-      Passenger* one = &t;
-      while (t.done < t.moves.size() && !next(t).communicates()) depart({&one, 1});
-      if (t.done < t.moves.size()) waiting.push_back(one);
-    }
-    // All ranks of a group see the same members of a step, so its place by the first of them is the same on each.
-    for (auto left = waiting; !left.empty();) {
-      const auto& first = next(*left.front());
-      const auto others = std::stable_partition(left.begin(), left.end(), [&](const Passenger* t) { return go_together(first, next(*t)); });
-      together.assign(left.begin(), others);
-      left.erase(left.begin(), others);
-      depart(together);
-    }
-  } while (!waiting.empty());
+  std::vector<std::size_t> counts;
+  for (const Passenger& t : tensors) counts.push_back(t.moves.size());
+  const auto move = [&](const redistribute::Departure& d) -> const redistribute::PreparedMove& {
+    return plan->moves[static_cast<std::size_t>(tensors[d.tensor].moves[d.move])];
+  };
+  const auto steps = redistribute::departures(
+      counts, [&](const auto& d) { return move(d).communicates(); }, [&](const auto& a, const auto& b) { return go_together(move(a), move(b)); });
+  for (const auto& step : steps) depart(tensors, step);
 }
 
-// The next move of each, as one step.
-void PlanBuilder::depart(std::span<tensor::Passenger* const> tensors) {
+// Moves of some of the tensors, as one step.
+void PlanBuilder::depart(std::span<tensor::Passenger> tensors, std::span<const redistribute::Departure> departures) {
   tensor::MoveList list;
-  for (tensor::Passenger* t : tensors) {
-    list.in.push_back(t->slot);
-    list.moves.push_back(t->moves[t->done++]);
-    list.out.push_back(t->slot = new_slot());
+  for (const redistribute::Departure& d : departures) {
+    tensor::Passenger& t = tensors[d.tensor];
+    list.in.push_back(t.slot);
+    list.moves.push_back(t.moves[d.move]);
+    list.out.push_back(t.slot = new_slot());
   }
-  if (tensors.size() == 1) {
+  if (departures.size() == 1) {
     plan->steps.push_back({tensor::StepKind::move, list.in[0], list.out[0], list.moves[0]});
     return;
   }

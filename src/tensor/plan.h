@@ -8,6 +8,7 @@
 
 #include "dtensor/op.h"
 #include "redistribute/move.h"
+#include "redistribute/plan/rounds.h"
 #include "tensor/signature.h"
 #include "tensor/spec.h"
 
@@ -90,7 +91,6 @@ struct Passenger {
   SpecRef from;
   placements::LayoutRef to;
   std::vector<int> moves = {};  ///< what brings it there, of the plan's moves
-  std::size_t done = 0;         ///< of them
 };
 }  // namespace tensor
 
@@ -109,8 +109,7 @@ class PlanBuilder {
   int route(int slot, const tensor::Spec& from, const placements::LayoutRef& to, bool implicit, std::int64_t memory_limit = 0);
   /// Follows a route from `from` to `to`, which may be of different meshes, as far as this rank has a part in it.
   int follow(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route);
-  /// The same for several tensors. Local moves come as early as they can; of the others, the next ones of all tensors make a round, in which those of
-  /// the same kind over the same ranks are one step.
+  /// The same for several tensors, in the steps of redistribute/plan/rounds.h: together go moves of the same kind over the same ranks.
   void route_together(std::span<tensor::Passenger> tensors, std::int64_t memory_limit);
   int share(int slot);
   int convert(int slot, Dtype dtype);
@@ -121,7 +120,7 @@ class PlanBuilder {
   std::vector<int> add_moves(const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route, const Shape& shape, Shape strides);
   int follow(int slot, std::span<const int> moves);
   int follow_in_chunks(int slot, const tensor::Spec& from, const tensor::Spec& to, const redistribute::Route& route);
-  void depart(std::span<tensor::Passenger* const> tensors);
+  void depart(std::span<tensor::Passenger> tensors, std::span<const redistribute::Departure> departures);
 };
 
 }  // namespace dtensor

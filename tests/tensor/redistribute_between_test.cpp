@@ -223,6 +223,79 @@ TEST_CASE("the gradient comes back to the source's mesh and placements, Partial 
   }
 }
 
+TEST_CASE("a change of mesh keeps to every limit between the least and the cheapest, with the value and figures of its plan") {
+  int limits = 0, chunked = 0;
+  for (const auto& [a, b] : kEnds) {
+    auto cases = cases_of(a, b, debug::random_whole({6, 5}, Dtype::f64, -2, 2, 0, 4), 24, 93);
+    // Where bytes count a reduction goes by way of a split; within less memory that is one of slabs.
+    const Whole large = debug::random_whole({2048, 32}, Dtype::f64, -2, 2, 0, 4);
+    const List sums(a.sizes.size(), Placement(Partial())), whole(b.sizes.size(), Placement(Replicate()));
+    List first = whole;
+    first[0] = Shard(0);
+    for (const List& to : {whole, first}) cases.push_back({large, sums, to});
+    std::vector<std::vector<Collected>> results(cases.size());
+    for (auto& r : results) r = std::vector<Collected>(3);
+    struct Figures {
+      std::int64_t limit = 0, launches = 0, max = 0, total = 0, peak = 0, chunks = 0;
+    };
+    std::vector<std::array<Figures, 3>> planned(cases.size());
+    std::vector<std::array<std::array<Figures, kRanks>, 3>> seen(cases.size());
+    run_ranks({.ranks = kRanks}, [&, &a = a, &b = b](World& world) {
+      const DeviceMesh source = mesh_of(a), target = mesh_of(b);
+      const auto rank = static_cast<std::size_t>(world.rank());
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        const Whole& value = cases[i].whole;
+        const auto plan_within = [&](std::int64_t limit) {
+          return make_plan(source, value.shape, value.dtype, of(cases[i].from), target, of(cases[i].to), limit);
+        };
+        std::int64_t least = 0;
+        try {
+          (void)plan_within(1);
+        } catch (const InvalidArgument& e) {
+          const std::string words = "the least peak is ", given = e.what();
+          least = std::stoll(given.substr(given.find(words) + words.size()));
+        }
+        const std::int64_t most = plan_within(0).peak_bytes();
+        if (least == most) continue;
+        const DTensor x = make(value, source, cases[i].from);
+        for (std::size_t k = 0; k < 3; ++k) {
+          const std::int64_t limit = k == 0 ? least : k == 1 ? (least + most) / 2 : most - 1;
+          const Plan plan = plan_within(limit);
+          planned[i][k] = {limit, plan.launches(), plan.bytes_received().max, plan.bytes_received().total, plan.peak_bytes(), plan.chunks()};
+          world.barrier();
+          const std::int64_t others = memory_stats().current - x.local().bytes();
+          reset_peak_memory();
+          const CommCounter counter;
+          const DTensor y = x.redistribute(of(cases[i].to), {.mesh = target, .memory_limit = limit});
+          y.wait();
+          seen[i][k][rank] = {limit, counter.launches(), counter.bytes_received(), 0, memory_stats().peak - others, 0};
+          results[i][k].put(y);
+        }
+      }
+    });
+    for (std::size_t i = 0; i < cases.size(); ++i)
+      for (std::size_t k = 0; k < 3; ++k) {
+        const Figures& plan = planned[i][k];
+        if (plan.limit == 0) continue;
+        INFO(text(cases[i]) << " within " << plan.limit << " in " << plan.chunks);
+        CHECK_LE(plan.peak, plan.limit);
+        std::int64_t worst = 0, total = 0, peak = 0, launches = 0;
+        for (const Figures& f : seen[i][k]) {
+          worst = std::max(worst, f.max), total += f.max, peak = std::max(peak, f.peak), launches = std::max(launches, f.launches);
+        }
+        CHECK_LE(peak, plan.peak);
+        CHECK_EQ(worst, plan.max);
+        CHECK_EQ(total, plan.total);
+        CHECK_LE(launches, plan.launches);
+        results[i][k].check(cases[i].whole);
+        ++limits, chunked += plan.chunks > 1 ? 1 : 0;
+      }
+  }
+  MESSAGE(limits << " limits, " << chunked << " in chunks");
+  CHECK_GT(limits, 30);
+  CHECK_GT(chunked, 5);
+}
+
 TEST_CASE("the gradient of a change of mesh is the central difference of the global value") {
   int partial = 0;
   for (const auto& [a, b] : kEnds) {

@@ -88,6 +88,70 @@ Trip trip(const DeviceMesh& mesh, const std::vector<int>& sizes, std::uint64_t k
 
 }  // namespace
 
+TEST_CASE("explain of a list tells the launches and bytes of redistribute_all on every rank") {
+  std::atomic<int> fused{0};
+  for (const auto& sizes : std::vector<std::vector<int>>{{3}, {2, 2}}) {
+    const int ranks = sizes.size() == 1 ? sizes[0] : 4;
+    std::vector<std::int64_t> received(40 * 4, 0), planned(40, 0);
+    run_ranks({.ranks = ranks}, [&](World& world) {
+      const DeviceMesh mesh = mesh_of(sizes);
+      for (std::uint64_t k = 0; k < 40; ++k) {
+        std::vector<DTensor> tensors;
+        std::vector<Placements> placements;
+        for (std::uint64_t i = 0; i <= debug::random_bits(5, k) % 9; ++i) {
+          const Trip t = trip(mesh, sizes, 100 * k + i);
+          tensors.push_back(t.tensor);
+          placements.push_back(t.to);
+        }
+        const ListPlan plan = explain(tensors, placements);
+        const CommCounter counter;
+        (void)redistribute_all(tensors, placements);
+        CHECK_EQ(counter.launches(), static_cast<std::int64_t>(plan.launches.size()));
+        for (const CommCount& c : counter.counts())
+          CHECK_EQ(c.launches, std::count_if(plan.launches.begin(), plan.launches.end(), [&](const auto& l) { return l.kind == c.kind; }));
+        received[4 * k + static_cast<std::size_t>(world.rank())] = counter.bytes_received();
+        for (const auto& l : plan.launches) fused += l.tensors.size() > 1 ? 1 : 0;
+        if (world.rank() == 0)
+          for (const auto& l : plan.launches) planned[k] += l.bytes_received;
+      }
+    });
+    for (std::size_t k = 0; k < planned.size(); ++k)
+      CHECK_EQ(planned[k], received[4 * k] + received[4 * k + 1] + received[4 * k + 2] + received[4 * k + 3]);
+  }
+  CHECK_GT(fused.load(), 50);
+}
+
+TEST_CASE("explain of a list prints its launches before the plans, and refuses counts that differ") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"dp", 2}});
+    const std::vector<DTensor> tensors{make({8}, Dtype::f32, mesh, {Shard(0)}), make({4, 2}, Dtype::f32, mesh, {Replicate()}),
+                                       make({6}, Dtype::f32, mesh, {Shard(0)})};
+    const std::vector<Placements> targets{{Replicate()}, {Shard(0)}, {Replicate()}};
+    const std::string text = to_string(explain(tensors, targets));
+    CHECK(text.find("3 tensors, 1 launch\n  all_gather[dp] of tensors 0 2: 56 B on all ranks\n0: f32[8]{dp: S(0)} -> {dp: R}") == 0);
+    CHECK(text.find("\n1: f32[4, 2]{dp: R} -> {dp: S(0)}") != std::string::npos);
+    CHECK_THROWS_WITH_AS(explain(tensors, std::span(targets).first(2)),
+                         "explain: the counts differ (3 tensors, 2 placements); give one per tensor, or one for all", InvalidArgument);
+  });
+}
+
+TEST_CASE("a list within a memory limit moves to the bits of one by one, and tensors in chunks launch alone") {
+  run_ranks({.ranks = 2}, [](World&) {
+    const DeviceMesh mesh = mesh_of({2});
+    const Placements to{Partial(ReduceOp::sum)};
+    const std::vector<DTensor> tensors{make({16, 8}, Dtype::f32, mesh, {Partial(ReduceOp::max)}), make({16, 8}, Dtype::f32, mesh, {Shard(0)}, 2),
+                                       make({16, 8}, Dtype::f32, mesh, {Partial(ReduceOp::max)}, 3)};
+    const std::vector<Placements> targets{to, {Shard(1)}, to};
+    const RedistributeOptions limited{.memory_limit = 2 * 512 + 128};
+    const std::int64_t alone = make_plan(mesh, {16, 8}, Dtype::f32, {Partial(ReduceOp::max)}, to, limited.memory_limit).launches();
+    CHECK_GT(alone, 2);
+    const CommCounter counter;
+    const auto together = redistribute_all(tensors, targets, limited);
+    CHECK_EQ(counter.launches(), 2 * alone + 1);
+    check_same(together, one_by_one(tensors, targets, limited));
+  });
+}
+
 TEST_CASE("a list of tensors of mixed shapes, dtypes and placements moves to the bits of one by one, in no more launches and the same bytes") {
   std::atomic<int> fewer{0};
   for (const auto& sizes : std::vector<std::vector<int>>{{2}, {3}, {2, 2}}) {

@@ -100,7 +100,10 @@ LinksBetween links_between(const dtensor::Topology& topology, const mesh::MeshDa
 /// Partial also its Replicate axes, its Partial axes or both split over one dimension. Ties by (cost, launches, peak, this order). Without Partial the transfer
 /// alone is optimal.
 /// @throws InvalidArgument for other numbers of dimensions, or a memory limit that cannot be met (naming the least that would do).
+/// A limit may also lead to chunks (chunks.h), of a dimension that neither end splits. Cached process-wide under a bounded table.
 RouteRef find_route_between(const End& from, const End& to, const Shape& shape, Dtype dtype, const LinksBetween& links = {},
                             std::int64_t memory_limit = 0);
+/// Adds its table.
+void add_routes_between(RouteTable& table);
 
 }  // namespace dtensor::redistribute

@@ -44,16 +44,6 @@ class Cut {
 
   std::int64_t extent() const { return owners_.rbegin()->first; }
 
-  std::vector<std::int64_t> slab_sizes() const {
-    std::vector<std::int64_t> sizes;
-    const auto add = [&](std::int64_t size) {
-      if (size < extent() && (sizes.empty() || size < sizes.back()) && ceil_div(extent(), size) <= kMostChunks) sizes.push_back(size);
-    };
-    for (std::int64_t count = 2; count < extent() && count <= kMostChunks; count *= 2) add(ceil_div(extent(), count));
-    if (extent() > 1) add(1);
-    return sizes;
-  }
-
   std::optional<Route> route(std::int64_t size, std::int64_t limit) const {
     Space space(*from_ref_, *to_ref_, slab(size), dim_);
     const Costs costs(*question_.topology, space, bytes_);
@@ -154,6 +144,16 @@ void for_each_cut(const Question& question, Visit&& visit) {
 
 }  // namespace
 
+std::vector<std::int64_t> slab_sizes(std::int64_t extent) {
+  std::vector<std::int64_t> sizes;
+  const auto add = [&](std::int64_t size) {
+    if (size < extent && (sizes.empty() || size < sizes.back()) && ceil_div(extent, size) <= kMostChunks) sizes.push_back(size);
+  };
+  for (std::int64_t count = 2; count < extent && count <= kMostChunks; count *= 2) add(ceil_div(extent, count));
+  if (extent > 1) add(1);
+  return sizes;
+}
+
 bool before(const Route& a, const Route& b) noexcept {
   return std::tie(a.nanoseconds, a.launches, a.peak_bytes) < std::tie(b.nanoseconds, b.launches, b.peak_bytes);
 }
@@ -161,7 +161,7 @@ bool before(const Route& a, const Route& b) noexcept {
 std::optional<Route> route_in_chunks(const Question& question, std::int64_t limit) {
   std::optional<Route> best;
   for_each_cut(question, [&](const Cut& cut) {
-    for (std::int64_t size : cut.slab_sizes())
+    for (std::int64_t size : slab_sizes(cut.extent()))
       if (auto route = cut.route(size, limit); route && (!best || before(*route, *best))) best = std::move(route);
   });
   return best;
@@ -170,7 +170,8 @@ std::optional<Route> route_in_chunks(const Question& question, std::int64_t limi
 std::optional<std::int64_t> least_peak_in_chunks(const Question& question) {
   std::optional<std::int64_t> least;
   for_each_cut(question, [&](const Cut& cut) {
-    for (std::int64_t size : cut.slab_sizes()) least = std::min(least.value_or(std::numeric_limits<std::int64_t>::max()), cut.least_peak(size));
+    for (std::int64_t size : slab_sizes(cut.extent()))
+      least = std::min(least.value_or(std::numeric_limits<std::int64_t>::max()), cut.least_peak(size));
   });
   return least;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "redistribute/plan/route.h"
 #include "redistribute/plan/search.h"
@@ -27,6 +28,8 @@ bool before(const Route& a, const Route& b) noexcept;
 /// what the worst rank has, a quarter, ... or one, in at most kMostChunks slabs. Every slab goes by one route of its own tensor. Of equal routes the one of
 /// the first dimension and the fewest chunks.
 inline constexpr std::int64_t kMostChunks = 1024;
+/// The sizes of slabs of a dimension of which the worst rank has `extent` indices, descending.
+std::vector<std::int64_t> slab_sizes(std::int64_t extent);
 /// The first of the family whose peak is at most `limit`.
 std::optional<Route> route_in_chunks(const Question& question, std::int64_t limit);
 /// The least peak in the family; none where it is empty.

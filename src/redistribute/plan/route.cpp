@@ -4,15 +4,16 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <mutex>
+#include <memory>
 #include <tuple>
-#include <unordered_map>
 #include <utility>
 
 #include "base/error_text.h"
 #include "base/hash.h"
+#include "redistribute/plan/between.h"
 #include "redistribute/plan/chunks.h"
 #include "redistribute/plan/pattern.h"
+#include "redistribute/plan/route_cache.h"
 #include "redistribute/plan/search.h"
 
 namespace dtensor::redistribute {
@@ -160,74 +161,31 @@ struct Key {
   std::uint64_t topology = 0;
   std::int64_t limit = 0;
   friend bool operator==(const Key&, const Key&) = default;
-};
-struct KeyHash {
-  std::size_t operator()(const Key& key) const noexcept {
-    std::uint64_t h = base::mix(key.from->hash, key.to->hash);
-    for (std::int64_t n : key.shape) h = base::mix(h, static_cast<std::uint64_t>(n));
-    h = base::mix(h, (key.topology << 3) ^ static_cast<std::uint64_t>(key.dtype));
-    return static_cast<std::size_t>(base::mix(h, static_cast<std::uint64_t>(key.limit)));
+  std::uint64_t hash() const noexcept {
+    std::uint64_t h = base::mix(from->hash, to->hash);
+    for (std::int64_t n : shape) h = base::mix(h, static_cast<std::uint64_t>(n));
+    h = base::mix(h, (topology << 3) ^ static_cast<std::uint64_t>(dtype));
+    return base::mix(h, static_cast<std::uint64_t>(limit));
   }
-};
-
-// Two generations: a full young one becomes the old one and what it replaces goes, so that routes in use stay.
-class Shard {
- public:
-  RouteRef find(const Key& key) {
-    const std::lock_guard lock(mutex_);
-    if (const auto it = young_.find(key); it != young_.end()) return it->second;
-    const auto it = old_.find(key);
-    if (it == old_.end()) return nullptr;
-    RouteRef route = it->second;
-    put(key, route);
-    return route;
-  }
-  void insert(const Key& key, const RouteRef& route) {
-    const std::lock_guard lock(mutex_);
-    put(key, route);
-  }
-  void add_to(RouteTable& table) {
-    const std::lock_guard lock(mutex_);
-    for (const Table* part : {&young_, &old_})
-      for (const auto& [key, route] : *part) {
-        ++table.routes;
-        table.bytes += sizeof(Table::value_type) + sizeof(Route) + route->moves.size() * sizeof(Move);
-        for (const Move& move : route->moves) table.bytes += move.axes.size() * sizeof(int);
-      }
-  }
-  static constexpr std::size_t kGeneration = 256;
-
- private:
-  using Table = std::unordered_map<Key, RouteRef, KeyHash>;
-  void put(const Key& key, const RouteRef& route) {
-    if (young_.size() >= kGeneration) {
-      old_.swap(young_);
-      young_.clear();
-    }
-    young_.emplace(key, route);
-  }
-  std::mutex mutex_;
-  Table young_, old_;
+  static std::size_t bytes() noexcept { return 0; }
 };
 
-constexpr std::size_t kShards = 16;
+constexpr std::size_t kShards = 16, kGeneration = 256;
 
-std::array<Shard, kShards>& shards() {
+std::vector<std::unique_ptr<RouteCache<Key>>>& shards() {
   // Layouts refer to a table that is never destroyed, so the routes may stay as well.
-  static auto* const all = new std::array<Shard, kShards>;
+  static auto* const all = [] {
+    auto* made = new std::vector<std::unique_ptr<RouteCache<Key>>>;
+    for (std::size_t i = 0; i < kShards; ++i) made->push_back(std::make_unique<RouteCache<Key>>(kGeneration));
+    return made;
+  }();
   return *all;
 }
-Shard& shard_of(std::size_t hash) { return shards()[(hash >> 20) % kShards]; }
+RouteCache<Key>& shard_of(std::uint64_t hash) { return *shards()[(hash >> 20) % kShards]; }
 
 std::uint64_t hash_of(const AxisLink& link, std::uint64_t seed) {
   const std::uint64_t h = base::mix(base::mix(seed, std::bit_cast<std::uint64_t>(link.latency_ns)), std::bit_cast<std::uint64_t>(link.bytes_per_ns));
   return base::mix(h, link.shared ? 1 : 0);
-}
-
-std::uint64_t hash_of(const Topology& topology) {
-  std::uint64_t h = hash_of(topology.fallback, topology.axes.size());
-  for (const AxisLink& link : topology.axes) h = hash_of(link, h);
-  return base::mix(base::mix(h, std::bit_cast<std::uint64_t>(topology.copy_bytes_per_ns)), std::bit_cast<std::uint64_t>(topology.launch_ns));
 }
 
 void check(const Layout& from, const Layout& to, const Shape& shape, std::int64_t limit) {
@@ -266,6 +224,12 @@ std::string_view to_string(MoveKind kind) noexcept {
   return names[static_cast<std::size_t>(kind)];
 }
 
+std::uint64_t hash_of(const Topology& topology) {
+  std::uint64_t h = hash_of(topology.fallback, topology.axes.size());
+  for (const AxisLink& link : topology.axes) h = hash_of(link, h);
+  return base::mix(base::mix(h, std::bit_cast<std::uint64_t>(topology.copy_bytes_per_ns)), std::bit_cast<std::uint64_t>(topology.launch_ns));
+}
+
 const Topology& reference_topology() {
   // Neutral between machines: what matters is that a launch costs as much as some 25 KiB, and that links and copies are of one order.
   static const Topology topology{{}, {2000, 10}, 20, 500};
@@ -274,8 +238,8 @@ const Topology& reference_topology() {
 
 RouteTable route_table() {
   RouteTable table;
-  table.most = kShards * 2 * Shard::kGeneration;
-  for (Shard& shard : shards()) shard.add_to(table);
+  for (const auto& shard : shards()) shard->add_to(table);
+  add_routes_between(table);
   return table;
 }
 
@@ -289,7 +253,7 @@ RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& sha
                     std::int64_t memory_limit) {
   check(*from, *to, shape, memory_limit);
   const Key key{from, to, shape, dtype, hash_of(topology), memory_limit};
-  Shard& shard = shard_of(KeyHash{}(key));
+  RouteCache<Key>& shard = shard_of(key.hash());
   if (RouteRef known = shard.find(key)) return known;
   RouteRef route = plan({from, to, shape, dtype, &topology}, memory_limit);
   shard.insert(key, route);

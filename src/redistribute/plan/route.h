@@ -60,6 +60,7 @@ struct Topology {
 };
 /// The fixed constants under which rules compare candidates, and the default of redistribute.
 const Topology& reference_topology();
+std::uint64_t hash_of(const Topology& topology);
 
 /// A route in chunks: the result is made first; dimension `dim`, which no move changes, is cut on every rank into `count` slabs of `size` local indices
 /// (the last ones smaller or empty), each of which passes all moves and is copied to its place before the next one starts.
@@ -83,7 +84,7 @@ using RouteRef = std::shared_ptr<const Route>;
 /// @throws InvalidArgument for layouts of different meshes or dimensions, a memory limit that cannot be met (naming the least that would do).
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),
                     std::int64_t memory_limit = 0);
-/// What the table of find_route holds, and at most will.
+/// What the tables of find_route and find_route_between hold, and at most will.
 struct RouteTable {
   std::size_t routes = 0, most = 0;
   std::size_t bytes = 0;  ///< of the entries and the moves of their routes; layouts are shared and not counted
