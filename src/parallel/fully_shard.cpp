@@ -2,6 +2,7 @@
 // Fully sharded data parallelism (Zhao et al. 2023; Rajbhandari et al. 2020): parameters live split along dimension 0; a unit gathers them before use, frees the
 // copy, and reduce-scatters gradients as soon as they are complete.
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "dtensor/autograd.h"
@@ -150,6 +151,11 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     }
   }
 
+  void forget_gradients() {
+    for (Entry& e : entries)
+      if (std::exchange(e.complete, false)) e.unreduced = DTensor();
+  }
+
   // Frees the gathered copies; backward fills them again. Those that cost no memory stay within a step.
   void reshard(bool step_over) {
     for (Entry& e : entries) {
@@ -193,19 +199,18 @@ struct FullyShard::Unit : std::enable_shared_from_this<FullyShard::Unit> {
     if (ends_with_backward) return;
     ends_with_backward = true;
     const std::weak_ptr<Unit> self = weak_from_this();
-    at_backward_end([self] {
+    at_backward_end([self, outer = std::current_exception()] {
       const auto unit = self.lock();
       if (!unit) return;
       unit->ends_with_backward = false;
-      unit->reduce_gradients();
+      // After an error ranks may not agree on what is complete.
+      if (std::current_exception() == outer) unit->reduce_gradients();
+      else unit->forget_gradients();
       unit->reshard(true);
     });
   }
 
   void before_backward() {
-    // What a backward pass left that ended with an error.
-    for (Entry& e : entries)
-      if (std::exchange(e.complete, false)) e.unreduced = DTensor();
     reshard_at_backward_end();
     unshard();
     const auto& order = schedule->order;

@@ -64,9 +64,13 @@ class Cut {
     }
     // Every slab is copied to its place.
     route.nanoseconds += costs.writing(elements(*question_.to));
+    return route;
+  }
+
+  // Bytes of all slabs, and layouts on the mesh of the tensor: of the route that is taken only, since every rank is looked at.
+  void finish(Route& route) const {
     count_bytes(route);
     for (Move& m : route.moves) m.from = on_whole_mesh(m.from), m.to = on_whole_mesh(m.to);
-    return route;
   }
 
   std::int64_t least_peak(std::int64_t size) const {
@@ -164,6 +168,7 @@ std::optional<Route> route_in_chunks(const Question& question, std::int64_t limi
     for (std::int64_t size : slab_sizes(cut.extent()))
       if (auto route = cut.route(size, limit); route && (!best || before(*route, *best))) best = std::move(route);
   });
+  if (best) Cut(question, best->chunks.dim).finish(*best);
   return best;
 }
 
