@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <limits>
+#include <map>
+#include <set>
 
 #include "dtensor/error.h"
 #include "redistribute/plan/simulated.h"
@@ -11,6 +16,7 @@ using namespace simulated;
 using dtensor::Dtype;
 using dtensor::redistribute::AxisLink;
 using dtensor::redistribute::find_route;
+using dtensor::redistribute::plan_route;
 using dtensor::redistribute::reference_topology;
 using dtensor::redistribute::RouteRef;
 using dtensor::redistribute::Topology;
@@ -212,40 +218,62 @@ struct Graph {
     return it->second;
   }
 
-  std::int64_t cheapest(std::size_t from, std::size_t to) const {
-    const std::int64_t room = std::max(worst(from), worst(to)), beyond_source = room + worst(to);
+  // Every move toward `to`, by where it starts.
+  struct Reached {
+    std::size_t at = 0;
+    Edge edge;
+  };
+  std::vector<std::vector<Reached>> moves_toward(std::size_t to) const {
     const std::vector<char>& closes = closing_to(to);
+    std::vector<std::vector<Reached>> moves(layouts.size());
+    for (std::size_t i = 0; i < layouts.size(); ++i)
+      for (std::size_t j = 0; j < layouts.size(); ++j)
+        if (const Edge e = i == j ? Edge{} : edge(i, j, *layouts[to], closes[j] != 0); e.legal) moves[i].push_back({j, e});
+    return moves;
+  }
+
+  std::int64_t cheapest(std::size_t from, std::size_t to) const { return cheapest(from, to, moves_toward(to)); }
+  std::int64_t cheapest(std::size_t from, std::size_t to, const std::vector<std::vector<Reached>>& moves) const {
+    const std::int64_t room = std::max(worst(from), worst(to)), beyond_source = room + worst(to);
     // A place on the way is a layout and the elements of the storage that holds it beyond the source's.
-    std::map<std::pair<std::size_t, std::int64_t>, std::int64_t> open{{{from, 0}, 0}}, done;
+    using Place = std::pair<std::size_t, std::int64_t>;
+    std::map<Place, std::int64_t> known{{{from, 0}, 0}};
+    std::set<std::pair<std::int64_t, Place>> open{{0, {from, 0}}};
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
     while (!open.empty()) {
-      const auto at = std::min_element(open.begin(), open.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-      const auto [place, cost] = *at;
-      open.erase(at);
-      done.emplace(place, cost);
+      const auto [cost, place] = *open.begin();
+      open.erase(open.begin());
       if (place.first == to) return cost;
-      for (std::size_t j = 0; j < layouts.size(); ++j) {
-        if (worst(j) > room) continue;
-        const Edge e = edge(place.first, j, *layouts[to], closes[j] != 0);
-        if (!e.legal || (!e.view && place.second + worst(j) > beyond_source)) continue;
-        const std::pair<std::size_t, std::int64_t> next{j, e.view ? place.second : std::max(worst(j), e.keeps ? place.second : 0)};
-        if (done.count(next)) continue;
-        const auto [it, made] = open.try_emplace(next, cost + e.cost);
-        if (!made) it->second = std::min(it->second, cost + e.cost);
+      for (const auto& [j, e] : moves[place.first]) {
+        if (worst(j) > room || cost + e.cost > least || (!e.view && place.second + worst(j) > beyond_source)) continue;
+        const Place next{j, e.view ? place.second : std::max(worst(j), e.keeps ? place.second : 0)};
+        const auto [it, made] = known.try_emplace(next, cost + e.cost);
+        if (!made && it->second <= cost + e.cost) continue;
+        if (!made) open.erase({it->second, next});
+        it->second = cost + e.cost;
+        open.insert({it->second, next});
+        if (j == to) least = std::min(least, it->second);
       }
     }
     return -1;
   }
 };
 
-void compare_all(const Graph& graph, std::size_t step = 1) {
-  for (std::size_t i = 0; i < graph.layouts.size(); ++i)
-    for (std::size_t j = i % step; j < graph.layouts.size(); j += step) {
-      const RouteRef route = find_route(graph.layouts[i], graph.layouts[j], graph.shape, Dtype::f32, graph.topology);
-      const std::int64_t expected = graph.cheapest(i, j);
+// Every `step`-th source to every `step`-th target; how many pairs.
+std::size_t compare_all(const Graph& graph, std::size_t step = 1) {
+  std::size_t pairs = 0;
+  for (std::size_t j = 0; j < graph.layouts.size(); j += step) {
+    const auto moves = graph.moves_toward(j);
+    for (std::size_t i = j % step; i < graph.layouts.size(); i += step) {
+      const RouteRef route = plan_route(graph.layouts[i], graph.layouts[j], graph.shape, Dtype::f32, graph.topology);
+      const std::int64_t expected = graph.cheapest(i, j, moves);
       const std::string what = text(*graph.layouts[i]) + " -> " + text(*graph.layouts[j]) + " " + dtensor::to_string(graph.shape);
       CAPTURE(what);
       REQUIRE_EQ(route->nanoseconds, expected);
+      ++pairs;
     }
+  }
+  return pairs;
 }
 
 // The same link figures differ by axis: a slow outer one, and one without any start cost.
@@ -297,6 +325,30 @@ TEST_CASE("the cost equals that of an independent search for all pairs of S, R a
             all_layouts(c.mesh, shape.ndim(), ceil_splits(c.mesh), c.mesh[0] == 1 ? std::vector<ReduceOp>{} : std::vector<ReduceOp>{ReduceOp::sum});
         compare_all(Graph(c.mesh, shape, t, layouts));
       }
+}
+
+TEST_CASE("the cost equals that of an independent search for pairs of S, R and P on three axes and up to three dimensions") {
+  const char* given = std::getenv("DTENSOR_PAIRS");
+  const bool all = given != nullptr && std::string(given) == "all";
+  struct Case {
+    std::vector<int> mesh;
+    std::vector<Shape> shapes;
+  };
+  const std::vector<Case> cases{
+      {{2, 2, 2}, {{17}, {8, 6}, {16, 24, 40}, {5, 3, 7}}}, {{2, 3, 2}, {{13}, {12, 18}, {6, 5, 9}}}, {{4, 2, 2}, {{24}, {9, 16}, {8, 12, 6}}}};
+  for (const Case& c : cases)
+    for (const Shape& shape : c.shapes) {
+      const auto given_topologies = topologies(3);
+      for (std::size_t t = 0; t < (all ? given_topologies.size() : 1); ++t) {
+        const Graph graph(c.mesh, shape, given_topologies[t], all_layouts(c.mesh, shape.ndim(), ceil_splits(c.mesh), {ReduceOp::sum}));
+        const auto start = std::chrono::steady_clock::now();
+        const std::size_t pairs = compare_all(graph, all ? 1 : 19);
+        if (all)
+          std::printf("%dx%dx%d %s: %zu pairs, %.1f s\n", c.mesh[0], c.mesh[1], c.mesh[2], dtensor::to_string(shape).c_str(), pairs,
+                      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        CHECK_GT(pairs, graph.layouts.size() / 19);
+      }
+    }
 }
 
 TEST_CASE("the cost equals that of an independent search among strided, ragged and reordered layouts") {
