@@ -54,12 +54,9 @@ constexpr OpDef kScanCarry{
     .samples =
         [] {
           return std::vector<Sample>{
-              {.shapes = {{5, 3}},
-               .attributes = {{"dim", "0"}, {"bounds", "[0, 2, 4]"}, {"op", "sum"}, {"reverse", "false"}, {"dtype", "f32"}}},
-              {.shapes = {{2, 7}},
-               .attributes = {{"dim", "1"}, {"bounds", "[0, 1, 5]"}, {"op", "sum"}, {"reverse", "true"}, {"dtype", "f32"}}},
-              {.shapes = {{5, 2}},
-               .attributes = {{"dim", "0"}, {"bounds", "[0, 3]"}, {"op", "max"}, {"reverse", "false"}, {"dtype", "f32"}}},
+              {.shapes = {{5, 3}}, .attributes = {{"dim", "0"}, {"bounds", "[0, 2, 4]"}, {"op", "sum"}, {"reverse", "false"}, {"dtype", "f32"}}},
+              {.shapes = {{2, 7}}, .attributes = {{"dim", "1"}, {"bounds", "[0, 1, 5]"}, {"op", "sum"}, {"reverse", "true"}, {"dtype", "f32"}}},
+              {.shapes = {{5, 2}}, .attributes = {{"dim", "0"}, {"bounds", "[0, 3]"}, {"op", "max"}, {"reverse", "false"}, {"dtype", "f32"}}},
               {.shapes = {{4}}, .attributes = {{"dim", "0"}, {"bounds", "[0, 3]"}, {"op", "product"}, {"reverse", "true"}, {"dtype", "f32"}}}};
         },
 };
@@ -106,7 +103,8 @@ DTensor complete_along(const DTensor& totals, const tensor::Spec& like, int dim)
   std::vector<AxisPlacement> kept;
   for (const AxisPlacement& e : totals.placements().entries()) {
     bool drop = false;
-    for (int a = 0; a < like.layout->mesh_ndim(); ++a) drop = drop || (like.mesh.names()[static_cast<std::size_t>(a)] == e.axis && like.layout->dim_of(a) == dim);
+    for (int a = 0; a < like.layout->mesh_ndim(); ++a)
+      drop = drop || (like.mesh.names()[static_cast<std::size_t>(a)] == e.axis && like.layout->dim_of(a) == dim);
     if (!drop) kept.push_back(e);
   }
   return totals.redistribute(Placements(std::move(kept)));
