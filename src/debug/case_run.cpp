@@ -113,8 +113,9 @@ Tensor exact_part(const Whole& whole, const placements::Layout& layout, const Sh
   if (count == 1) return make_part(whole, layout, coordinates, 0);
   Whole piece = whole;
   for (std::size_t i = 0; i < piece.values.size(); ++i) {
-    const double high = leading(whole.values[i], whole.dtype), low = std::isfinite(high) ? whole.values[i] - high : 0;
-    piece.values[i] = i % count == index ? high : (i + 1) % count == index ? low : 0;
+    const double value = whole.values[i], high = leading(value, whole.dtype), zero = std::copysign(0.0, value);  // -0 is a sum of -0
+    const double low = std::isfinite(high) && high != value ? value - high : zero;
+    piece.values[i] = i % count == index ? high : (i + 1) % count == index ? low : zero;
   }
   placements::Layout plain = layout;
   std::fill(plain.partial.begin(), plain.partial.end(), std::nullopt);

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "local/cpu/lanes.h"
+#include "local/neutral.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -92,15 +93,12 @@ struct Smaller {
   }
 };
 
+// Of the dtype of the result, which may be narrower than Acc.
 template <class Acc>
-constexpr Acc lowest() {
-  if constexpr (std::is_integral_v<Acc>) return std::numeric_limits<Acc>::min();
-  else return -std::numeric_limits<Acc>::infinity();
-}
-template <class Acc>
-constexpr Acc highest() {
-  if constexpr (std::is_integral_v<Acc>) return std::numeric_limits<Acc>::max();
-  else return std::numeric_limits<Acc>::infinity();
+Acc neutral_of(ReduceOp op, Dtype dtype) {
+  const Scalar value = neutral(op, dtype);
+  if constexpr (std::is_integral_v<Acc>) return static_cast<Acc>(value.as_int());
+  else return static_cast<Acc>(value.as_double());
 }
 
 // Reduces what `term` makes of each element.
@@ -249,9 +247,9 @@ void reduce_in(Reduction kind, const Tensor& input, const Shape& dims, const Ten
     case Reduction::product:
       return reduce_with<Acc, Keep, Multiply>(input, dims, Acc(1), output, options);
     case Reduction::max:
-      return reduce_with<Acc, Keep, Larger>(input, dims, lowest<Acc>(), output, options);
+      return reduce_with<Acc, Keep, Larger>(input, dims, neutral_of<Acc>(ReduceOp::max, output.dtype()), output, options);
     case Reduction::min:
-      return reduce_with<Acc, Keep, Smaller>(input, dims, highest<Acc>(), output, options);
+      return reduce_with<Acc, Keep, Smaller>(input, dims, neutral_of<Acc>(ReduceOp::min, output.dtype()), output, options);
     case Reduction::absolute_sum:
       return reduce_with<Acc, Magnitude, Add>(input, dims, Acc(0), output, options);
     case Reduction::absolute_max:

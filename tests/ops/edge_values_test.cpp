@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Values that are not finite stay in their row, on one rank and where the row is split.
+// Values at the edge: what is not finite stays in its row, empty shards hold the ends of narrow integers.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -71,4 +71,12 @@ TEST_CASE("softmax of a row with infinity is NaN, whole or split") {
       }
     });
   }
+}
+
+TEST_CASE("the extremes of i32 over shards of which one is empty are those of the values") {
+  run_ranks({.ranks = 3}, [](World& world) {
+    const DTensor x = distribute(Tensor::of(std::vector<std::int32_t>{3, 1, 2, 5}, {4}), world.mesh({{"tp", 3}}), {Shard(0)});
+    CHECK(amin(x).item<int>() == 1);
+    CHECK(amax(neg(x)).item<int>() == -1);
+  });
 }
