@@ -119,12 +119,16 @@ std::string sample_rule(const OpDef& op) {
 std::string explain_op(const OpDef& op) {
   std::string text = fmt::format("{}({})\n", op.name, op.signature);
   if (op.plan != nullptr) text += "rule      the op is its own plan\n";
+  else if (tensor::is_composite(op)) text += "rule      those of the ops that it is made of\n";
   else if (!op.rule.empty()) text += fmt::format("rule      {}\n", op.rule);
   else text += sample_rule(op);
   text += fmt::format("dtypes    {}\n", op.dtypes.empty() ? "any" : op.dtypes);
-  text += fmt::format("gradient  {}{}\n", op.gradient != nullptr ? "yes" : "no",
+  text += fmt::format("gradient  {}{}\n",
+                      op.gradient != nullptr     ? "yes"
+                      : tensor::is_composite(op) ? "that of the ops that it is made of"
+                                                 : "no",
                       op.saves.empty() || op.gradient == nullptr ? std::string() : fmt::format(", keeps {}", op.saves));
-  if (op.decompose != nullptr) text += "split     a dimension that must be whole takes the distributed form\n";
+  if (op.decompose != nullptr && op.cpu != nullptr) text += "split     a dimension that must be whole takes the distributed form\n";
   if (op.random) text += "random    adds one to the generator\n";
   if (!op.reasons.empty()) text += fmt::format("reasons   {}\n", op.reasons);
   return text;
@@ -134,6 +138,7 @@ std::string explain_op(const OpDef& op, const DeviceMesh& mesh, std::span<const 
                        std::span<const std::pair<std::string, std::string>> attributes, int limit) {
   if (op.shape == nullptr || op.plan != nullptr)
     base::fail<Unsupported>("{}: the op is its own plan and has no rule; dtensor plan and explain() show moves", op.name);
+  if (tensor::is_composite(op)) base::fail<Unsupported>("{}: the op is made of other ops and has no rule of its own; ask for theirs", op.name);
   const tensor::Signature signature = tensor::parse_signature(op);
   check_count(op, signature, inputs.size());
   AttributeValues values;

@@ -51,7 +51,7 @@ class CaseRun {
       std::vector<Seen> again;
       for (const DTensor& t : call_once(false)) again.push_back(see(t));
       record.same_when_cached = same(record.outputs, again);
-      if (gradients && p_.op.gradient != nullptr && !p_.writes()) {
+      if (gradients && (p_.op.gradient != nullptr || tensor::is_composite(p_.op)) && !p_.writes()) {
         record.gradients = differentiate();
         record.same_when_cached = record.same_when_cached && same(record.gradients, differentiate());
       }

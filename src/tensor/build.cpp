@@ -208,6 +208,10 @@ class Builder {
     device_ = first != nullptr ? (*first)->device : device;
     check_meshes();
     run_shape_rule();
+    if (is_composite(op_)) {
+      plan_->decomposed = true;
+      return plan_;
+    }
     if (first == nullptr) {
       factory(*placements);
     } else {

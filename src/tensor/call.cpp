@@ -135,6 +135,7 @@ class Invocation {
     std::vector<const DTensor*> pointers;
     for (const Input& in : inputs_) pointers.push_back(in.tensor);
     const DecomposeCall call{pointers, attributes_};
+    if (is_composite(*info_.op)) return info_.op->decompose(call);
     Results results;
     {
       struct Quiet {

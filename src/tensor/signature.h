@@ -36,6 +36,8 @@ struct Signature {
   int output_written(int output) const noexcept;  ///< input that result `output` is (in place), -1 otherwise
 };
 
+/// An op without a kernel is an expression of other ops on every mesh: its rule and its gradient are theirs.
+inline bool is_composite(const OpDef& op) noexcept { return op.cpu == nullptr && op.decompose != nullptr; }
 /// @throws InvalidArgument with the column of a slip.
 Signature parse_signature(const OpDef& op);
 /// A value from text for an attribute of this type: "1", "true", "[2, 3]", "f32", "none". Lists and texts are stored in `signature`-like storage given.
