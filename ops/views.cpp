@@ -7,6 +7,7 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "ops/families.h"
+#include "ops/reduction_rules.h"
 #include "ops/view_rules.h"
 
 namespace dtensor {
@@ -135,10 +136,12 @@ constexpr OpDef kUnsqueeze{
 bool squeezed(const ShapeCall& s, int d) {
   if (s.input(0).shape[d] != 1) return false;
   if (s.attribute(0).is_none()) return true;
-  return dim_of(s, 0, s.input(0).shape.ndim()) == d;
+  const Shape dims = s.attribute(0).as_shape();
+  return std::any_of(dims.begin(), dims.end(), [&](std::int64_t k) { return (k < 0 ? k + s.input(0).shape.ndim() : k) == d; });
 }
 void squeeze_shape(ShapeCall& s) {
   TensorType out{{}, s.input(0).dtype};
+  if (!s.attribute(0).is_none() && !s.attribute(0).as_list().empty()) ops::checked_dims(s, s.attribute(0));
   for (int d = 0; d < s.input(0).shape.ndim(); ++d)
     if (!squeezed(s, d)) out.shape.push_back(s.input(0).shape[d]);
   s.output(0) = out;
@@ -154,14 +157,17 @@ std::string squeeze_rule(const ShapeCall& s) {
 }
 constexpr OpDef kSqueeze{
     .name = "squeeze",
-    .signature = "input, dim: int? = none -> view(input)",
+    .signature = "input, dim: int[]? = none -> view(input)",
     .shape = squeeze_shape,
     .rule_for = squeeze_rule,
     .cpu = view_to_shape,
     .gradient = view_gradient,
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{3, 1, 5}}, .attributes = {{"dim", "1"}}}, {.shapes = {{1, 1}}}};
+          return std::vector<Sample>{{.shapes = {{3, 1, 5}}, .attributes = {{"dim", "[1]"}}},
+                                     {.shapes = {{1, 1}}},
+                                     {.shapes = {{1, 5, 1}}, .attributes = {{"dim", "[-1, 1]"}}},
+                                     {.shapes = {{1, 3}}, .attributes = {{"dim", "[]"}}}};
         },
 };
 
@@ -218,7 +224,7 @@ Range range_of(const ShapeCall& s, const Shape& shape, int first) {
   const auto clamp = [n](std::int64_t i) { return std::clamp<std::int64_t>(i < 0 ? i + n : i, 0, n); };
   if (r.step < 1) s.fail("step " + std::to_string(r.step) + " is not positive; use flip for the other direction");
   r.start = clamp(s.attribute(first + 1).as_int());
-  const std::int64_t end = clamp(s.attribute(first + 2).as_int());
+  const std::int64_t end = s.attribute(first + 2).is_none() ? n : clamp(s.attribute(first + 2).as_int());
   r.length = end > r.start ? (end - r.start + r.step - 1) / r.step : 0;
   return r;
 }
@@ -260,7 +266,7 @@ void slice_cpu(const KernelCall& call) {
 std::vector<DTensor> slice_gradient(const GradientCall& g);
 constexpr OpDef kSlice{
     .name = "slice",
-    .signature = "input, dim: int, start: int, end: int, step: int = 1 -> view(input)",
+    .signature = "input, dim: int = 0, start: int? = none, end: int? = none, step: int = 1 -> view(input)",
     .shape = slice_shape,
     .rule_for = slice_rule,
     .cpu = slice_cpu,
@@ -270,7 +276,8 @@ constexpr OpDef kSlice{
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}, {"start", "1"}, {"end", "6"}, {"step", "2"}}},
                                      {.shapes = {{5, 7}}, .attributes = {{"dim", "0"}, {"start", "0"}, {"end", "5"}}},
                                      {.shapes = {{7, 2}}, .attributes = {{"dim", "0"}, {"start", "-2"}, {"end", "7"}}},
-                                     {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}}};
+                                     {.shapes = {{3}}, .attributes = {{"dim", "0"}, {"start", "2"}, {"end", "2"}}},
+                                     {.shapes = {{5, 3}}, .attributes = {{"start", "-4"}, {"step", "3"}}}};
         },
 };
 void slice_backward_shape(ShapeCall& s) { s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.input(0).dtype}; }
@@ -303,13 +310,12 @@ void slice_backward_cpu(const KernelCall& call) {
 }
 constexpr OpDef kSliceBackward{
     .name = "slice_backward",
-    .signature = "grad, shape: int[], dim: int, start: int, end: int, step: int -> out",
+    .signature = "grad, shape: int[], dim: int, start: int?, end: int?, step: int -> out",
     .shape = slice_backward_shape,
     .rule_for = slice_backward_rule,
     .cpu = slice_backward_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
-      return {slice(g.grad_output(0), static_cast<int>(g.attribute(1).as_int()), g.attribute(2).as_int(), g.attribute(3).as_int(),
-                    g.attribute(4).as_int())};
+      return {call(kSlice, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3), g.attribute(4)})};
     },
     .samples =
         [] {
@@ -410,7 +416,8 @@ DTensor t(const DTensor& input) {
 
 DTensor unsqueeze(const DTensor& input, int dim) { return call(kUnsqueeze, {input}, {dim}); }
 DTensor squeeze(const DTensor& input) { return call(kSqueeze, {input}); }
-DTensor squeeze(const DTensor& input, int dim) { return call(kSqueeze, {input}, {dim}); }
+DTensor squeeze(const DTensor& input, int dim) { return squeeze(input, Shape{dim}); }
+DTensor squeeze(const DTensor& input, const Shape& dim) { return call(kSqueeze, {input}, {dim}); }
 DTensor expand(const DTensor& input, const Shape& shape) { return call(kExpand, {input}, {shape}); }
 DTensor slice(const DTensor& input, int dim, std::int64_t start, std::int64_t end, std::int64_t step) {
   return call(kSlice, {input}, {dim, start, end, step});

@@ -22,9 +22,10 @@ DTENSOR_EXPORT DTensor transpose(const DTensor& input, int dim0, int dim1);
 DTENSOR_EXPORT DTensor t(const DTensor& input);
 DTENSOR_EXPORT DTensor permute(const DTensor& input, const Shape& dims);
 DTENSOR_EXPORT DTensor unsqueeze(const DTensor& input, int dim);
-/// Drops all dimensions of size one, or `dim` if it has size one.
+/// Drops all dimensions of size one, or those of `dim` that have size one.
 DTENSOR_EXPORT DTensor squeeze(const DTensor& input);
 DTENSOR_EXPORT DTensor squeeze(const DTensor& input, int dim);
+DTENSOR_EXPORT DTensor squeeze(const DTensor& input, const Shape& dim);
 /// Dimensions of size one repeat; -1 keeps a size; new dimensions in front.
 DTENSOR_EXPORT DTensor expand(const DTensor& input, const Shape& shape);
 /// Indices start, start + step, ... below end of one dimension. Bounds count from the end when negative and are clamped.
