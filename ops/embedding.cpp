@@ -8,49 +8,28 @@
 
 #include "dtensor/error.h"
 #include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/views.h"
 #include "local/cpu/embedding.h"
 #include "ops/families.h"
+#include "ops/index_rules.h"
 
 namespace dtensor {
 namespace {
 
 using local::cpu::ElementsCall;
 using local::cpu::RowsCall;
+using ops::check_index;
+using ops::Coordinates;
+using ops::dims_with;
+using ops::lined;
+using ops::names_where_longer;
+using ops::positions;
+using ops::rows_of;
+using ops::source_dims;
 
-void check_index(const ShapeCall& s, int i) {
-  const Dtype d = s.input(i).dtype;
-  if (d != Dtype::i64 && d != Dtype::i32) s.fail(fmt::format("indices must be i64 or i32 ({}); convert them with to()", s.describe(i)));
-}
-
-// Index values -> positions in what this rank holds of dimension `dim` of `place`.
-std::vector<std::int64_t> positions(const KernelCall& call, int index, const Place& place, int dim, const char* what) {
-  const Tensor& t = call.input(index);
-  const std::int64_t limit = place.global[dim], count = t.numel();
-  std::vector<std::int64_t> at(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t value = t.dtype() == Dtype::i64 ? t.raw_as<std::int64_t>()[i] : t.raw_as<std::int32_t>()[i];
-    if (value < 0 || value >= limit)
-      call.fail(fmt::format("index {} is out of range ({} has {}); indices are 0 to {}", value, what, limit, limit - 1));
-    at[static_cast<std::size_t>(i)] = place.to_local(dim, value);
-  }
-  return at;
-}
-
-// By name a dim may be negative.
-int dim_of(const Attribute& dim, const Shape& shape, const char* op) { return normalize_dim(static_cast<int>(dim.as_int()), shape.ndim(), op); }
-
-std::int64_t product_of(const Shape& shape, int from, int to) {
-  std::int64_t n = 1;
-  for (int d = from; d < to; ++d) n *= shape[d];
-  return n;
-}
-
-// "a0 a1 ..." with the entry of `dim` replaced.
-std::string dims_with(int ndim, int dim, const char* name) {
-  std::string text;
-  for (int d = 0; d < ndim; ++d) text += (d == 0 ? "" : " ") + (d == dim ? std::string(name) : fmt::format("a{}", d));
-  return text;
-}
+int dim_of(const Attribute& dim, const Shape& shape, const char* op) { return ops::line_dim(dim, shape.ndim(), op); }
 std::string leading_names(int ndim, const char* separator) {
   std::string text;
   for (int d = 0; d < ndim; ++d) text += fmt::format("{}b{}", d == 0 ? "" : separator, d);
@@ -61,6 +40,9 @@ std::string leading_names(int ndim, const char* separator) {
 void embedding_shape(ShapeCall& s) {
   check_index(s, 0);
   if (s.input(1).shape.ndim() != 2) s.fail(fmt::format("weight must have two dims, [rows, width] ({})", s.describe(1)));
+  const std::int64_t rows = s.input(1).shape[0];
+  if (!s.attribute(0).is_none() && (s.attribute(0).as_int() < -rows || s.attribute(0).as_int() >= rows))
+    s.fail(fmt::format("padding_idx {} is out of range ({}); rows are 0 to {}", s.attribute(0).as_int(), s.describe(1), rows - 1));
   Shape out = s.input(0).shape;
   out.push_back(s.input(1).shape[1]);
   s.output(0) = {.shape = out, .dtype = s.input(1).dtype};
@@ -126,7 +108,18 @@ constexpr OpDef kEmbeddingBackward{
 
 std::vector<DTensor> embedding_gradient(const GradientCall& g) {
   if (!g.needs(1)) return {DTensor(), DTensor()};
-  return {DTensor(), call(kEmbeddingBackward, {g.grad_output(0), g.input(0), g.input(1)}, {g.input_type(1).shape[0]})};
+  const std::int64_t rows = g.input_type(1).shape[0];
+  const DTensor& index = g.input(0);
+  DTensor grad = g.grad_output(0);
+  if (!g.attribute(0).is_none()) {
+    const std::int64_t padding = g.attribute(0).as_int();
+    grad = masked_fill(grad, unsqueeze(eq(index, padding < 0 ? padding + rows : padding), -1), 0);
+  }
+  if (g.attribute(1).as_bool()) {
+    const DTensor counts = call(ops::count_op(), {reshape(index, {index.numel()})}, {rows});
+    grad = div(grad, embedding(index, reshape(counts, {rows, 1}).to(grad.dtype())));
+  }
+  return {DTensor(), call(kEmbeddingBackward, {grad, index, g.input(1)}, {rows})};
 }
 
 std::vector<Sample> embedding_samples() {
@@ -137,7 +130,7 @@ std::vector<Sample> embedding_samples() {
 }
 constexpr OpDef kEmbedding{
     .name = "embedding",
-    .signature = "input, weight -> out",
+    .signature = "input, weight, *, padding_idx: int? = none, scale_grad_by_freq: bool = false -> out",
     .rule = "..., v d -> ... d    v: lookup; linear 2",
     .saves = "input, weight",
     .dtypes = "number",
@@ -153,7 +146,7 @@ void gather_shape(ShapeCall& s) {
   check_index(s, 1);
   const Shape &in = s.input(0).shape, &index = s.input(1).shape;
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
-  bool fits = in.ndim() == index.ndim() && in.ndim() > 0;
+  bool fits = in.empty() ? index.ndim() < 2 : in.ndim() == index.ndim();
   for (int d = 0; fits && d < in.ndim(); ++d) fits = d == dim || index[d] <= in[d];
   if (!fits)
     s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0),
@@ -161,51 +154,22 @@ void gather_shape(ShapeCall& s) {
   s.output(0) = {.shape = index, .dtype = s.input(0).dtype};
 }
 
-// Dims of the tensor that is read (w where it is longer than the index), as one operand text.
-std::string source_dims(const Shape& source, const Shape& index, int dim) {
-  std::string text;
-  for (int d = 0; d < source.ndim(); ++d) {
-    const char* kind = source[d] == index[d] ? "a" : "w";
-    text += (d == 0 ? "" : " ") + (d == dim ? std::string("v") : fmt::format("{}{}", kind, d));
-  }
-  return text;
-}
-std::string names_where_longer(const Shape& source, const Shape& index, int dim, char name, const char* kind) {
-  std::string text;
-  for (int d = 0; d < source.ndim(); ++d)
-    if (d != dim && source[d] != index[d]) text += fmt::format("{}{}: {}; ", name, d, kind);
-  return text;
-}
-
 std::string gather_rule(const ShapeCall& s) {
   const Shape &in = s.input(0).shape, &index = s.input(1).shape;
+  if (in.empty()) return index.empty() ? "(), () -> ()    linear 1" : "(), i -> i    linear 1";
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string out = dims_with(index.ndim(), dim, "i");
   return fmt::format("{}, {} -> {}    v: lookup; {}linear 1", source_dims(in, index, dim), out, out,
                      names_where_longer(in, index, dim, 'w', "whole"));
 }
 
-// Coordinates of the index, dimension by dimension, as coordinates of what is read or written.
-struct Coordinates {
-  std::vector<std::vector<std::int64_t>> lists;
-  std::vector<std::span<const std::int64_t>> spans;
-  Coordinates(const Place& index, const Shape& local, const Place& target, int dim) : lists(local.size()), spans(local.size()) {
-    for (int d = 0; d < local.ndim(); ++d) {
-      auto& list = lists[static_cast<std::size_t>(d)];
-      if (d == dim) continue;
-      for (std::int64_t i = 0; i < local[d]; ++i) list.push_back(target.to_local(d, index.to_global(d, i)));
-      spans[static_cast<std::size_t>(d)] = list;
-    }
-  }
-};
-
 void gather_cpu(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "gather");
-  const Place& source = call.input_place(0);
+  const Place source = lined(call.input_place(0));
   const auto at = positions(call, 1, source, dim, "the dim that is read");
-  const Shape& shape = call.input(1).shape();
-  const Coordinates coordinates(call.input_place(1), shape, source, dim);
-  take_elements(ElementsCall{shape, dim, at, coordinates.spans}, call.input(0), call.output(0));
+  const Shape shape = lined(call.input(1)).shape();
+  const Coordinates coordinates(lined(call.input_place(1)), shape, source, dim);
+  take_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
 }
 
 void gather_backward_shape(ShapeCall& s) {
@@ -216,6 +180,8 @@ void gather_backward_shape(ShapeCall& s) {
 
 std::string gather_backward_rule(const ShapeCall& s) {
   const Shape &index = s.input(1).shape, out = s.attribute(1).as_shape();
+  if (index.empty()) return "(), () -> ()    linear 1";
+  if (out.empty()) return "i, i -> ()    i: reduce(sum); linear 1";
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string in = dims_with(index.ndim(), dim, "i");
   return fmt::format("{}, {} -> {}    i: reduce(sum); {}linear 1", in, in, source_dims(out, index, dim),
@@ -224,11 +190,11 @@ std::string gather_backward_rule(const ShapeCall& s) {
 
 void gather_backward_cpu(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "gather");
-  const Place& target = call.output_place(0);
+  const Place target = lined(call.output_place(0));
   const auto at = positions(call, 1, target, dim, "the dim that was read");
-  const Shape& shape = call.input(1).shape();
-  const Coordinates coordinates(call.input_place(1), shape, target, dim);
-  deposit_elements(ElementsCall{shape, dim, at, coordinates.spans}, call.input(0), call.output(0));
+  const Shape shape = lined(call.input(1)).shape();
+  const Coordinates coordinates(lined(call.input_place(1)), shape, target, dim);
+  deposit_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
 }
 
 std::vector<DTensor> gather_backward_gradient(const GradientCall& g) {
@@ -260,7 +226,8 @@ std::vector<Sample> gather_samples() {
   return {{.shapes = {{5, 7}, {5, 3}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
           {.shapes = {{5, 4, 3}, {2, 4, 3}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
           {.shapes = {{5, 4}, {3, 2}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4},
-          {.shapes = {{5, 4}, {5, 0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4}};
+          {.shapes = {{5, 4}, {5, 0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4},
+          {.shapes = {{}, {}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 1}};
 }
 constexpr OpDef kGather{
     .name = "gather",
@@ -280,36 +247,38 @@ void select_shape(ShapeCall& s) {
   check_index(s, 1);
   if (s.input(1).shape.ndim() != 1) s.fail(fmt::format("index must have one dim ({}); use gather or embedding for more", s.describe(1)));
   Shape out = s.input(0).shape;
-  out[dim_of(s.attribute(0), out, "index_select")] = s.input(1).shape[0];
+  const int dim = dim_of(s.attribute(0), out, "index_select");
+  if (out.empty() && s.input(1).shape[0] != 1) s.fail(fmt::format("a tensor without dims is read at one index ({})", s.describe(1)));
+  if (!out.empty()) out[dim] = s.input(1).shape[0];
   s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
 }
 std::string select_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim(), dim = dim_of(s.attribute(0), s.input(0).shape, "index_select");
+  if (n == 0) return "(), 1 -> ()    linear 1";
   return fmt::format("{}, i -> {}    v: lookup; linear 1", dims_with(n, dim, "v"), dims_with(n, dim, "i"));
-}
-RowsCall rows_of(const Shape& shape, int dim, std::span<const std::int64_t> at) {
-  return {product_of(shape, 0, dim), shape[dim], product_of(shape, dim + 1, shape.ndim()), at};
 }
 void select_cpu(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "index_select");
-  const auto at = positions(call, 1, call.input_place(0), dim, "the dim that is read");
-  take_rows(rows_of(call.input(0).shape(), dim, at), call.input(0), call.output(0));
+  const auto at = positions(call, 1, lined(call.input_place(0)), dim, "the dim that is read");
+  take_rows(rows_of(lined(call.input(0)).shape(), dim, at), call.input(0), call.output(0));
 }
 
 void select_backward_shape(ShapeCall& s) {
   check_index(s, 1);
   Shape out = s.input(0).shape;
-  out[dim_of(s.attribute(0), out, "index_select")] = s.attribute(1).as_int();
+  const int dim = dim_of(s.attribute(0), out, "index_select");
+  if (!out.empty()) out[dim] = s.attribute(1).as_int();
   s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
 }
 std::string select_backward_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim(), dim = dim_of(s.attribute(0), s.input(0).shape, "index_select");
+  if (n == 0) return "(), 1 -> ()    linear 1";
   return fmt::format("{}, i -> {}    i: reduce(sum); linear 1", dims_with(n, dim, "i"), dims_with(n, dim, "v"));
 }
 void select_backward_cpu(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "index_select");
-  const auto at = positions(call, 1, call.output_place(0), dim, "the dim that was read");
-  deposit_rows(rows_of(call.output(0).shape(), dim, at), call.input(0), call.output(0));
+  const auto at = positions(call, 1, lined(call.output_place(0)), dim, "the dim that was read");
+  deposit_rows(rows_of(lined(call.output(0)).shape(), dim, at), call.input(0), call.output(0));
 }
 std::vector<DTensor> select_backward_gradient(const GradientCall& g) {
   return {g.needs(0) ? index_select(g.grad_output(0), static_cast<int>(g.attribute(0).as_int()), g.input(1)) : DTensor(), DTensor()};
@@ -332,12 +301,15 @@ constexpr OpDef kSelectBackward{
 };
 std::vector<DTensor> select_gradient(const GradientCall& g) {
   const int dim = dim_of(g.attribute(0), g.input_type(0).shape, "index_select");
-  return {g.needs(0) ? call(kSelectBackward, {g.grad_output(0), g.input(1)}, {dim, g.input_type(0).shape[dim]}) : DTensor(), DTensor()};
+  return {g.needs(0) ? call(kSelectBackward, {g.grad_output(0), g.input(1)}, {dim, g.input_type(0).shape.empty() ? 1 : g.input_type(0).shape[dim]})
+                     : DTensor(),
+          DTensor()};
 }
 std::vector<Sample> select_samples() {
   return {{.shapes = {{7, 3}, {5}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
           {.shapes = {{2, 5, 3}, {4}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
-          {.shapes = {{3, 5}, {0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5}};
+          {.shapes = {{3, 5}, {0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
+          {.shapes = {{}, {1}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 1}};
 }
 constexpr OpDef kIndexSelect{
     .name = "index_select",
@@ -355,8 +327,7 @@ constexpr OpDef kIndexSelect{
 // one_hot
 void one_hot_shape(ShapeCall& s) {
   check_index(s, 0);
-  if (s.attribute(0).as_int() < 0)
-    s.fail(fmt::format("num_classes must be given (num_classes {}); the shape of a result does not depend on data here", s.attribute(0).as_int()));
+  if (s.attribute(0).as_int() < 0) s.fail(fmt::format("num_classes {} is negative", s.attribute(0).as_int()));
   Shape out = s.input(0).shape;
   out.push_back(s.attribute(0).as_int());
   s.output(0) = {.shape = out, .dtype = Dtype::i64};
@@ -375,8 +346,8 @@ std::vector<Sample> one_hot_samples() {
           {.shapes = {{2, 3}}, .attributes = {{"num_classes", "1"}}, .dtypes = {Dtype::i64}, .index_limit = 1},
           {.shapes = {{0}}, .attributes = {{"num_classes", "3"}}, .dtypes = {Dtype::i64}, .index_limit = 3}};
 }
-constexpr OpDef kOneHot{
-    .name = "one_hot",
+constexpr OpDef kOneHotSized{
+    .name = "one_hot_sized",
     .signature = "input, *, num_classes: int -> out",
     .rule = "... -> ... c",
     .contiguous = true,
@@ -387,18 +358,17 @@ constexpr OpDef kOneHot{
 
 }  // namespace
 
-DTensor embedding(const DTensor& input, const DTensor& weight) { return call(kEmbedding, {input, weight}); }
-DTensor gather(const DTensor& input, int dim, const DTensor& index) {
-  return call(kGather, {input, index}, {normalize_dim(dim, input.ndim(), "gather")});
+DTensor embedding(const DTensor& input, const DTensor& weight, const EmbeddingOptions& options) {
+  return call(kEmbedding, {input, weight}, {options.padding_idx, options.scale_grad_by_freq});
 }
-DTensor index_select(const DTensor& input, int dim, const DTensor& index) {
-  return call(kIndexSelect, {input, index}, {normalize_dim(dim, input.ndim(), "index_select")});
-}
-DTensor one_hot(const DTensor& input, std::int64_t num_classes) { return call(kOneHot, {input}, {num_classes}); }
+DTensor gather(const DTensor& input, int dim, const DTensor& index) { return call(kGather, {input, index}, {dim}); }
+DTensor index_select(const DTensor& input, int dim, const DTensor& index) { return call(kIndexSelect, {input, index}, {dim}); }
 
 namespace ops {
+const OpDef& gather_backward_op() { return kGatherBackward; }
+const OpDef& one_hot_op() { return kOneHotSized; }
 OpList embedding_ops() {
-  static constexpr std::array<const OpDef*, 7> kOps{&kEmbedding,         &kGather,         &kIndexSelect,   &kOneHot,
+  static constexpr std::array<const OpDef*, 7> kOps{&kEmbedding,         &kGather,         &kIndexSelect,   &kOneHotSized,
                                                     &kEmbeddingBackward, &kGatherBackward, &kSelectBackward};
   return kOps;
 }

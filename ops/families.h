@@ -26,6 +26,12 @@ OpList rotary_ops();
 OpList embedding_ops();
 OpList view_ops();
 OpList join_ops();
+OpList arrange_ops();
+OpList view_form_ops();
+OpList indexing_ops();
+OpList advanced_index_ops();
+OpList sorting_ops();
+OpList dynamic_ops();
 OpList factory_ops();
 OpList random_ops();
 

@@ -11,10 +11,11 @@
 namespace dtensor {
 namespace {
 
-constexpr std::array kFamilies{ops::pointwise_ops, ops::binary_ops,    ops::compare_ops, ops::cast_ops,      ops::inplace_ops,
-                               ops::optimizer_ops, ops::reduction_ops, ops::softmax_ops, ops::norm_ops,      ops::loss_ops,
-                               ops::matmul_ops,    ops::attention_ops, ops::rotary_ops,  ops::embedding_ops, ops::view_ops,
-                               ops::join_ops,      ops::factory_ops,   ops::random_ops,  tensor::move_ops};
+constexpr std::array kFamilies{ops::pointwise_ops, ops::binary_ops,    ops::compare_ops,        ops::cast_ops,      ops::inplace_ops,
+                               ops::optimizer_ops, ops::reduction_ops, ops::softmax_ops,        ops::norm_ops,      ops::loss_ops,
+                               ops::matmul_ops,    ops::attention_ops, ops::rotary_ops,         ops::embedding_ops, ops::view_ops,
+                               ops::join_ops,      ops::factory_ops,   ops::random_ops,         tensor::move_ops,   ops::arrange_ops,
+                               ops::view_form_ops, ops::indexing_ops,  ops::advanced_index_ops, ops::sorting_ops,   ops::dynamic_ops};
 
 struct Registry {
   std::mutex mutex;

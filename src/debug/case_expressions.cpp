@@ -6,7 +6,6 @@
 #include "debug/case_calls.h"
 #include "dtensor/autograd.h"
 #include "dtensor/ops/attention.h"
-#include "dtensor/ops/join.h"
 #include "dtensor/ops/losses.h"
 #include "dtensor/ops/random.h"
 #include "dtensor/ops/reductions.h"
@@ -15,16 +14,6 @@
 
 namespace dtensor::debug {
 namespace {
-
-int dim_of(CallArguments& a, std::string_view name = "dim") { return static_cast<int>(a.integer(name)); }
-int dim_of(CallArguments& a, std::string_view name, int fallback) { return static_cast<int>(a.integer(name, fallback)); }
-
-Results pieces(CallArguments& a) {
-  const DTensor& input = a.tensor("input");
-  const int dim = dim_of(a, "dim", 0);
-  if (a.is_list("split_size_or_sections")) return split(input, a.shape("split_size_or_sections"), dim);
-  return split(input, a.integer("split_size_or_sections"), dim);
-}
 
 DTensor leaf(const DTensor& t) {
   const NoGrad guard;
@@ -111,26 +100,17 @@ struct Row {
 constexpr Row kRows[] = {
     {"adam", adam<optim::Adam, optim::AdamOptions>},
     {"adamw", adam<optim::AdamW, optim::AdamWOptions>},
-    {"chunk", [](CallArguments& a) -> Results { return chunk(a.tensor("input"), static_cast<int>(a.integer("chunks")), dim_of(a, "dim", 0)); }},
     {"clip_grad_norm", clip_grad_norm},
     {"cross_entropy", cross_entropy_loss},
     {"dropout", [](CallArguments& a) -> Results { return {dropout(a.tensor("input"), a.number("p", 0.5), a.flag("training", true))}; }},
-    {"flatten", [](CallArguments& a) -> Results { return {flatten(a.tensor("input"), dim_of(a, "start_dim", 0), dim_of(a, "end_dim", -1))}; }},
     {"mse_loss",
      [](CallArguments& a) -> Results {
        const std::string reduction = a.text("reduction", "mean");
        return {mse_loss(a.tensor("input"), a.tensor("target"), {.reduction = reduction})};
      }},
-    {"narrow", [](CallArguments& a) -> Results { return {narrow(a.tensor("input"), dim_of(a), a.integer("start"), a.integer("length"))}; }},
     {"nll_loss", nll},
     {"scaled_dot_product_attention", attention},
-    {"select", [](CallArguments& a) -> Results { return {select(a.tensor("input"), dim_of(a), a.integer("index"))}; }},
     {"sgd", sgd},
-    {"split", pieces},
-    {"stack", [](CallArguments& a) -> Results { return {stack(a.list("tensors"), dim_of(a, "dim", 0))}; }},
-    {"transpose", [](CallArguments& a) -> Results { return {transpose(a.tensor("input"), dim_of(a, "dim0"), dim_of(a, "dim1"))}; }},
-    {"unflatten", [](CallArguments& a) -> Results { return {unflatten(a.tensor("input"), dim_of(a), a.shape("sizes"))}; }},
-    {"view", [](CallArguments& a) -> Results { return {view(a.tensor("input"), a.shape("size"))}; }},
 };
 
 }  // namespace

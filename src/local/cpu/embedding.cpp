@@ -45,17 +45,66 @@ void each_element(const ElementsCall& c, const Shape& source, const F& f) {
   }
 }
 
+// Visits the elements of the call with their positions, as each_element.
+template <class F>
+void each_point(const PointsCall& c, const F& f) {
+  const std::int64_t count = c.shape.numel();
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t rest = i, position = 0, point = 0, weight = 1;
+    for (int d = c.shape.ndim() - 1; d >= 0; --d) {
+      const std::int64_t coordinate = rest % c.shape[d];
+      rest /= c.shape[d];
+      if (d >= c.first && d < c.first + c.count) {
+        point += coordinate * weight;
+        weight *= c.shape[d];
+      } else {
+        position += coordinate * c.strides[d];
+      }
+    }
+    const std::int64_t base = c.base[static_cast<std::size_t>(point)];
+    f(i, base == kElsewhere ? kElsewhere : base + position);
+  }
+}
+
+// Copies elements between buffers by their size.
+class Copier {
+ public:
+  Copier(const Tensor& source, const Scalar& value, const Tensor& target)
+      : size_(static_cast<std::size_t>(info(target.dtype()).bytes)), to_(static_cast<std::byte*>(target.raw())) {
+    if (source) {
+      from_ = static_cast<const std::byte*>(source.raw());
+      step_ = size_;
+      return;
+    }
+    one_ = Tensor::empty({1}, target.dtype());
+    one_.fill_(value);
+    from_ = static_cast<const std::byte*>(one_.raw());
+  }
+  void operator()(std::int64_t from, std::int64_t to) const {
+    std::memcpy(to_ + static_cast<std::size_t>(to) * size_, from_ + static_cast<std::size_t>(from) * step_, size_);
+  }
+
+ private:
+  std::size_t size_, step_ = 0;
+  std::byte* to_;
+  const std::byte* from_ = nullptr;
+  Tensor one_;
+};
+
 // `sums` itself, or an f32 copy that finish() rounds into it.
 template <class T>
 class Accumulator {
  public:
   using C = std::conditional_t<kIsHalf<T>, float, T>;
-  explicit Accumulator(const Tensor& sums) : out_(sums.raw_as<T>()), count_(sums.numel()) {
+  explicit Accumulator(const Tensor& sums, const DepositOptions& options = {})
+      : out_(sums.raw_as<T>()), count_(sums.numel()), alpha_(convert<C>(options.alpha)) {
     if constexpr (kIsHalf<T>) {
       wide_.assign(static_cast<std::size_t>(count_), C(0));
+      if (options.add)
+        for (std::int64_t i = 0; i < count_; ++i) wide_[static_cast<std::size_t>(i)] = static_cast<C>(out_[i]);
       data = wide_.data();
     } else {
-      std::fill_n(out_, count_, T(0));
+      if (!options.add) std::fill_n(out_, count_, T(0));
       data = out_;
     }
   }
@@ -63,15 +112,17 @@ class Accumulator {
     if constexpr (kIsHalf<T>)
       for (std::int64_t i = 0; i < count_; ++i) out_[i] = static_cast<T>(wide_[static_cast<std::size_t>(i)]);
   }
-  static void add(C& to, const T& value) {
-    if constexpr (std::is_integral_v<T>) to = static_cast<T>(static_cast<std::uint64_t>(to) + static_cast<std::uint64_t>(value));
-    else to += static_cast<C>(value);
+  void add(C& to, const T& value) const {
+    if constexpr (std::is_integral_v<T>)
+      to = static_cast<T>(static_cast<std::uint64_t>(to) + static_cast<std::uint64_t>(alpha_) * static_cast<std::uint64_t>(value));
+    else to += alpha_ * static_cast<C>(value);
   }
   C* data;
 
  private:
   T* out_;
   std::int64_t count_;
+  C alpha_;
   std::vector<C> wide_;
 };
 
@@ -95,10 +146,10 @@ void take_rows(const RowsCall& c, const Tensor& source, const Tensor& out) {
   });
 }
 
-void deposit_rows(const RowsCall& c, const Tensor& grad, const Tensor& sums) {
+void deposit_rows(const RowsCall& c, const Tensor& grad, const Tensor& sums, const DepositOptions& options) {
   if (sums.numel() == 0) return;
   visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
-    Accumulator<T> total(sums);
+    Accumulator<T> total(sums, options);
     const auto count = static_cast<std::int64_t>(c.at.size());
     const T* from = grad.raw_as<T>();
     // A task owns target rows and sees all sources in order, so that tasks share nothing and the order of a sum is fixed.
@@ -109,7 +160,7 @@ void deposit_rows(const RowsCall& c, const Tensor& grad, const Tensor& sums) {
           if (at == kElsewhere || target < begin || target >= end) continue;
           auto* to = total.data + target * c.inner;
           const T* g = from + (o * count + i) * c.inner;
-          for (std::int64_t x = 0; x < c.inner; ++x) Accumulator<T>::add(to[x], g[x]);
+          for (std::int64_t x = 0; x < c.inner; ++x) total.add(to[x], g[x]);
         }
       }
     });
@@ -128,15 +179,63 @@ void take_elements(const ElementsCall& c, const Tensor& source, const Tensor& ou
   });
 }
 
-void deposit_elements(const ElementsCall& c, const Tensor& grad, const Tensor& sums) {
+void deposit_elements(const ElementsCall& c, const Tensor& grad, const Tensor& sums, const DepositOptions& options) {
   if (sums.numel() == 0) return;
   visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
-    Accumulator<T> total(sums);
+    Accumulator<T> total(sums, options);
     const T* from = grad.raw_as<T>();
     each_element(c, sums.shape(), [&](std::int64_t i, std::int64_t position) {
-      if (position != kElsewhere) Accumulator<T>::add(total.data[position], from[i]);
+      if (position != kElsewhere) total.add(total.data[position], from[i]);
     });
     total.finish();
+  });
+}
+
+void put_rows(const RowsCall& c, const Tensor& source, const Scalar& value, const Tensor& target) {
+  const auto count = static_cast<std::int64_t>(c.at.size());
+  const Copier copy(source, value, target);
+  for (std::int64_t o = 0; o < c.outer; ++o)
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t at = c.at[static_cast<std::size_t>(i)];
+      if (at == kElsewhere) continue;
+      for (std::int64_t x = 0; x < c.inner; ++x) copy((o * count + i) * c.inner + x, (o * c.length + at) * c.inner + x);
+    }
+}
+
+void put_elements(const ElementsCall& c, const Tensor& source, const Scalar& value, const Tensor& target) {
+  const Copier copy(source, value, target);
+  each_element(c, target.shape(), [&](std::int64_t i, std::int64_t position) {
+    if (position != kElsewhere) copy(i, position);
+  });
+}
+
+void take_points(const PointsCall& c, const Tensor& source, const Tensor& values) {
+  const auto size = static_cast<std::size_t>(info(source.dtype()).bytes);
+  const auto neutral = neutral_bytes(source.dtype());
+  const auto* from = static_cast<const std::byte*>(source.raw());
+  auto* to = static_cast<std::byte*>(values.raw());
+  each_point(c, [&](std::int64_t i, std::int64_t position) {
+    std::memcpy(to + static_cast<std::size_t>(i) * size, position == kElsewhere ? neutral.data() : from + static_cast<std::size_t>(position) * size,
+                size);
+  });
+}
+
+void deposit_points(const PointsCall& c, const Tensor& values, const Tensor& sums, const DepositOptions& options) {
+  if (sums.numel() == 0) return;
+  visit_arithmetic(values.dtype(), [&]<class T>(std::type_identity<T>) {
+    Accumulator<T> total(sums, options);
+    const T* from = values.raw_as<T>();
+    each_point(c, [&](std::int64_t i, std::int64_t position) {
+      if (position != kElsewhere) total.add(total.data[position], from[i]);
+    });
+    total.finish();
+  });
+}
+
+void put_points(const PointsCall& c, const Tensor& values, const Tensor& target) {
+  const Copier copy(values, 0, target);
+  each_point(c, [&](std::int64_t i, std::int64_t position) {
+    if (position != kElsewhere) copy(i, position);
   });
 }
 

@@ -20,7 +20,14 @@ struct RowsCall {
 };
 void take_rows(const RowsCall& call, const Tensor& source, const Tensor& out);
 /// sums[o, at[i], :] = sum of grad[o, i, :] over i in rising order; what is kElsewhere is left out. In f32 for bf16 and f16, rounded once.
-void deposit_rows(const RowsCall& call, const Tensor& grad, const Tensor& sums);
+/// With `add` to what sums holds. Each term is multiplied by alpha.
+struct DepositOptions {
+  bool add = false;
+  Scalar alpha = 1;
+};
+void deposit_rows(const RowsCall& call, const Tensor& grad, const Tensor& sums, const DepositOptions& options = {});
+/// target[o, at[i], :] = source[o, i, :] (or `value` without a source), the last i counts.
+void put_rows(const RowsCall& call, const Tensor& source, const Scalar& value, const Tensor& target);
 
 /// Elements: index, out and grad have `shape`; element x of dimension `dim` is read at at[x] (at in row-major order of `shape`), the other dimensions at
 /// others[dimension][coordinate]. source and sums have any shape; all row-major.
@@ -31,6 +38,20 @@ struct ElementsCall {
   std::span<const std::span<const std::int64_t>> others;  ///< entry `dim` is unused
 };
 void take_elements(const ElementsCall& call, const Tensor& source, const Tensor& out);
-void deposit_elements(const ElementsCall& call, const Tensor& grad, const Tensor& sums);
+void deposit_elements(const ElementsCall& call, const Tensor& grad, const Tensor& sums, const DepositOptions& options = {});
+/// The source's elements (or `value` without a source) into target, the last in row-major order counts.
+void put_elements(const ElementsCall& call, const Tensor& source, const Scalar& value, const Tensor& target);
+
+/// Points: element x of `shape` is at base[flat index of its coordinates in dims first .. first + count - 1] plus, for each other dimension, its coordinate
+/// times the stride of that dimension; kElsewhere in base: not here. source, target and sums are row-major, values have `shape` and are row-major.
+struct PointsCall {
+  Shape shape{};
+  int first = 0, count = 0;
+  std::span<const std::int64_t> base;
+  Shape strides{};  ///< per dimension of shape; those of the index are unused
+};
+void take_points(const PointsCall& call, const Tensor& source, const Tensor& values);
+void deposit_points(const PointsCall& call, const Tensor& values, const Tensor& sums, const DepositOptions& options = {});
+void put_points(const PointsCall& call, const Tensor& values, const Tensor& target);
 
 }  // namespace dtensor::local::cpu

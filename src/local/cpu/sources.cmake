@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Kernels, one line per file.
 set(cpu_sources)
-list(APPEND cpu_sources cpu/attention.cpp cpu/embedding.cpp cpu/gemm.cpp cpu/rotary.cpp)
+list(APPEND cpu_sources cpu/arrange.cpp cpu/attention.cpp cpu/embedding.cpp cpu/gemm.cpp cpu/rotary.cpp cpu/sorting.cpp)
 if(SerialBLAS_FOUND)
   list(APPEND cpu_sources cpu/gemm_blas.cpp)
 else()

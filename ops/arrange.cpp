@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/arrange.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "dtensor/error.h"
+#include "dtensor/op.h"
+#include "dtensor/ops/views.h"
+#include "local/cpu/arrange.h"
+#include "ops/families.h"
+#include "ops/reduction_rules.h"
+#include "ops/view_rules.h"
+
+namespace dtensor {
+namespace {
+
+using Positions = std::vector<std::vector<std::int64_t>>;
+
+// Every element where it is.
+Positions in_place(const Shape& shape) {
+  Positions lists(shape.size());
+  for (int d = 0; d < shape.ndim(); ++d) {
+    auto& list = lists[static_cast<std::size_t>(d)];
+    list.resize(static_cast<std::size_t>(shape[d]));
+    std::iota(list.begin(), list.end(), std::int64_t{0});
+  }
+  return lists;
+}
+
+std::string clauses(const std::string& whole, bool monotone = true) {
+  return (whole.empty() ? "" : whole + "; ") + (monotone ? "linear; monotone" : "linear");
+}
+// The listed dims whole, the others pass.
+std::string in_order_rule(int ndim, const Shape& whole) {
+  const std::string all = ops::names(ndim);
+  return all + " -> " + all + "    " + clauses(ops::clause(whole, "whole"));
+}
+
+// ---- flip
+Shape flipped_dims(const ShapeCall& s) { return s.attribute(0).as_list().empty() ? Shape() : ops::checked_dims(s, s.attribute(0)); }
+void flip_cpu(const KernelCall& call) {
+  const Tensor& in = call.input(0);
+  Positions lists = in_place(in.shape());
+  if (!call.attribute(0).as_list().empty())
+    for (std::int64_t d : ops::normal_dims(call.attribute(0), in.ndim())) {
+      auto& list = lists[static_cast<std::size_t>(d)];
+      std::reverse(list.begin(), list.end());
+    }
+  local::cpu::take_grid(in, lists, 0, call.output(0));
+}
+constexpr OpDef kFlip{
+    .name = "flip",
+    .signature = "input, dims: int[] -> out",
+    .shape =
+        [](ShapeCall& s) {
+          flipped_dims(s);
+          s.output(0) = s.input(0);
+        },
+    .rule_for = [](const ShapeCall& s) { return in_order_rule(s.input(0).shape.ndim(), flipped_dims(s)); },
+    .cpu = flip_cpu,
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {flip(g.grad_output(0), g.attribute(0).as_shape())}; },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dims", "[0]"}}},
+                                     {.shapes = {{3, 2, 4}}, .attributes = {{"dims", "[-1, 0]"}}},
+                                     {.shapes = {{0, 3}}, .attributes = {{"dims", "[1]"}}},
+                                     {.shapes = {{4}}, .attributes = {{"dims", "[]"}}}};
+        },
+};
+
+// ---- roll
+void roll_shape(ShapeCall& s) {
+  const auto shifts = s.attribute(0).as_list(), dims = s.attribute(1).as_list();
+  if (dims.empty() ? shifts.size() != 1 : shifts.size() != dims.size())
+    s.fail(fmt::format("shifts and dims do not pair ({} and {}); give one shift per dim, or one shift and no dims",
+                       to_string(s.attribute(0).as_shape()), to_string(s.attribute(1).as_shape())));
+  const int n = std::max(s.input(0).shape.ndim(), 1);
+  for (std::int64_t d : dims)
+    if (d < -n || d >= n) s.fail(fmt::format("dim {} is out of range ({}); give {} .. {}", d, s.describe(0), -n, n - 1));
+  s.output(0) = s.input(0);
+}
+std::string roll_rule(const ShapeCall& s) {
+  const int n = s.input(0).shape.ndim();
+  Shape whole;
+  for (int d = 0; d < n; ++d) {
+    const auto dims = s.attribute(1).as_list();
+    if (dims.empty() || std::any_of(dims.begin(), dims.end(), [&](std::int64_t k) { return (k < 0 ? k + n : k) == d; })) whole.push_back(d);
+  }
+  return in_order_rule(n, whole);
+}
+void rotate_by(std::vector<std::int64_t>& list, std::int64_t shift) {
+  const auto n = static_cast<std::int64_t>(list.size());
+  if (n > 0) std::rotate(list.begin(), list.end() - ((shift % n) + n) % n, list.end());
+}
+void roll_cpu(const KernelCall& call) {
+  const Tensor &in = call.input(0), &out = call.output(0);
+  const auto shifts = call.attribute(0).as_list(), dims = call.attribute(1).as_list();
+  if (dims.empty()) {
+    const Shape flat{in.numel()};
+    Positions list = in_place(flat);
+    rotate_by(list[0], shifts[0]);
+    return local::cpu::take_grid(in.reshape(flat), list, 0, out.view(flat));
+  }
+  Positions lists = in_place(in.shape());
+  for (std::size_t k = 0; k < dims.size() && in.ndim() > 0; ++k)
+    rotate_by(lists[static_cast<std::size_t>(dims[k] < 0 ? dims[k] + in.ndim() : dims[k])], shifts[k]);
+  local::cpu::take_grid(in, lists, 0, out);
+}
+std::vector<DTensor> roll_gradient(const GradientCall& g) {
+  Shape back = g.attribute(0).as_shape();
+  for (std::int64_t& shift : back) shift = -shift;
+  return {roll(g.grad_output(0), back, g.attribute(1).as_shape())};
+}
+constexpr OpDef kRoll{
+    .name = "roll",
+    .signature = "input, shifts: int[], dims: int[] = [] -> out",
+    .shape = roll_shape,
+    .rule_for = roll_rule,
+    .cpu = roll_cpu,
+    .gradient = roll_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"shifts", "[2]"}, {"dims", "[1]"}}},
+                                     {.shapes = {{3, 4}}, .attributes = {{"shifts", "[1, -9]"}, {"dims", "[0, -1]"}}},
+                                     {.shapes = {{2, 3}}, .attributes = {{"shifts", "[4]"}}},
+                                     {.shapes = {{0, 2}}, .attributes = {{"shifts", "[1]"}, {"dims", "[0]"}}},
+                                     {.shapes = {{}}, .attributes = {{"shifts", "[1]"}}}};
+        },
+};
+
+// ---- pad
+// Elements before and after dimension `dim` of `ndim`.
+std::array<std::int64_t, 2> padding_of(std::span<const std::int64_t> pad, int ndim, int dim) {
+  const auto k = static_cast<std::size_t>(2 * (ndim - 1 - dim));
+  return k + 1 < pad.size() ? std::array{pad[k], pad[k + 1]} : std::array<std::int64_t, 2>{0, 0};
+}
+void pad_shape(ShapeCall& s) {
+  const auto pad = s.attribute(0).as_list();
+  const int n = s.input(0).shape.ndim();
+  if (pad.size() % 2 != 0 || pad.size() > 2 * static_cast<std::size_t>(n))
+    s.fail(fmt::format("pad {} does not fit {}; give two numbers per dim, the last dim first", to_string(s.attribute(0).as_shape()), s.describe(0)));
+  if (s.attribute(1).as_text() != "constant") s.fail(fmt::format("mode '{}' is unknown; use 'constant'", s.attribute(1).as_text()));
+  TensorType out = s.input(0);
+  for (int d = 0; d < n; ++d) {
+    const auto [before, after] = padding_of(pad, n, d);
+    out.shape[d] += before + after;
+    if (out.shape[d] < 0) s.fail(fmt::format("pad {} cuts more than dim {} of {} has", to_string(s.attribute(0).as_shape()), d, s.describe(0)));
+  }
+  s.output(0) = out;
+}
+// A constant other than 0 is not linear.
+std::string pad_rule(const ShapeCall& s) {
+  const int n = s.input(0).shape.ndim();
+  std::string from, to, whole;
+  for (int d = 0; d < n; ++d) {
+    const auto [before, after] = padding_of(s.attribute(0).as_list(), n, d);
+    const bool padded = before != 0 || after != 0;
+    from += fmt::format("{}d{}", d == 0 ? "" : " ", d);
+    to += fmt::format("{}{}{}", d == 0 ? "" : " ", padded ? "p" : "d", d);
+    if (padded) whole += fmt::format("{}d{}, p{}", whole.empty() ? "" : ", ", d, d);
+  }
+  if (n == 0) from = to = "()";
+  const std::string_view flags = s.attribute(2).is_none() ? "linear" : "";
+  return fmt::format("{} -> {}    {}{}{}", from, to, whole.empty() ? "" : whole + ": whole", whole.empty() || flags.empty() ? "" : "; ", flags);
+}
+void pad_cpu(const KernelCall& call) {
+  const Tensor& in = call.input(0);
+  const Shape& shape = call.output_shape(0);
+  Positions lists = in_place(shape);
+  for (int d = 0; d < shape.ndim(); ++d) {
+    const auto [before, after] = padding_of(call.attribute(0).as_list(), shape.ndim(), d);
+    if (before == 0 && after == 0) continue;
+    for (std::int64_t& i : lists[static_cast<std::size_t>(d)]) {
+      i -= before;
+      if (i < 0 || i >= in.shape()[d]) i = local::cpu::kFill;
+    }
+  }
+  local::cpu::take_grid(in, lists, call.attribute(2).is_none() ? Scalar(0) : call.attribute(2).scalar(), call.output(0));
+}
+std::vector<DTensor> pad_gradient(const GradientCall& g) {
+  Shape back = g.attribute(0).as_shape();
+  for (std::int64_t& n : back) n = -n;
+  return {pad(g.grad_output(0), back)};
+}
+constexpr OpDef kPad{
+    .name = "pad",
+    .signature = "input, pad: int[], mode: text = constant, value: number? = none -> out",
+    .shape = pad_shape,
+    .rule_for = pad_rule,
+    .cpu = pad_cpu,
+    .gradient = pad_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"pad", "[1, 2]"}}},
+                                     {.shapes = {{3, 4}}, .attributes = {{"pad", "[-1, 2, 0, -1]"}, {"value", "1.5"}}},
+                                     {.shapes = {{0, 2}}, .attributes = {{"pad", "[0, 1]"}}},
+                                     {.shapes = {{5}}, .attributes = {{"pad", "[-1, -2]"}}}};
+        },
+};
+
+// ---- diagonal and its gradient
+struct Diagonal {
+  int dim1, dim2;
+  std::int64_t offset, length;
+};
+Diagonal diagonal_of(const Shape& shape, const Attribute& offset, const Attribute& dim1, const Attribute& dim2, std::string_view op) {
+  Diagonal d{normalize_dim(static_cast<int>(dim1.as_int()), shape.ndim(), op), normalize_dim(static_cast<int>(dim2.as_int()), shape.ndim(), op),
+             offset.as_int(), 0};
+  if (d.dim1 == d.dim2) throw InvalidArgument(fmt::format("{}: dim1 and dim2 are both dim {} of {}; give two dims", op, d.dim1, to_string(shape)));
+  const std::int64_t rows = shape[d.dim1] + std::min<std::int64_t>(d.offset, 0), columns = shape[d.dim2] - std::max<std::int64_t>(d.offset, 0);
+  d.length = std::max<std::int64_t>(0, std::min(rows, columns));
+  return d;
+}
+// The operand with the two dims, and the one with the diagonal last.
+struct DiagonalDims {
+  std::string matrix, line, whole;
+  DiagonalDims(int ndim, const Diagonal& g) {
+    for (int d = 0; d < ndim; ++d) {
+      matrix += fmt::format("{}d{}", d == 0 ? "" : " ", d);
+      if (d != g.dim1 && d != g.dim2) line += fmt::format("d{} ", d);
+    }
+    line += "v";
+    whole = fmt::format("d{}, d{}, v: whole; linear; monotone", g.dim1, g.dim2);
+  }
+};
+// The diagonal of local memory that is whole in both dims.
+Tensor diagonal_view(const Tensor& in, const Diagonal& g, const Shape& shape) {
+  Shape strides;
+  for (int d = 0; d < in.ndim(); ++d)
+    if (d != g.dim1 && d != g.dim2) strides.push_back(in.strides()[d]);
+  strides.push_back(in.strides()[g.dim1] + in.strides()[g.dim2]);
+  std::int64_t at = in.offset();
+  if (shape.numel() > 0) at += g.offset < 0 ? -g.offset * in.strides()[g.dim1] : g.offset * in.strides()[g.dim2];
+  return in.as_strided(shape, strides, at);
+}
+Diagonal diagonal_at(const ShapeCall& s) { return diagonal_of(s.input(0).shape, s.attribute(0), s.attribute(1), s.attribute(2), "diagonal"); }
+void diagonal_shape(ShapeCall& s) {
+  const Diagonal g = diagonal_at(s);
+  TensorType out{{}, s.input(0).dtype};
+  for (int d = 0; d < s.input(0).shape.ndim(); ++d)
+    if (d != g.dim1 && d != g.dim2) out.shape.push_back(s.input(0).shape[d]);
+  out.shape.push_back(g.length);
+  s.output(0) = out;
+}
+std::vector<DTensor> diagonal_gradient(const GradientCall& g);
+constexpr OpDef kDiagonal{
+    .name = "diagonal",
+    .signature = "input, offset: int = 0, dim1: int = 0, dim2: int = 1 -> view(input)",
+    .shape = diagonal_shape,
+    .rule_for =
+        [](const ShapeCall& s) {
+          const DiagonalDims text(s.input(0).shape.ndim(), diagonal_at(s));
+          return text.matrix + " -> " + text.line + "    " + text.whole;
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const Diagonal g = diagonal_of(call.input(0).shape(), call.attribute(0), call.attribute(1), call.attribute(2), "diagonal");
+          call.set_output(0, diagonal_view(call.input(0), g, call.output_shape(0)));
+        },
+    .gradient = diagonal_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"offset", "1"}}},
+                                     {.shapes = {{3, 2, 4}}, .attributes = {{"offset", "-1"}, {"dim1", "-1"}, {"dim2", "0"}}},
+                                     {.shapes = {{3, 3}}, .attributes = {{"offset", "5"}}},
+                                     {.shapes = {{0, 2}}}};
+        },
+};
+
+void diagonal_backward_shape(ShapeCall& s) {
+  const Shape shape = s.attribute(0).as_shape();
+  const Diagonal g = diagonal_of(shape, s.attribute(1), s.attribute(2), s.attribute(3), "diagonal_backward");
+  if (s.input(0).shape.ndim() + 1 != shape.ndim() || s.input(0).shape.back() != g.length)
+    s.fail(fmt::format("{} is no diagonal of {}; give the shape of the input of diagonal", s.describe(0), to_string(shape)));
+  s.output(0) = {.shape = shape, .dtype = s.input(0).dtype};
+}
+constexpr OpDef kDiagonalBackward{
+    .name = "diagonal_backward",
+    .signature = "grad, shape: int[], offset: int = 0, dim1: int = 0, dim2: int = 1 -> out",
+    .shape = diagonal_backward_shape,
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Shape shape = s.attribute(0).as_shape();
+          const DiagonalDims text(shape.ndim(), diagonal_of(shape, s.attribute(1), s.attribute(2), s.attribute(3), "diagonal_backward"));
+          return text.line + " -> " + text.matrix + "    " + text.whole.substr(0, text.whole.rfind(';'));
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const Tensor& out = call.output(0);
+          out.fill_(0);
+          const Diagonal g = diagonal_of(out.shape(), call.attribute(1), call.attribute(2), call.attribute(3), "diagonal_backward");
+          diagonal_view(out, g, call.input(0).shape()).copy_(call.input(0));
+        },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      return {call(kDiagonal, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3)})};
+    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{3, 4}}, .attributes = {{"shape", "[5, 3, 5]"}, {"offset", "1"}, {"dim1", "0"}, {"dim2", "2"}}},
+                                     {.shapes = {{0}}, .attributes = {{"shape", "[3, 0]"}}}};
+        },
+};
+std::vector<DTensor> diagonal_gradient(const GradientCall& g) {
+  return {call(kDiagonalBackward, {g.grad_output(0)}, {g.input_type(0).shape, g.attribute(0), g.attribute(1), g.attribute(2)})};
+}
+
+// ---- unfold and its gradient
+struct Windows {
+  int dim;
+  std::int64_t size, step, count;
+};
+Windows windows_of(const ShapeCall& s, const Shape& shape, int first) {
+  Windows w{normalize_dim(static_cast<int>(s.attribute(first).as_int()), shape.ndim(), "unfold"), s.attribute(first + 1).as_int(),
+            s.attribute(first + 2).as_int(), 0};
+  if (w.size < 0 || w.size > shape[w.dim] || w.step < 1)
+    s.fail(fmt::format("windows of {} elements, {} apart, do not fit dim {} of {}; sizes are 0 to {}, steps at least 1", w.size, w.step, w.dim,
+                       to_string(shape), shape[w.dim]));
+  w.count = (shape[w.dim] - w.size) / w.step + 1;
+  return w;
+}
+std::string windows_text(int ndim, int dim) {
+  std::string text;
+  for (int d = 0; d < ndim; ++d) text += d == dim ? "w " : fmt::format("d{} ", d);
+  return text + "e";
+}
+std::vector<DTensor> unfold_gradient(const GradientCall& g);
+constexpr OpDef kUnfold{
+    .name = "unfold",
+    .signature = "input, dimension: int, size: int, step: int -> view(input)",
+    .shape =
+        [](ShapeCall& s) {
+          const Windows w = windows_of(s, s.input(0).shape, 0);
+          TensorType out = s.input(0);
+          out.shape[w.dim] = w.count;
+          out.shape.push_back(w.size);
+          s.output(0) = out;
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int n = s.input(0).shape.ndim(), dim = windows_of(s, s.input(0).shape, 0).dim;
+          return fmt::format("{} -> {}    d{}, w, e: whole; linear; monotone", ops::names(n), windows_text(n, dim), dim);
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const Tensor& in = call.input(0);
+          const int dim = normalize_dim(static_cast<int>(call.attribute(0).as_int()), in.ndim(), "unfold");
+          Shape strides = in.strides();
+          strides.push_back(strides[dim]);
+          strides[dim] *= call.attribute(2).as_int();
+          call.set_output(0, in.as_strided(call.output_shape(0), strides, in.offset()));
+        },
+    .gradient = unfold_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dimension", "1"}, {"size", "3"}, {"step", "2"}}},
+                                     {.shapes = {{7, 2}}, .attributes = {{"dimension", "0"}, {"size", "2"}, {"step", "1"}}},
+                                     {.shapes = {{2, 0}}, .attributes = {{"dimension", "1"}, {"size", "0"}, {"step", "1"}}}};
+        },
+};
+constexpr OpDef kUnfoldBackward{
+    .name = "unfold_backward",
+    .signature = "grad, shape: int[], dimension: int, size: int, step: int -> out",
+    .dtypes = "number",
+    .shape =
+        [](ShapeCall& s) {
+          windows_of(s, s.attribute(0).as_shape(), 1);
+          s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.input(0).dtype};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Shape shape = s.attribute(0).as_shape();
+          const int dim = windows_of(s, shape, 1).dim;
+          return fmt::format("{} -> {}    d{}, w, e: whole; linear", windows_text(shape.ndim(), dim), ops::names(shape.ndim()), dim);
+        },
+    .cpu =
+        [](const KernelCall& call) {
+          const int dim = normalize_dim(static_cast<int>(call.attribute(1).as_int()), call.output(0).ndim(), "unfold");
+          local::cpu::add_windows(call.input(0), dim, call.attribute(3).as_int(), call.output(0));
+        },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      return {call(kUnfold, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3)})};
+    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3, 3}}, .attributes = {{"shape", "[5, 7]"}, {"dimension", "1"}, {"size", "3"}, {"step", "2"}}}};
+        },
+};
+std::vector<DTensor> unfold_gradient(const GradientCall& g) {
+  return {call(kUnfoldBackward, {g.grad_output(0)}, {g.input_type(0).shape, g.attribute(0), g.attribute(1), g.attribute(2)})};
+}
+
+constexpr std::array<const OpDef*, 7> kOps{&kFlip, &kRoll, &kPad, &kDiagonal, &kDiagonalBackward, &kUnfold, &kUnfoldBackward};
+
+}  // namespace
+
+namespace ops {
+OpList arrange_ops() { return kOps; }
+}  // namespace ops
+
+DTensor flip(const DTensor& input, const Shape& dims) { return call(kFlip, {input}, {dims}); }
+DTensor fliplr(const DTensor& input) { return flip(input, {1}); }
+DTensor flipud(const DTensor& input) { return flip(input, {0}); }
+DTensor roll(const DTensor& input, const Shape& shifts, const Shape& dims) { return call(kRoll, {input}, {shifts, dims}); }
+DTensor pad(const DTensor& input, const Shape& pad, const PadOptions& options) { return call(kPad, {input}, {pad, options.mode, options.value}); }
+DTensor diagonal(const DTensor& input, std::int64_t offset, int dim1, int dim2) { return call(kDiagonal, {input}, {offset, dim1, dim2}); }
+DTensor unfold(const DTensor& input, int dimension, std::int64_t size, std::int64_t step) { return call(kUnfold, {input}, {dimension, size, step}); }
+
+DTensor diag_embed(const DTensor& input, std::int64_t offset, int dim1, int dim2) {
+  const int n = input.ndim() + 1, a = normalize_dim(dim1, n, "diag_embed"), b = normalize_dim(dim2, n, "diag_embed");
+  if (a == b || input.ndim() == 0)
+    throw InvalidArgument(fmt::format("diag_embed: dims {} and {} do not take the diagonal {}; give two dims and a tensor with one at least", dim1,
+                                      dim2, to_string(input)));
+  const std::int64_t side = input.shape().back() + std::abs(offset);
+  Shape shape;
+  for (int d = 0, from = 0; d < n; ++d) shape.push_back(d == a || d == b ? side : input.shape()[from++]);
+  return call(kDiagonalBackward, {input}, {shape, offset, a, b});
+}
+
+}  // namespace dtensor

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What ops that read and write at computed indices share: index values as positions in a rank's part, and operand texts of their rules.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dtensor/op.h"
+#include "local/cpu/embedding.h"
+
+namespace dtensor::ops {
+
+/// Fails unless input i holds i64 or i32.
+void check_index(const ShapeCall& s, int i);
+/// A tensor without dims counts as one of one element in one dim.
+inline Tensor lined(const Tensor& t) { return t.ndim() == 0 ? t.view({1}) : t; }
+Place lined(const Place& place);
+/// A dim in [0, max(ndim, 1)). @throws InvalidArgument otherwise.
+int line_dim(const Attribute& dim, int ndim, std::string_view op);
+
+/// Values of input `index` -> positions in what this rank holds of dimension `dim` of `place`, or kElsewhere. A value outside the global size fails, naming
+/// `what`; with `from_end` negative values count from the end.
+std::vector<std::int64_t> positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end = false);
+/// Coordinates of the index, dimension by dimension but `dim`, as positions in a part of what is read or written.
+struct Coordinates {
+  std::vector<std::vector<std::int64_t>> lists;
+  std::vector<std::span<const std::int64_t>> spans;
+  Coordinates(const Place& index, const Shape& local, const Place& target, int dim);
+};
+local::cpu::RowsCall rows_of(const Shape& shape, int dim, std::span<const std::int64_t> at);
+
+/// "a0 a1 ..." with the entry of `dim` replaced.
+std::string dims_with(int ndim, int dim, const char* name);
+/// Dims of the tensor that is read at an index: `v` for dim, w where it is longer than the index.
+std::string source_dims(const Shape& source, const Shape& index, int dim);
+/// "w1: kind; " for each of them.
+std::string names_where_longer(const Shape& source, const Shape& index, int dim, char name, const char* kind);
+
+/// grad, index; dim, shape -> sums of `shape`: the gradient of gather.
+const OpDef& gather_backward_op();
+/// index [n]; size -> i64 [size], how often each value occurs.
+const OpDef& count_op();
+/// index [...]; num_classes -> i64 [..., num_classes].
+const OpDef& one_hot_op();
+
+}  // namespace dtensor::ops
