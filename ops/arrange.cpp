@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -31,26 +32,54 @@ Positions in_place(const Shape& shape) {
   return lists;
 }
 
-std::string clauses(const std::string& whole, bool monotone = true) {
-  return (whole.empty() ? "" : whole + "; ") + (monotone ? "linear; monotone" : "linear");
+// A dimension that is read in another order: its window, "" where it passes.
+using WindowOf = std::string;
+// d0 r1 ...: dimensions with a window have a name of their own in the result.
+std::string window_rule(const std::vector<WindowOf>& windows, std::string_view flags) {
+  std::string from, to, clauses;
+  for (std::size_t d = 0; d < windows.size(); ++d) {
+    from += fmt::format("{}d{}", d == 0 ? "" : " ", d);
+    to += fmt::format("{}{}{}", d == 0 ? "" : " ", windows[d].empty() ? 'd' : 'r', d);
+    if (!windows[d].empty()) clauses += windows[d] + "; ";
+  }
+  if (windows.empty()) from = to = "()";
+  clauses += flags;
+  if (clauses.ends_with("; ")) clauses.resize(clauses.size() - 2);
+  return fmt::format("{} -> {}    {}", from, to, clauses);
 }
-// The listed dims whole, the others pass.
-std::string in_order_rule(int ndim, const Shape& whole) {
-  const std::string all = ops::names(ndim);
-  return all + " -> " + all + "    " + clauses(ops::clause(whole, "whole"));
+std::string window_of(int dim, const ops::WindowText& map) { return ops::window(fmt::format("d{}", dim), fmt::format("r{}", dim), map); }
+
+// Where this rank finds the elements of its part of the result: source(dim, global index) -> global index, along the listed dims.
+template <class F>
+Positions sources_of(const KernelCall& call, const Shape& dims, const F& source) {
+  Positions lists = in_place(call.output(0).shape());
+  for (std::int64_t dim : dims) {
+    const int d = static_cast<int>(dim);
+    for (std::int64_t& i : lists[static_cast<std::size_t>(d)]) {
+      const std::int64_t from = source(d, call.output_place(0).to_global(d, i));
+      i = from < 0 ? local::cpu::kFill : call.input_place(0).to_local(d, from);
+    }
+  }
+  return lists;
 }
 
 // ---- flip
 Shape flipped_dims(const ShapeCall& s) { return s.attribute(0).as_list().empty() ? Shape() : ops::checked_dims(s, s.attribute(0)); }
+Shape flipped_dims(const KernelCall& call) {
+  return call.attribute(0).as_list().empty() ? Shape() : ops::normal_dims(call.attribute(0), call.input(0).ndim());
+}
+std::string flip_rule(const ShapeCall& s) {
+  const Shape& shape = s.input(0).shape;
+  std::vector<WindowOf> windows(shape.size());
+  for (std::int64_t d : flipped_dims(s))
+    if (const std::int64_t n = shape[static_cast<int>(d)]; n > 1)
+      windows[static_cast<std::size_t>(d)] = window_of(static_cast<int>(d), {.num = -1, .low = n - 1, .high = n - 1});
+  return window_rule(windows, "linear; monotone");
+}
 void flip_cpu(const KernelCall& call) {
-  const Tensor& in = call.input(0);
-  Positions lists = in_place(in.shape());
-  if (!call.attribute(0).as_list().empty())
-    for (std::int64_t d : ops::normal_dims(call.attribute(0), in.ndim())) {
-      auto& list = lists[static_cast<std::size_t>(d)];
-      std::reverse(list.begin(), list.end());
-    }
-  local::cpu::take_grid(in, lists, 0, call.output(0));
+  const Shape& global = call.output_place(0).global;
+  const auto mirror = [&](int d, std::int64_t i) { return global[d] - 1 - i; };
+  local::cpu::take_grid(call.input(0), sources_of(call, flipped_dims(call), mirror), 0, call.output(0));
 }
 constexpr OpDef kFlip{
     .name = "flip",
@@ -60,7 +89,7 @@ constexpr OpDef kFlip{
           flipped_dims(s);
           s.output(0) = s.input(0);
         },
-    .rule_for = [](const ShapeCall& s) { return in_order_rule(s.input(0).shape.ndim(), flipped_dims(s)); },
+    .rule_for = flip_rule,
     .cpu = flip_cpu,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {flip(g.grad_output(0), g.attribute(0).as_shape())}; },
     .samples =
@@ -83,32 +112,50 @@ void roll_shape(ShapeCall& s) {
     if (d < -n || d >= n) s.fail(fmt::format("dim {} is out of range ({}); give {} .. {}", d, s.describe(0), -n, n - 1));
   s.output(0) = s.input(0);
 }
-std::string roll_rule(const ShapeCall& s) {
-  const int n = s.input(0).shape.ndim();
-  Shape whole;
-  for (int d = 0; d < n; ++d) {
-    const auto dims = s.attribute(1).as_list();
-    if (dims.empty() || std::any_of(dims.begin(), dims.end(), [&](std::int64_t k) { return (k < 0 ? k + n : k) == d; })) whole.push_back(d);
+// What each dimension is rolled by, in [0, size); none for a tensor that is rolled as if it were flat.
+std::optional<Shape> rolled_by(const Attribute& shifts, const Attribute& dims, const Shape& global) {
+  const int n = global.ndim();
+  const auto by = shifts.as_list(), at = dims.as_list();
+  if (at.empty() && n > 1) return std::nullopt;
+  Shape total = Shape::filled(n, 0);
+  for (std::size_t k = 0; k < by.size() && n > 0; ++k) {
+    const int d = at.empty() ? 0 : static_cast<int>(at[k] < 0 ? at[k] + n : at[k]);
+    if (global[d] > 0) total[d] = ((total[d] + by[k]) % global[d] + global[d]) % global[d];
   }
-  return in_order_rule(n, whole);
+  return total;
 }
-void rotate_by(std::vector<std::int64_t>& list, std::int64_t shift) {
-  const auto n = static_cast<std::int64_t>(list.size());
-  if (n > 0) std::rotate(list.begin(), list.end() - ((shift % n) + n) % n, list.end());
+std::string roll_rule(const ShapeCall& s) {
+  const Shape& shape = s.input(0).shape;
+  const auto shifts = rolled_by(s.attribute(0), s.attribute(1), shape);
+  if (!shifts) {
+    const std::string all = ops::names(shape.ndim());
+    Shape dims;
+    for (int d = 0; d < shape.ndim(); ++d) dims.push_back(d);
+    return fmt::format("{} -> {}    {}; linear; monotone", all, all, ops::clause(dims, "whole"));
+  }
+  std::vector<WindowOf> windows(shape.size());
+  for (int d = 0; d < shape.ndim(); ++d)
+    if ((*shifts)[d] != 0) windows[static_cast<std::size_t>(d)] = window_of(d, {.low = -(*shifts)[d], .high = -(*shifts)[d], .wrap = true});
+  return window_rule(windows, "linear; monotone");
 }
 void roll_cpu(const KernelCall& call) {
   const Tensor &in = call.input(0), &out = call.output(0);
-  const auto shifts = call.attribute(0).as_list(), dims = call.attribute(1).as_list();
-  if (dims.empty()) {
+  const Shape& global = call.output_place(0).global;
+  const auto shifts = rolled_by(call.attribute(0), call.attribute(1), global);
+  if (!shifts) {
     const Shape flat{in.numel()};
     Positions list = in_place(flat);
-    rotate_by(list[0], shifts[0]);
+    if (!list[0].empty()) {
+      const std::int64_t n = in.numel(), shift = ((call.attribute(0).as_list()[0] % n) + n) % n;
+      std::rotate(list[0].begin(), list[0].end() - shift, list[0].end());
+    }
     return local::cpu::take_grid(in.reshape(flat), list, 0, out.view(flat));
   }
-  Positions lists = in_place(in.shape());
-  for (std::size_t k = 0; k < dims.size() && in.ndim() > 0; ++k)
-    rotate_by(lists[static_cast<std::size_t>(dims[k] < 0 ? dims[k] + in.ndim() : dims[k])], shifts[k]);
-  local::cpu::take_grid(in, lists, 0, out);
+  Shape dims;
+  for (int d = 0; d < global.ndim(); ++d)
+    if ((*shifts)[d] != 0) dims.push_back(d);
+  const auto back = [&](int d, std::int64_t i) { return (i - (*shifts)[d] + global[d]) % global[d]; };
+  local::cpu::take_grid(in, sources_of(call, dims, back), 0, out);
 }
 std::vector<DTensor> roll_gradient(const GradientCall& g) {
   Shape back = g.attribute(0).as_shape();
@@ -155,31 +202,27 @@ void pad_shape(ShapeCall& s) {
 // A constant other than 0 is not linear.
 std::string pad_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim();
-  std::string from, to, whole;
+  std::vector<WindowOf> windows(static_cast<std::size_t>(n));
   for (int d = 0; d < n; ++d) {
     const auto [before, after] = padding_of(s.attribute(0).as_list(), n, d);
-    const bool padded = before != 0 || after != 0;
-    from += fmt::format("{}d{}", d == 0 ? "" : " ", d);
-    to += fmt::format("{}{}{}", d == 0 ? "" : " ", padded ? "p" : "d", d);
-    if (padded) whole += fmt::format("{}d{}, p{}", whole.empty() ? "" : ", ", d, d);
+    if (before != 0 || after != 0) windows[static_cast<std::size_t>(d)] = window_of(d, {.low = -before, .high = -before});
   }
-  if (n == 0) from = to = "()";
-  const std::string_view flags = s.attribute(2).is_none() ? "linear" : "";
-  return fmt::format("{} -> {}    {}{}{}", from, to, whole.empty() ? "" : whole + ": whole", whole.empty() || flags.empty() ? "" : "; ", flags);
+  return window_rule(windows, s.attribute(2).is_none() ? "linear" : "");
 }
 void pad_cpu(const KernelCall& call) {
-  const Tensor& in = call.input(0);
-  const Shape& shape = call.output_shape(0);
-  Positions lists = in_place(shape);
-  for (int d = 0; d < shape.ndim(); ++d) {
-    const auto [before, after] = padding_of(call.attribute(0).as_list(), shape.ndim(), d);
-    if (before == 0 && after == 0) continue;
-    for (std::int64_t& i : lists[static_cast<std::size_t>(d)]) {
-      i -= before;
-      if (i < 0 || i >= in.shape()[d]) i = local::cpu::kFill;
-    }
+  const Shape& global = call.input_place(0).global;
+  const auto list = call.attribute(0).as_list();
+  Shape dims;
+  for (int d = 0; d < global.ndim(); ++d) {
+    const auto [before, after] = padding_of(list, global.ndim(), d);
+    if (before != 0 || after != 0) dims.push_back(d);
   }
-  local::cpu::take_grid(in, lists, call.attribute(2).is_none() ? Scalar(0) : call.attribute(2).scalar(), call.output(0));
+  const auto source = [&](int d, std::int64_t i) {
+    const std::int64_t from = i - padding_of(list, global.ndim(), d)[0];
+    return from < global[d] ? from : local::cpu::kFill;
+  };
+  const Scalar fill = call.attribute(2).is_none() ? Scalar(0) : call.attribute(2).scalar();
+  local::cpu::take_grid(call.input(0), sources_of(call, dims, source), fill, call.output(0));
 }
 std::vector<DTensor> pad_gradient(const GradientCall& g) {
   Shape back = g.attribute(0).as_shape();
@@ -342,7 +385,10 @@ constexpr OpDef kUnfold{
     .rule_for =
         [](const ShapeCall& s) {
           const int n = s.input(0).shape.ndim(), dim = windows_of(s, s.input(0).shape, 0).dim;
-          return fmt::format("{} -> {}    d{}, w, e: whole; linear; monotone", ops::names(n), windows_text(n, dim), dim);
+          const Windows w = windows_of(s, s.input(0).shape, 0);
+          const std::string window = ops::window(fmt::format("d{}", dim), "w", {.num = w.step, .low = 0, .high = w.size - 1});
+          return fmt::format("{} -> {}    {}e: whole; linear; monotone", ops::names(n), windows_text(n, dim),
+                             w.size == 0 ? fmt::format("d{}, w, ", dim) : window + "; ");
         },
     .cpu =
         [](const KernelCall& call) {
@@ -351,7 +397,9 @@ constexpr OpDef kUnfold{
           Shape strides = in.strides();
           strides.push_back(strides[dim]);
           strides[dim] *= call.attribute(2).as_int();
-          call.set_output(0, in.as_strided(call.output_shape(0), strides, in.offset()));
+          const std::int64_t first = call.output_place(0).begin(dim) * call.attribute(2).as_int() - call.input_place(0).begin(dim);
+          const std::int64_t skipped = call.output_shape(0).numel() == 0 ? 0 : first * in.strides()[dim];
+          call.set_output(0, in.as_strided(call.output_shape(0), strides, in.offset() + skipped));
         },
     .gradient = unfold_gradient,
     .samples =
@@ -374,12 +422,16 @@ constexpr OpDef kUnfoldBackward{
         [](const ShapeCall& s) {
           const Shape shape = s.attribute(0).as_shape();
           const int dim = windows_of(s, shape, 1).dim;
-          return fmt::format("{} -> {}    d{}, w, e: whole; linear", windows_text(shape.ndim(), dim), ops::names(shape.ndim()), dim);
+          const Windows w = windows_of(s, shape, 1);
+          const std::string window = ops::window("w", fmt::format("d{}", dim), {.low = w.step - w.size, .high = 0, .den = w.step});
+          return fmt::format("{} -> {}    {}e: whole; linear", windows_text(shape.ndim(), dim), ops::names(shape.ndim()),
+                             w.size == 0 ? fmt::format("d{}, w, ", dim) : window + "; ");
         },
     .cpu =
         [](const KernelCall& call) {
           const int dim = normalize_dim(static_cast<int>(call.attribute(1).as_int()), call.output(0).ndim(), "unfold");
-          local::cpu::add_windows(call.input(0), dim, call.attribute(3).as_int(), call.output(0));
+          const std::int64_t step = call.attribute(3).as_int(), first = call.input_place(0).begin(dim) * step - call.output_place(0).begin(dim);
+          local::cpu::add_windows(call.input(0), dim, step, first, call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kUnfold, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3)})};

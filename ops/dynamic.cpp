@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include "dtensor/autograd.h"
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/arrange.h"
@@ -320,8 +319,7 @@ OpList dynamic_ops() { return kOps; }
 
 DTensor nonzero_static(const DTensor& input, std::int64_t size, std::int64_t fill_value) { return call(kNonzeroStatic, {input}, {size, fill_value}); }
 DTensor nonzero(const DTensor& input) {
-  const NoGrad off;
-  const DTensor at = truth(input);
+  const DTensor at = truth(input.detach());
   return nonzero_static(at, sum(at).item<std::int64_t>());
 }
 std::vector<DTensor> nonzero_tuple(const DTensor& input) { return unbind(nonzero(input.ndim() == 0 ? reshape(input, {1}) : input), 1); }

@@ -45,7 +45,8 @@ TEST_CASE("any positions of a line are those of a stable sort, in both direction
               std::vector<std::size_t> order(7);
               std::iota(order.begin(), order.end(), std::size_t{0});
               const auto value = [&](std::size_t i) { return x[(o * 7 + i) * 3 + c]; };
-              std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return descending ? value(a) > value(b) : value(a) < value(b); });
+              std::stable_sort(order.begin(), order.end(),
+                               [&](std::size_t a, std::size_t b) { return descending ? value(a) > value(b) : value(a) < value(b); });
               for (std::size_t k = 0; k < static_cast<std::size_t>(count); ++k) {
                 const std::size_t slot = (o * static_cast<std::size_t>(count) + k) * 3 + c, wanted = order[static_cast<std::size_t>(first) + k];
                 REQUIRE(at[slot] == static_cast<double>(wanted));

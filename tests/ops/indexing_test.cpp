@@ -59,7 +59,8 @@ TEST_CASE("the sizes of nonzero, masked_select, unique, bincount and one_hot are
 
 TEST_CASE("a search in a split sequence moves none of it") {
   on(3, [](const DeviceMesh& mesh) {
-    const DTensor sequence = placed<double>({-1, 0, 0, 2, 5, 5, 9}, {7}, mesh, {Shard(0)}), wanted = placed<double>({-2, 0, 5, 10}, {4}, mesh, {Replicate()});
+    const DTensor sequence = placed<double>({-1, 0, 0, 2, 5, 5, 9}, {7}, mesh, {Shard(0)}),
+                  wanted = placed<double>({-2, 0, 5, 10}, {4}, mesh, {Replicate()});
     const CommCounter counter;
     const DTensor left = searchsorted(sequence, wanted), right = searchsorted(sequence, wanted, {.right = true});
     CHECK(counter.implicit_launches() == 0);
@@ -73,8 +74,9 @@ TEST_CASE("writes at computed indices keep the split of what is written") {
     const DTensor x = placed<double>({0, 1, 2, 3, 4}, {5}, mesh, {Shard(0)});
     const DTensor at = placed<std::int64_t>({4, 0, 4}, {3}, mesh, {Replicate()}), v = placed<double>({10, 20, 30}, {3}, mesh, {Replicate()});
     const CommCounter counter;
-    const DTensor put = scatter(x, 0, at, v), added = scatter_add(x, 0, at, v), sums = index_add(x, 0, at, v, {.alpha = 2}), copied = index_copy(x, 0, at, v),
-                  filled = index_fill(x, 0, at, -1), set = index_put(x, {at}, v), more = index_put(x, {at}, v, {.accumulate = true});
+    const DTensor put = scatter(x, 0, at, v), added = scatter_add(x, 0, at, v), sums = index_add(x, 0, at, v, {.alpha = 2}),
+                  copied = index_copy(x, 0, at, v), filled = index_fill(x, 0, at, -1), set = index_put(x, {at}, v),
+                  more = index_put(x, {at}, v, {.accumulate = true});
     CHECK(counter.implicit_launches() == 0);
     for (const DTensor& t : {put, added, sums, copied, filled, set, more}) CHECK(to_string(t) == "f64[5]{x: S(0)}");
     CHECK(whole(put) == Numbers{20, 1, 2, 3, 30});
@@ -113,17 +115,23 @@ TEST_CASE("indices, orders and sizes that do not fit are refused by text on ever
     CHECK(error_of([&] { scatter(x, 0, i, 1); }) ==
           "scatter: index does not fit (input f32[3, 4], index i64[2], dim 0); it needs as many dims and, but at dim, at most the sizes of input");
     CHECK(error_of([&] { index_add(x, 0, i, x); }) ==
-          "index_add: source does not fit (input f32[3, 4], index i64[2], source f32[3, 4], dim 0); it has input's sizes, and at dim one slice per index");
+          "index_add: source does not fit (input f32[3, 4], index i64[2], source f32[3, 4], dim 0); it has input's sizes, and at dim one slice per "
+          "index");
     CHECK(error_of([&] { index_fill(x, 0, x, 1); }) == "index_fill: indices must be i64 or i32 (index f32[3, 4]); convert them with to()");
     CHECK(error_of([&] { topk(x, 5); }) == "topk: k 5 is out of range for dim 1 of input f32[3, 4]; give 0 to 4");
     CHECK(error_of([&] { kthvalue(x, 0, 0); }) == "kthvalue: k 0 is out of range for dim 0 of input f32[3, 4]; give 1 to 3");
-    CHECK(error_of([&] { searchsorted(x, zeros({2, 4}, mesh)); }) ==
+    CHECK(error_of([&] {
+            searchsorted(x, zeros({2, 4}, mesh));
+          }) ==
           "searchsorted: sorted_sequence f32[3, 4] does not fit input f32[2, 4]; give one line, or as many dims with the same sizes but the last");
     CHECK(error_of([&] { pad(x, {1}); }) == "pad: pad [1] does not fit input f32[3, 4]; give two numbers per dim, the last dim first");
-    CHECK(error_of([&] { roll(x, {1, 2}, {0}); }) == "roll: shifts and dims do not pair ([1, 2] and [0]); give one shift per dim, or one shift and no dims");
+    CHECK(error_of([&] {
+            roll(x, {1, 2}, {0});
+          }) == "roll: shifts and dims do not pair ([1, 2] and [0]); give one shift per dim, or one shift and no dims");
     CHECK(error_of([&] { masked_select(x, x); }) == "masked_select: the mask must be bool (f32[3, 4]{x: S(0)}); compare or convert it");
-    CHECK(error_of([&] { movedim(x, Shape{0}, Shape{0, 1}); }) ==
-          "movedim: source [0] and destination [0, 1] do not pair; name each dim once, as many in both");
+    CHECK(error_of([&] {
+            movedim(x, Shape{0}, Shape{0, 1});
+          }) == "movedim: source [0] and destination [0, 1] do not pair; name each dim once, as many in both");
     CHECK(whole(add(x, 1)) == Numbers(12, 1));
   });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local/cpu/arrange.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "local/parallel.h"
@@ -68,7 +69,7 @@ void take_grid(const Tensor& in, std::span<const std::vector<std::int64_t>> from
   });
 }
 
-void add_windows(const Tensor& windows, int dim, std::int64_t step, const Tensor& sums) {
+void add_windows(const Tensor& windows, int dim, std::int64_t step, std::int64_t first, const Tensor& sums) {
   sums.fill_(0);
   if (windows.numel() == 0 || sums.numel() == 0) return;
   const int n = sums.ndim();
@@ -79,15 +80,16 @@ void add_windows(const Tensor& windows, int dim, std::int64_t step, const Tensor
     const Shape strides = contiguous_strides(sums.shape());
     const std::int64_t size = windows.shape()[n], outer = windows.numel() / size;
     for (std::int64_t w = 0; w < outer; ++w) {
-      std::int64_t rest = w, read = 0, write = 0;
+      std::int64_t rest = w, read = 0, write = 0, start = first;
       for (int d = n - 1; d >= 0; --d) {
         const std::int64_t i = rest % windows.shape()[d];
         rest /= windows.shape()[d];
         read += i * windows.strides()[d];
-        write += (d == dim ? i * step : i) * strides[d];
+        if (d == dim) start += i * step;
+        else write += i * strides[d];
       }
-      for (std::int64_t j = 0; j < size; ++j)
-        total[static_cast<std::size_t>(write + j * strides[dim])] += load(from[read + j * windows.strides()[n]]);
+      for (std::int64_t j = std::max<std::int64_t>(0, -start); j < size && start + j < sums.shape()[dim]; ++j)
+        total[static_cast<std::size_t>(write + (start + j) * strides[dim])] += load(from[read + j * windows.strides()[n]]);
     }
     T* to = sums.raw_as<T>();
     for (std::size_t i = 0; i < total.size(); ++i) to[i] = store<T>(total[i]);

@@ -17,8 +17,9 @@ inline constexpr std::int64_t kFill = -1;
 /// strides.
 void take_grid(const Tensor& in, std::span<const std::vector<std::int64_t>> from, const Scalar& fill, const Tensor& out);
 
-/// sums[..., i * step + j, ...] += windows[..., i, ..., j]: the windows of dimension `dim`, whose elements are the last dimension, added in rising order.
+/// sums[..., first + i * step + j, ...] += windows[..., i, ..., j], where that is inside: the windows of dimension `dim`, whose elements are the last
+/// dimension, added in rising order.
 /// sums is row-major; f32 sums for bf16 and f16, rounded once.
-void add_windows(const Tensor& windows, int dim, std::int64_t step, const Tensor& sums);
+void add_windows(const Tensor& windows, int dim, std::int64_t step, std::int64_t first, const Tensor& sums);
 
 }  // namespace dtensor::local::cpu
