@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -10,6 +12,7 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/sorting.h"
+#include "ops/candidates.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
 #include "ops/view_rules.h"
@@ -96,6 +99,32 @@ std::int64_t checked_k(const ShapeCall& s, int dim, std::int64_t least) {
   if (k < least || k > n) s.fail(fmt::format("k {} is out of range for dim {} of {}; give {} to {}", k, dim, s.describe(0), least, n));
   return k;
 }
+template <bool Largest>
+std::pair<DTensor, DTensor> first_of_lines(const DTensor& x, std::int64_t k, int dim) {
+  ValuesAndIndices r = topk(x, k, dim, {.largest = Largest, .sorted = true});
+  return {std::move(r.values), std::move(r.indices)};
+}
+// A value after which none comes.
+Scalar last_in_order(Dtype dtype, bool largest) {
+  if (info(dtype).floating) return largest ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  switch (dtype) {
+    case Dtype::i64:
+      return largest ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+    case Dtype::i32:
+      return largest ? std::numeric_limits<std::int32_t>::min() : std::numeric_limits<std::int32_t>::max();
+    case Dtype::u8:
+      return largest ? 0 : 255;
+    default:
+      return !largest;
+  }
+}
+Results topk_of_parts(const DecomposeCall& c) {
+  const DTensor& x = c.input(0);
+  const bool largest = c.attribute(2).as_bool();
+  auto [values, indices] = ops::first_of_parts(x, c.attribute(0).as_int(), dim_of(c.attribute(1), x.shape(), "topk"),
+                                               last_in_order(x.dtype(), largest), largest ? first_of_lines<true> : first_of_lines<false>);
+  return {std::move(values), std::move(indices)};
+}
 constexpr OpDef kTopk{
     .name = "topk",
     .signature = "input, k: int, dim: int = -1, largest: bool = true, sorted: bool = true -> values, indices",
@@ -117,11 +146,13 @@ constexpr OpDef kTopk{
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {back_to_lines(g, g.grad_output(0), g.output(1), dim_of(g.attribute(1), g.input_type(0).shape, "topk"), false)};
     },
+    .decompose = topk_of_parts,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"k", "3"}}},
                                      {.shapes = {{7, 3}}, .attributes = {{"k", "2"}, {"dim", "0"}, {"largest", "false"}}},
                                      {.shapes = {{3, 4}}, .attributes = {{"k", "0"}}},
+                                     {.shapes = {{7}}, .attributes = {{"k", "6"}}, .dtypes = {Dtype::i64}},
                                      {.shapes = {{}}, .attributes = {{"k", "1"}}}};
         },
     .reasons = kWholeLines,

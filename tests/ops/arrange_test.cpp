@@ -70,7 +70,9 @@ TEST_CASE("flip along a split dimension exchanges parts, and flip of another mov
 
 TEST_CASE("pad along a split dimension moves the rows that change their rank") {
   // Rows -1 to 17 in parts of five; rows 0 to 15 in parts of four.
-  const Seen s = seen([](const DeviceMesh& mesh) { return pad(counting({16, 3}, mesh, {Shard(0)}), {0, 0, 1, 2}, {.mode = "constant", .value = 7.0}); });
+  const Seen s = seen([](const DeviceMesh& mesh) {
+    return pad(counting({16, 3}, mesh, {Shard(0)}), {0, 0, 1, 2}, {.mode = "constant", .value = 7.0});
+  });
   CHECK(s.bytes == ByRank{0, kRow, 2 * kRow, 0});
   CHECK(s.text == "f32[19, 3]{x: S(0)}");
   for (std::size_t r = 0; r < 19; ++r) CHECK(s.values[r * 3 + 1] == (r == 0 || r > 16 ? 7 : static_cast<float>((r - 1) * 3 + 1)));

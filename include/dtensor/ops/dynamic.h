@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results whose shape depends on data: all ranks learn the sizes first, so that the caller waits, then each takes its part. What is not said to be differentiable is not.
-// Collective over the mesh of the inputs.
+// Results whose shape depends on data: all ranks learn the sizes first, so that the caller waits, then each takes its part. What is not said to be
+// differentiable is not. Collective over the mesh of the inputs.
 #pragma once
 
 #include <optional>

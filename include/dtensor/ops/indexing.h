@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writing at computed indices, and indexing with several index tensors. A split dimension that is written stays split: each rank keeps what falls into its part.
-// Indices are i64 or i32; one outside the global range ends the run on all ranks with an error that names it. Where several writes meet, the last in row-major
-// order of the index counts; sums are added in that order. Collective over the mesh of the inputs; differentiable in the floating tensors, twice too.
+// Writing at computed indices, and indexing with several index tensors. A split dimension that is written stays split: each rank keeps what falls
+// into its part. Indices are i64 or i32; one outside the global range ends the run on all ranks with an error that names it. Where several writes
+// meet, the last in row-major order of the index counts; sums are added in that order. Collective over the mesh of the inputs; differentiable in the
+// floating tensors, twice too.
 #pragma once
 
 #include <initializer_list>
@@ -12,8 +13,8 @@
 
 namespace dtensor {
 
-/// out = input, but out[..., index[..., i, ...], ...] = src[..., i, ...] (or value): index has input's number of dims and, but at `dim`, at most its sizes; src is at
-/// least as large as index.
+/// out = input, but out[..., index[..., i, ...], ...] = src[..., i, ...] (or value): index has input's number of dims and, but at `dim`, at most its
+/// sizes; src is at least as large as index.
 DTENSOR_EXPORT DTensor scatter(const DTensor& input, int dim, const DTensor& index, const DTensor& src);
 DTENSOR_EXPORT DTensor scatter(const DTensor& input, int dim, const DTensor& index, const Scalar& value);
 /// The same, added.
@@ -28,9 +29,9 @@ DTENSOR_EXPORT DTensor index_add(const DTensor& input, int dim, const DTensor& i
 DTENSOR_EXPORT DTensor index_fill(const DTensor& input, int dim, const DTensor& index, const Scalar& value);
 DTENSOR_EXPORT DTensor index_copy(const DTensor& input, int dim, const DTensor& index, const DTensor& source);
 
-/// input[indices[0], indices[1], ...] as in NumPy: index tensors broadcast together, an empty DTensor takes a whole dim, a bool tensor stands for the places where it
-/// is true (every rank waits for their number). Negative indices count from the end. The broadcast dims stand where the index tensors stand, or in front when they are
-/// not neighbours.
+/// input[indices[0], indices[1], ...] as in NumPy: index tensors broadcast together, an empty DTensor takes a whole dim, a bool tensor stands for the
+/// places where it is true (every rank waits for their number). Negative indices count from the end. The broadcast dims stand where the index tensors
+/// stand, or in front when they are not neighbours.
 DTENSOR_EXPORT DTensor index(const DTensor& input, std::span<const DTensor> indices);
 inline DTensor index(const DTensor& input, std::initializer_list<DTensor> indices) {
   return index(input, std::span<const DTensor>(indices.begin(), indices.size()));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Order along a dimension, and binary search. NaN is greater than every number; among equal elements the one with the lower index comes first, so every order is stable.
-// The ordered dimension is brought whole to each rank, the others stay split. Values are differentiable, indices are i64. Collective over the mesh of the input.
-// @throws InvalidArgument for a dim or a k that does not exist.
+// Order along a dimension, and binary search. NaN is greater than every number; among equal elements the one with the lower index comes first, so
+// every order is stable. The ordered dimension is brought whole to each rank (topk: only what each part offers), the others stay split. Values are
+// differentiable, indices are i64. Collective over the mesh of the input. @throws InvalidArgument for a dim or a k that does not exist.
 #pragma once
 
 #include <optional>
@@ -43,8 +43,8 @@ struct SearchOptions {
   std::string_view side = "";  ///< "left" or "right": the same as right
   DTensor sorter = {};         ///< the order in which sorted_sequence rises
 };
-/// For each element of input the index before which it goes into its line of sorted_sequence: [n], or input's sizes but the last. No gradient. A split sequence stays
-/// so: each rank counts in its part.
+/// For each element of input the index before which it goes into its line of sorted_sequence: [n], or input's sizes but the last. No gradient. A
+/// split sequence stays so: each rank counts in its part.
 DTENSOR_EXPORT DTensor searchsorted(const DTensor& sorted_sequence, const DTensor& input, const SearchOptions& options = {});
 struct BucketizeOptions {
   bool out_int32 = false, right = false;
