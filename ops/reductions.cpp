@@ -311,7 +311,8 @@ constexpr OpDef kCumsum{
     },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
       const Dtype result = dtype_or(c.attribute(1), summed(c.input(0).dtype()));
-      return {ops::split_scan(c.input(0), cumsum_dim(c.attribute(0), c.input(0).ndim()), "sum", c.attribute(2).as_bool(), result)};
+      return {ops::split_scan(c.input(0).dtype() == Dtype::boolean ? in_dtype(c.input(0), result) : c.input(0),
+                              cumsum_dim(c.attribute(0), c.input(0).ndim()), "sum", c.attribute(2).as_bool(), result)};
     },
     .samples =
         [] {
