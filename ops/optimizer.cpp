@@ -19,16 +19,17 @@ void step_type(ShapeCall& s) {
 constexpr OpDef kAdamW{
     .name = "adamw_step_",
     .signature =
-        "param!, grad, exp_avg!, exp_avg_sq!, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-08, weight_decay: "
+        "param!, grad, exp_avg!, exp_avg_sq!, max_exp_avg_sq!?, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-08, "
+        "weight_decay: "
         "float = 0.01, "
         "step: float = 1.0, decoupled: bool = true, maximize: bool = false -> param",
-    .rule = "..., ..., ..., ... -> ...",
+    .rule = "..., ..., ..., ..., ... -> ...",
     .dtypes = "floating",
     .shape = step_type,
     .cpu =
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
-          cpu::adam_step(c.input(0), c.input(1), c.input(2), c.input(3),
+          cpu::adam_step(c.input(0), c.input(1), c.input(2), c.input(3), c.has_input(4) ? c.input(4) : Tensor(),
                          {.lr = number(0),
                           .beta1 = number(1),
                           .beta2 = number(2),
@@ -40,9 +41,10 @@ constexpr OpDef kAdamW{
         },
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}, {5, 7}}, .low = 0.1},
-                                     {.shapes = {{3}, {3}, {3}, {3}}, .attributes = {{"decoupled", "false"}, {"step", "3"}}, .low = 0.1},
-                                     {.shapes = {{0, 2}, {0, 2}, {0, 2}, {0, 2}}}};
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {5, 7}, {5, 7}, {}}, .low = 0.1},
+                                     {.shapes = {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}}, .low = 0.1},
+                                     {.shapes = {{3}, {3}, {3}, {3}, {}}, .attributes = {{"decoupled", "false"}, {"step", "3"}}, .low = 0.1},
+                                     {.shapes = {{0, 2}, {0, 2}, {0, 2}, {0, 2}, {}}}};
         },
 };
 
@@ -86,8 +88,13 @@ namespace ops {
 std::span<const OpDef* const> optimizer_ops() { return kFamily; }
 }  // namespace ops
 
+DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq, const DTensor& max_exp_avg_sq,
+                    const AdamWStepOptions& o) {
+  return call(kAdamW, {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq ? Input(max_exp_avg_sq) : Input()},
+              {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.step, o.decoupled, o.maximize});
+}
 DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq, const AdamWStepOptions& o) {
-  return call(kAdamW, {param, grad, exp_avg, exp_avg_sq}, {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.step, o.decoupled, o.maximize});
+  return adamw_step_(param, grad, exp_avg, exp_avg_sq, {}, o);
 }
 DTensor sgd_step_(const DTensor& param, const DTensor& grad, const DTensor& momentum_buffer, const SgdStepOptions& o) {
   const Input inputs[3] = {param, grad, momentum_buffer ? &momentum_buffer : nullptr};

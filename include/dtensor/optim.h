@@ -31,12 +31,15 @@ class DTENSOR_EXPORT Optimizer {
   void set_lr(double lr) { lr_ = lr; }
   double lr() const noexcept { return lr_; }
   std::int64_t steps() const noexcept { return steps_; }
-  void set_steps(std::int64_t steps) { steps_ = steps; }
+  void set_steps(std::int64_t steps);
   std::vector<StateTensor> state();
 
  protected:
   Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots);
   virtual void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) = 0;
+  /// While update() runs: the steps that the parameter has made with a gradient, this one counted. State that set_steps() or a checkpoint restores counts
+  /// as made in every step.
+  std::int64_t own_steps() const noexcept { return own_steps_; }
   std::int64_t steps_ = 0;
   double lr_;
   bool first_update_ = false;  ///< while update() runs: the parameter had no state before
@@ -46,11 +49,14 @@ class DTENSOR_EXPORT Optimizer {
   std::vector<nn::NamedParameter> parameters_;
   std::vector<std::string_view> slot_names_;
   std::vector<std::vector<DTensor>> slots_;
+  std::vector<std::int64_t> skipped_;  // steps without a gradient, per parameter
+  std::int64_t own_steps_ = 0;
 };
 
 struct SGDOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
+  bool maximize = false;  ///< ascends
 };
 class DTENSOR_EXPORT SGD final : public Optimizer {
  public:
@@ -65,6 +71,8 @@ struct AdamWOptions {
   double lr = 1e-3;
   std::array<double, 2> betas = {0.9, 0.999};
   double eps = 1e-8, weight_decay = 0.01;
+  bool amsgrad = false;   ///< divides by the largest exp_avg_sq so far; kept as state "max_exp_avg_sq"
+  bool maximize = false;  ///< ascends
 };
 /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), bias correction.
 class DTENSOR_EXPORT AdamW final : public Optimizer {
@@ -79,6 +87,8 @@ struct AdamOptions {
   double lr = 1e-3;
   std::array<double, 2> betas = {0.9, 0.999};
   double eps = 1e-8, weight_decay = 0;  ///< an L2 term in the gradient
+  bool amsgrad = false;
+  bool maximize = false;
 };
 class DTENSOR_EXPORT Adam final : public Optimizer {
  public:
@@ -89,8 +99,9 @@ class DTENSOR_EXPORT Adam final : public Optimizer {
   AdamOptions options_;
 };
 
-/// Collective. Scales gradients by min(1, max_norm / (norm + 1e-6)); returns the L2 norm over all of them, Replicate, without waiting for it on the host.
-DTENSOR_EXPORT DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm);
+/// Collective. Scales gradients by min(1, max_norm / (norm + 1e-6)); returns the norm over all of them, Replicate, without waiting for it on the host.
+/// norm_type p: the p-norm; infinity: the largest magnitude. @throws InvalidArgument for a norm_type that is not above 0.
+DTENSOR_EXPORT DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm, double norm_type = 2);
 
 /// Linear warm-up to `lr`, then a cosine down to `final_lr` at `total_steps`.
 struct WarmupCosine {

@@ -44,6 +44,7 @@ Results sgd(CallArguments& a) {
   optim::SGDOptions o;
   o.lr = a.number("lr", o.lr), o.momentum = a.number("momentum", o.momentum), o.dampening = a.number("dampening", o.dampening);
   o.weight_decay = a.number("weight_decay", o.weight_decay), o.nesterov = a.flag("nesterov", o.nesterov);
+  o.maximize = a.flag("maximize", o.maximize);
   return three_steps<optim::SGD>(a, o);
 }
 
@@ -54,6 +55,7 @@ Results adam(CallArguments& a) {
   if (betas.size() != 2) base::fail<InvalidArgument>("adam: betas must be two numbers ({} given)", betas.size());
   o.betas = {betas[0], betas[1]};
   o.lr = a.number("lr", o.lr), o.eps = a.number("eps", o.eps), o.weight_decay = a.number("weight_decay", o.weight_decay);
+  o.amsgrad = a.flag("amsgrad", o.amsgrad), o.maximize = a.flag("maximize", o.maximize);
   return three_steps<Optimizer>(a, o);
 }
 
@@ -64,7 +66,7 @@ Results clip_grad_norm(CallArguments& a) {
     parameters.back().set(leaf(grad));
     parameters.back().value().set_grad(leaf(grad));
   }
-  Results results{optim::clip_grad_norm_(parameters, a.number("max_norm"))};
+  Results results{optim::clip_grad_norm_(parameters, a.number("max_norm"), a.number("norm_type", 2))};
   for (const nn::Parameter& p : parameters) results.push_back(p.grad());
   return results;
 }

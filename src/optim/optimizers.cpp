@@ -21,7 +21,8 @@ Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std:
     : lr_(lr),
       parameters_(std::move(parameters)),
       slot_names_(std::move(slots)),
-      slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())) {
+      slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())),
+      skipped_(parameters_.size()) {
   if (!(lr >= 0)) throw InvalidArgument("optimizer: lr is " + std::to_string(lr) + "; give a number that is not negative");
 }
 
@@ -41,11 +42,20 @@ void Optimizer::step() {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const DTensor& value = parameters_[i].parameter.value();
     const DTensor grad = value.grad();
-    if (!grad) continue;
-    first_update_ = steps_ == 1 || (!slots_[i].empty() && !slots_[i][0]);
+    if (!grad) {
+      ++skipped_[i];
+      continue;
+    }
+    own_steps_ = steps_ - skipped_[i];
+    first_update_ = own_steps_ == 1 || (!slots_[i].empty() && !slots_[i][0]);
     for (std::size_t s = 0; s < slot_names_.size(); ++s) slot(i, s);
     update(value, grad, slots_[i]);
   }
+}
+
+void Optimizer::set_steps(std::int64_t steps) {
+  steps_ = steps;
+  std::fill(skipped_.begin(), skipped_.end(), 0);
 }
 
 void Optimizer::zero_grad() {
@@ -75,34 +85,39 @@ void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTen
              .dampening = options_.dampening,
              .weight_decay = options_.weight_decay,
              .nesterov = options_.nesterov,
+             .maximize = options_.maximize,
              .first_step = first_update_});
 }
 
-AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
-    : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
+namespace {
+std::vector<std::string_view> adam_slots(bool amsgrad) {
+  std::vector<std::string_view> names{"exp_avg", "exp_avg_sq"};
+  if (amsgrad) names.push_back("max_exp_avg_sq");
+  return names;
+}
+template <class Options>
+AdamWStepOptions adam_step(const Options& o, double lr, std::int64_t step, bool decoupled) {
+  return {.lr = lr,
+          .beta1 = o.betas[0],
+          .beta2 = o.betas[1],
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .step = static_cast<double>(step),
+          .decoupled = decoupled,
+          .maximize = o.maximize};
+}
+}  // namespace
 
+AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
+    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad)), options_(options) {}
 void AdamW::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
-  adamw_step_(parameter, grad, slots[0], slots[1],
-              {.lr = lr_,
-               .beta1 = options_.betas[0],
-               .beta2 = options_.betas[1],
-               .eps = options_.eps,
-               .weight_decay = options_.weight_decay,
-               .step = static_cast<double>(steps_)});
+  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), true));
 }
 
 Adam::Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options)
-    : Optimizer(std::move(parameters), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {}
-
+    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad)), options_(options) {}
 void Adam::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
-  adamw_step_(parameter, grad, slots[0], slots[1],
-              {.lr = lr_,
-               .beta1 = options_.betas[0],
-               .beta2 = options_.betas[1],
-               .eps = options_.eps,
-               .weight_decay = options_.weight_decay,
-               .step = static_cast<double>(steps_),
-               .decoupled = false});
+  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), false));
 }
 
 namespace {
@@ -132,19 +147,32 @@ void reduce_partial(const std::vector<nn::Parameter>& parameters) {
 }
 }  // namespace
 
-DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm) {
+namespace {
+// What a gradient adds to the norm before the root: its part of a sum, or a largest magnitude.
+DTensor norm_part(const DTensor& grad, double norm_type) {
+  const DTensor wide = grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32);
+  if (norm_type == 2) return sum(square(wide));
+  if (std::isinf(norm_type)) return amax(abs(wide));
+  return sum(norm_type == 1 ? abs(wide) : pow(abs(wide), norm_type));
+}
+}  // namespace
+
+DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm, double norm_type) {
+  if (!(norm_type > 0)) throw InvalidArgument("clip_grad_norm_: norm_type is " + std::to_string(norm_type) + "; give a number above 0");
   const NoGrad off;
+  const bool largest = std::isinf(norm_type);
   reduce_partial(parameters);
   DTensor total;
   for (const nn::Parameter& p : parameters) {
     const DTensor grad = p.grad();
-    if (!grad) continue;
-    // Squares of a sharded gradient sum to a Partial number; all are added before the one reduction.
-    const DTensor squares = sum(square(grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32)));
-    total = total ? total + squares : squares;
+    if (!grad || (largest && grad.shape().numel() == 0)) continue;
+    // A sharded gradient gives a Partial number; all are combined before the one reduction.
+    const DTensor part = norm_part(grad, norm_type);
+    total = !total ? part : largest ? maximum(total.redistribute({}), part.redistribute({})) : total + part;
   }
   if (!total) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
-  DTensor norm = sqrt(total.redistribute({}));
+  total = total.redistribute({});
+  const DTensor norm = norm_type == 2 ? sqrt(total) : largest || norm_type == 1 ? total : pow(total, 1 / norm_type);
   const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
   for (const nn::Parameter& p : parameters)
     if (const DTensor grad = p.grad()) mul_(grad, scale.to(grad.dtype()));

@@ -19,6 +19,9 @@ struct AdamWStepOptions {
 /// exp_avg and exp_avg_sq are the running means of the gradient and its square, zeros before the first step.
 DTENSOR_EXPORT DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq,
                                    const AdamWStepOptions& options = {});
+/// amsgrad (Reddi, Kale and Kumar 2018): the step divides by the largest exp_avg_sq so far, which this keeps; zeros before the first step; empty: not kept.
+DTENSOR_EXPORT DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq,
+                                   const DTensor& max_exp_avg_sq, const AdamWStepOptions& options);
 
 struct SgdStepOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;

@@ -37,7 +37,7 @@ struct Operand {
   Scalar number{};
   Dtype type;
 };
-inline constexpr int kMaxOperands = 8;
+inline constexpr int kMaxOperands = 10;
 
 /// All results have one shape. A result may be the very memory of an input (same strides); other overlaps are not allowed.
 /// A null row copies the only input to the only result (both seen in one type).

@@ -14,13 +14,15 @@ namespace {
 // numbers: gradient sign, L2 decay, 1 - lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^t), eps, lr / (1 - beta1^t)
 constexpr int kAdamNumbers = 10;
 struct Adam {
-  template <class T>
-  static void of(T& p, T g, T& m, T& v, const T* k) {
+  template <bool keeps_top, class T>
+  static void of(T& p, T g, T& m, T& v, [[maybe_unused]] T& top, const T* k) {
     const T gradient = k[0] * g + k[1] * p;
     const T decayed = p * k[2];
     m = m + k[4] * (gradient - m);
     v = v * k[5] + k[6] * gradient * gradient;
-    p = decayed - k[9] * (m / (std::sqrt(v) * k[7] + k[8]));
+    T spread = v;
+    if constexpr (keeps_top) spread = top = (v > top) | (v != v) ? v : top;
+    p = decayed - k[9] * (m / (std::sqrt(spread) * k[7] + k[8]));
   }
 };
 
@@ -43,17 +45,21 @@ struct Constants {
   }
 };
 
-template <class T>
-[[gnu::noinline]] void adam_block(const Constants<T, kAdamNumbers>& constants, T* p, const T* g, T* m, T* v) {
+// `top` is read and written only with keeps_top.
+template <bool keeps_top, class T>
+[[gnu::noinline]] void adam_block(const Constants<T, kAdamNumbers>& constants, T* p, const T* g, T* m, T* v, [[maybe_unused]] T* top) {
   const auto local = constants;
-  T rp[kBlock], rm[kBlock], rv[kBlock];
+  T rp[kBlock], rm[kBlock], rv[kBlock], rt[keeps_top ? kBlock : 1];
   for (std::int64_t j = 0; j < kBlock; ++j) {
-    T pj = p[j], mj = m[j], vj = v[j];
-    Adam::of(pj, g[j], mj, vj, local.k);
+    T pj = p[j], mj = m[j], vj = v[j], tj = T(0);
+    if constexpr (keeps_top) tj = top[j];
+    Adam::of<keeps_top>(pj, g[j], mj, vj, tj, local.k);
     rp[j] = pj;
     rm[j] = mj;
     rv[j] = vj;
+    if constexpr (keeps_top) rt[j] = tj;
   }
+  if constexpr (keeps_top) std::memcpy(top, rt, sizeof rt);
   std::memcpy(p, rp, sizeof rp);
   std::memcpy(m, rm, sizeof rm);
   std::memcpy(v, rv, sizeof rv);
@@ -82,8 +88,8 @@ void give(T* out, const T* padded, std::int64_t n) {
   std::memcpy(out, padded, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-// in: param, grad, exp_avg, exp_avg_sq; out: param, exp_avg, exp_avg_sq.
-template <class T>
+// in: param, grad, exp_avg, exp_avg_sq, then with keeps_top the largest exp_avg_sq; out: the same but grad.
+template <class T, bool keeps_top>
 void adam_row(const void* const* in, void* const* out, std::int64_t n, const Scalar* numbers) {
   const Constants<T, kAdamNumbers> k(numbers);
   T *p = static_cast<T*>(out[0]), *m = static_cast<T*>(out[1]), *v = static_cast<T*>(out[2]);
@@ -91,11 +97,17 @@ void adam_row(const void* const* in, void* const* out, std::int64_t n, const Sca
   take(p, in[0], n);
   take(m, in[2], n);
   take(v, in[3], n);
+  T* top = v;
+  if constexpr (keeps_top) {
+    top = static_cast<T*>(out[3]);
+    take(top, in[4], n);
+  }
   std::int64_t i = 0;
-  for (; i + kBlock <= n; i += kBlock) adam_block(k, p + i, g + i, m + i, v + i);
+  for (; i + kBlock <= n; i += kBlock) adam_block<keeps_top>(k, p + i, g + i, m + i, v + i, top + i);
   if (i == n) return;
-  Padded<T> tp(p + i, n - i), tg(g + i, n - i), tm(m + i, n - i), tv(v + i, n - i);
-  adam_block(k, tp.values, tg.values, tm.values, tv.values);
+  Padded<T> tp(p + i, n - i), tg(g + i, n - i), tm(m + i, n - i), tv(v + i, n - i), tt(top + i, n - i);
+  adam_block<keeps_top>(k, tp.values, tg.values, tm.values, tv.values, tt.values);
+  if constexpr (keeps_top) give(top + i, tt.values, n - i);
   give(p + i, tp.values, n - i);
   give(m + i, tm.values, n - i);
   give(v + i, tv.values, n - i);
@@ -128,7 +140,8 @@ struct Descent {  // no buffer
 
 }  // namespace
 
-void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const AdamStep& o) {
+void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
+               const AdamStep& o) {
   const Dtype type = compute_type(param.dtype());
   const double correction1 = 1 - std::pow(o.beta1, o.step), correction2 = 1 - std::pow(o.beta2, o.step);
   const Scalar numbers[kAdamNumbers] = {o.maximize ? -1.0 : 1.0,
@@ -141,7 +154,13 @@ void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, c
                                         1 / std::sqrt(correction2),
                                         o.eps,
                                         o.lr / correction1};
-  map(type == Dtype::f64 ? adam_row<double> : adam_row<float>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
+  if (max_exp_avg_sq) {
+    map(type == Dtype::f64 ? adam_row<double, true> : adam_row<float, true>,
+        {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}},
+        {{param, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}}, numbers);
+    return;
+  }
+  map(type == Dtype::f64 ? adam_row<double, false> : adam_row<float, false>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
       {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers);
 }
 

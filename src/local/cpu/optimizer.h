@@ -13,7 +13,9 @@ struct AdamStep {
   bool decoupled = true;  ///< AdamW; false: the decay is added to the gradient
   bool maximize = false;
 };
-void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const AdamStep& o);
+/// `max_exp_avg_sq`, the largest exp_avg_sq so far, takes its place in the step; empty: not kept (amsgrad).
+void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
+               const AdamStep& o);
 
 struct SgdStep {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
