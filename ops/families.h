@@ -34,5 +34,10 @@ OpList sorting_ops();
 OpList dynamic_ops();
 OpList factory_ops();
 OpList random_ops();
+OpList convolution_ops();
+OpList pooling_ops();
+OpList channel_norm_ops();
+OpList linear_cross_entropy_ops();
+OpList transformer_ops();
 
 }  // namespace dtensor::ops

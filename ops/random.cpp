@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/random.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "base/rank.h"
 #include "dtensor/error.h"
@@ -12,6 +15,7 @@
 #include "local/cpu/binary.h"
 #include "local/random.h"
 #include "ops/families.h"
+#include "tensor/impl.h"
 #include "tensor/move_ops.h"
 #include "tensor/state.h"
 
@@ -137,7 +141,189 @@ constexpr OpDef kDropout{
         },
 };
 
-constexpr std::array<const OpDef*, 4> kOps{&kUniform, &kNormal, &kRandint, &kDropout};
+// ---- written in place
+void written_shape(ShapeCall& s) {
+  if (!info(s.input(0).dtype).floating) s.fail("self must be floating (" + s.describe(0) + "); draw integers with randint");
+  s.output(0) = s.input(0);
+}
+std::vector<Sample> written_samples() { return {{.shapes = {{5, 7}}}, {.shapes = {{2, 3, 1}}, .dtypes = {Dtype::bf16}}, {.shapes = {{0, 3}}}}; }
+constexpr OpDef kUniformInPlace{
+    .name = "uniform_",
+    .signature = "self!, from: float = 0, to: float = 1 -> self",
+    .rule = "... -> ...",
+    .random = true,
+    .shape = written_shape,
+    .cpu =
+        [](const KernelCall& call) {
+          local::fill_uniform(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
+                              call.attribute(1).as_double());
+        },
+    .samples = written_samples,
+};
+constexpr OpDef kNormalInPlace{
+    .name = "normal_",
+    .signature = "self!, mean: float = 0, std: float = 1 -> self",
+    .rule = "... -> ...",
+    .random = true,
+    .shape = written_shape,
+    .cpu =
+        [](const KernelCall& call) {
+          local::fill_normal(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
+                             call.attribute(1).as_double());
+        },
+    .samples = written_samples,
+};
+constexpr OpDef kBernoulliInPlace{
+    .name = "bernoulli_",
+    .signature = "self!, p: float = 0.5 -> self",
+    .rule = "... -> ...",
+    .random = true,
+    .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
+    .cpu =
+        [](const KernelCall& call) {
+          const double p = call.attribute(0).as_double();
+          if (!(p >= 0 && p <= 1)) call.fail("p is " + std::to_string(p) + "; give a probability from 0 to 1");
+          local::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), p);
+        },
+    .samples = written_samples,
+};
+
+// ---- bernoulli, multinomial: probabilities are an input
+void bernoulli_cpu(const KernelCall& call) {
+  const Tensor p = call.input(0).to(Dtype::f64), u = Tensor::empty(p.shape(), Dtype::f64);
+  local::fill_uniform(u, call.seed(), call.random_call(), Runs(call.input_place(0)).map());
+  for (std::int64_t i = 0; i < p.numel(); ++i) {
+    const double probability = p.raw_as<double>()[i];
+    if (!(probability >= 0 && probability <= 1)) call.fail("an element is " + std::to_string(probability) + "; probabilities lie from 0 to 1");
+    u.raw_as<double>()[i] = u.raw_as<double>()[i] < probability ? 1 : 0;
+  }
+  call.output(0).copy_(u);
+}
+constexpr OpDef kBernoulli{
+    .name = "bernoulli",
+    .signature = "input -> out",
+    .rule = "... -> ...",
+    .dtypes = "floating",
+    .random = true,
+    .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
+    .cpu = bernoulli_cpu,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .low = 0, .high = 1}, {.shapes = {{2, 1, 3}}, .low = 0, .high = 1}, {.shapes = {{0, 3}}}};
+        },
+    .reasons = "probabilities are summed before they are compared",
+};
+
+void multinomial_shape(ShapeCall& s) {
+  const Shape& shape = s.input(0).shape;
+  const std::int64_t samples = s.attribute(0).as_int();
+  if (shape.ndim() < 1 || shape.ndim() > 2) s.fail("weights must be [classes] or [rows, classes] (" + s.describe(0) + ")");
+  if (samples < 1 || shape.back() == 0) s.fail("num_samples " + std::to_string(samples) + " of no class or below 1 (" + s.describe(0) + ")");
+  if (!s.attribute(1).as_bool() && samples > shape.back())
+    s.fail("num_samples " + std::to_string(samples) + " are more than the classes (" + s.describe(0) + "); draw with replacement");
+  Shape result = shape;
+  result[result.ndim() - 1] = samples;
+  s.output(0) = {.shape = result, .dtype = Dtype::i64};
+}
+double checked_total(const KernelCall& call, const double* weights, std::int64_t classes, std::int64_t needed) {
+  double total = 0;
+  std::int64_t positive = 0;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    if (!(weights[c] >= 0 && weights[c] <= std::numeric_limits<double>::max()))
+      call.fail("a weight is " + std::to_string(weights[c]) + "; weights are finite and not negative");
+    total += weights[c];
+    positive += weights[c] > 0;
+  }
+  if (positive < needed) call.fail(std::to_string(needed) + " classes are wanted and " + std::to_string(positive) + " have a weight above 0");
+  return total;
+}
+// With replacement by the sums of the weights; without by the smallest exponential times (Efraimidis and Spirakis 2006).
+void multinomial_cpu(const KernelCall& call) {
+  const bool replacement = call.attribute(1).as_bool();
+  const Tensor weights = call.input(0).to(Dtype::f64), &out = call.output(0);
+  const std::int64_t classes = weights.shape().back(), samples = out.shape().back(), rows = classes > 0 ? weights.numel() / classes : 0;
+  const Tensor u = Tensor::empty(replacement ? out.shape() : weights.shape(), Dtype::f64);
+  local::fill_uniform(u, call.seed(), call.random_call(), Runs(replacement ? call.output_place(0) : call.input_place(0)).map());
+  std::vector<double> sums(static_cast<std::size_t>(classes));
+  std::vector<std::int64_t> order(sums.size());
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const double* w = weights.raw_as<const double>() + row * classes;
+    auto* to = out.raw_as<std::int64_t>() + row * samples;
+    const double total = checked_total(call, w, classes, replacement ? 1 : samples);
+    if (replacement) {
+      std::partial_sum(w, w + classes, sums.begin());
+      for (std::int64_t k = 0; k < samples; ++k) {
+        const double at = u.raw_as<const double>()[row * samples + k] * total;
+        auto found = std::upper_bound(sums.begin(), sums.end(), at) - sums.begin();
+        while (found == classes || w[found] == 0) found = found == 0 ? classes - 1 : found - 1;
+        to[k] = found;
+      }
+      continue;
+    }
+    for (std::size_t c = 0; c < sums.size(); ++c) {
+      order[c] = static_cast<std::int64_t>(c);
+      const auto at = static_cast<std::int64_t>(c);
+      sums[c] = w[at] > 0 ? -std::log1p(-u.raw_as<const double>()[row * classes + at]) / w[at] : HUGE_VAL;
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return sums[static_cast<std::size_t>(a)] < sums[static_cast<std::size_t>(b)]; });
+    std::copy_n(order.begin(), samples, to);
+  }
+}
+constexpr OpDef kMultinomial{
+    .name = "multinomial",
+    .signature = "input, num_samples: int, replacement: bool = false -> out",
+    .dtypes = "floating",
+    .contiguous = true,
+    .random = true,
+    .shape = multinomial_shape,
+    .rule_for = [](const ShapeCall& s) -> std::string { return s.input(0).shape.ndim() == 1 ? "c -> k  c, k: whole" : "n c -> n k  c, k: whole"; },
+    .cpu = multinomial_cpu,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"num_samples", "3"}}, .low = 0.1},
+                                     {.shapes = {{3, 4}}, .attributes = {{"num_samples", "6"}, {"replacement", "true"}}, .low = 0.1},
+                                     {.shapes = {{5}}, .attributes = {{"num_samples", "5"}}, .low = 0.1},
+                                     {.shapes = {{0, 3}}, .attributes = {{"num_samples", "1"}}, .low = 0.1}};
+        },
+    .reasons = "weights are summed before they are compared",
+};
+
+// ---- randperm: every rank sorts all keys and keeps its part
+void randperm_cpu(const KernelCall& call) {
+  const std::int64_t n = call.attribute(0).as_int();
+  const local::GlobalRun all{0, n};
+  const std::span<const local::GlobalRun> run(&all, 1);
+  const Tensor keys = Tensor::empty({n}, Dtype::i64);
+  local::fill_words(keys, call.seed(), call.random_call(), {.global = {n}, .runs = {&run, 1}});
+  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  const auto* key = keys.raw_as<const std::int64_t>();
+  std::stable_sort(order.begin(), order.end(), [key](std::int64_t a, std::int64_t b) { return key[a] < key[b]; });
+  const Tensor part = Tensor::empty(call.output_shape(0), Dtype::i64);
+  auto* to = part.raw_as<std::int64_t>();
+  for (const IndexRun& r : call.output_place(0).runs[0]) to = std::copy_n(order.begin() + r.begin, r.length, to);
+  call.output(0).copy_(part);
+}
+constexpr OpDef kRandperm{
+    .name = "randperm",
+    .signature = "n: int, dtype: dtype -> out",
+    .random = true,
+    .shape =
+        [](ShapeCall& s) {
+          if (s.attribute(0).as_int() < 0) s.fail("n is " + std::to_string(s.attribute(0).as_int()) + "; give a size that is not negative");
+          s.output(0) = {.shape = {s.attribute(0).as_int()}, .dtype = s.attribute(1).as_dtype()};
+        },
+    .cpu = randperm_cpu,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {}, .attributes = {{"n", "9"}, {"dtype", "i64"}}},
+                                     {.shapes = {}, .attributes = {{"n", "0"}, {"dtype", "i64"}}}};
+        },
+};
+
+constexpr std::array<const OpDef*, 10> kOps{&kUniform,       &kNormal,           &kRandint,   &kDropout,     &kUniformInPlace,
+                                            &kNormalInPlace, &kBernoulliInPlace, &kBernoulli, &kMultinomial, &kRandperm};
 
 DTensor make(const OpDef& op, const Shape& size, double a, double b, const DeviceMesh& mesh, const Placements& placements,
              const TensorOptions& options) {
@@ -179,6 +365,35 @@ DTensor randint(std::int64_t low, std::int64_t high, const Shape& size, const De
   const Device device = options.device.value_or(base::require_rank("randint").device);
   const std::array<Attribute, 4> attributes{Attribute(size), Attribute(low), Attribute(high), Attribute(options.dtype)};
   return call_on(kRandint, mesh, placements, device, attributes);
+}
+
+DTensor randperm(std::int64_t n, const DeviceMesh& mesh, const Placements& placements, const RandintOptions& options) {
+  const Device device = options.device.value_or(base::require_rank("randperm").device);
+  const std::array<Attribute, 2> attributes{Attribute(n), Attribute(options.dtype)};
+  return call_on(kRandperm, mesh, placements, device, attributes);
+}
+namespace {
+// Mesh, device and placements of `input`, Replicate where it is Partial.
+DTensor like(const OpDef& op, const DTensor& input, double a, double b) {
+  const tensor::Spec& s = *tensor::checked(input, op.name).spec;
+  return make(op, s.shape, a, b, s.mesh, placements::to_placements(*tensor::without_partial(s.layout), s.mesh.names()),
+              {.dtype = s.dtype, .device = s.device});
+}
+}  // namespace
+DTensor rand_like(const DTensor& input) { return like(kUniform, input, 0, 1); }
+DTensor randn_like(const DTensor& input) { return like(kNormal, input, 0, 1); }
+DTensor randint_like(const DTensor& input, std::int64_t low, std::int64_t high) {
+  const tensor::Spec& s = *tensor::checked(input, "randint_like").spec;
+  return randint(low, high, s.shape, s.mesh, placements::to_placements(*tensor::without_partial(s.layout), s.mesh.names()),
+                 {.dtype = s.dtype, .device = s.device});
+}
+
+DTensor uniform_(const DTensor& self, double from, double to) { return call(kUniformInPlace, {self}, {from, to}); }
+DTensor normal_(const DTensor& self, double mean, double std) { return call(kNormalInPlace, {self}, {mean, std}); }
+DTensor bernoulli_(const DTensor& self, double p) { return call(kBernoulliInPlace, {self}, {p}); }
+DTensor bernoulli(const DTensor& input) { return call(kBernoulli, {input}); }
+DTensor multinomial(const DTensor& input, std::int64_t num_samples, bool replacement) {
+  return call(kMultinomial, {input}, {num_samples, replacement});
 }
 
 DTensor dropout(const DTensor& input, double p, bool training) { return training && p > 0 ? call(kDropout, {input}, {p}) : input; }

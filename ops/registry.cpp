@@ -11,11 +11,36 @@
 namespace dtensor {
 namespace {
 
-constexpr std::array kFamilies{ops::pointwise_ops, ops::binary_ops,    ops::compare_ops,        ops::cast_ops,      ops::inplace_ops,
-                               ops::optimizer_ops, ops::reduction_ops, ops::softmax_ops,        ops::norm_ops,      ops::loss_ops,
-                               ops::matmul_ops,    ops::attention_ops, ops::rotary_ops,         ops::embedding_ops, ops::view_ops,
-                               ops::join_ops,      ops::factory_ops,   ops::random_ops,         tensor::move_ops,   ops::arrange_ops,
-                               ops::view_form_ops, ops::indexing_ops,  ops::advanced_index_ops, ops::sorting_ops,   ops::dynamic_ops};
+constexpr std::array kFamilies{ops::pointwise_ops,
+                               ops::binary_ops,
+                               ops::compare_ops,
+                               ops::cast_ops,
+                               ops::inplace_ops,
+                               ops::optimizer_ops,
+                               ops::reduction_ops,
+                               ops::softmax_ops,
+                               ops::norm_ops,
+                               ops::loss_ops,
+                               ops::matmul_ops,
+                               ops::attention_ops,
+                               ops::rotary_ops,
+                               ops::embedding_ops,
+                               ops::view_ops,
+                               ops::join_ops,
+                               ops::factory_ops,
+                               ops::random_ops,
+                               tensor::move_ops,
+                               ops::arrange_ops,
+                               ops::view_form_ops,
+                               ops::indexing_ops,
+                               ops::advanced_index_ops,
+                               ops::sorting_ops,
+                               ops::dynamic_ops,
+                               ops::convolution_ops,
+                               ops::pooling_ops,
+                               ops::channel_norm_ops,
+                               ops::linear_cross_entropy_ops,
+                               ops::transformer_ops};
 
 struct Registry {
   std::mutex mutex;

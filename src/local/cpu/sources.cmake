@@ -15,6 +15,7 @@ list(APPEND cpu_sources
   cpu/optimizer.cpp
   cpu/pointwise.cpp)
 list(APPEND cpu_sources cpu/lanes.cpp cpu/losses.cpp cpu/norms.cpp cpu/reduce.cpp cpu/scan_parts.cpp cpu/softmax.cpp)
+list(APPEND cpu_sources cpu/channel_norms.cpp cpu/convolution.cpp cpu/linear_cross_entropy.cpp cpu/pooling.cpp cpu/transformer.cpp)
 # Lets square roots and roundings vectorise; no value changes.
 set_source_files_properties(cpu/binary.cpp cpu/losses.cpp cpu/norms.cpp cpu/optimizer.cpp cpu/pointwise.cpp cpu/reduce.cpp cpu/softmax.cpp
   PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/transformer.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "base/rank.h"
+#include "dtensor/error.h"
+#include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/embedding.h"
+#include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/reductions.h"
+#include "local/cpu/binary.h"
+#include "local/cpu/pointwise.h"
+#include "local/cpu/transformer.h"
+#include "ops/families.h"
+
+namespace dtensor {
+namespace {
+
+namespace cpu = local::cpu;
+
+// ---- bias_gelu: attribute approximate
+std::string_view form_of(const Attribute& approximate) { return approximate.is_none() ? "none" : approximate.as_text(); }
+bool tanh_form(const Attribute& approximate) { return form_of(approximate) == "tanh"; }
+void check_bias_gelu(const ShapeCall& s, int input, int bias) {
+  const TensorType &x = s.input(input), &b = s.input(bias);
+  if (x.shape.ndim() < 1 || b.shape != Shape{x.shape.back()} || b.dtype != x.dtype || !info(x.dtype).floating)
+    s.fail("input [..., n] and bias [n] of one floating dtype are wanted (" + s.describe(input) + ", " + s.describe(bias) + ")");
+  const std::string_view form = form_of(s.attribute(0));
+  if (form != "none" && form != "tanh") s.fail("approximate must be none or tanh ('" + std::string(form) + "' given)");
+}
+constexpr Scalar kOne = 1;
+constexpr OpDef kBiasGeluBackward{
+    .name = "bias_gelu_backward",
+    .signature = "grad_output, input, bias, approximate: text? = none -> grad_input",
+    .rule = "... n, ... n, n -> ... n  linear 1",
+    .saves = "grad_output, input, bias",
+    .shape =
+        [](ShapeCall& s) {
+          check_bias_gelu(s, 1, 2);
+          if (s.input(0).shape != s.input(1).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + ")");
+          s.output(0) = s.input(1);
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::binary(cpu::Binary::add, c.input(1), c.input(2), c.output(0), &kOne);
+          cpu::unary_backward(tanh_form(c.attribute(0)) ? cpu::UnaryBackward::gelu_tanh : cpu::UnaryBackward::gelu, c.input(0), c.output(0),
+                              c.output(0));
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}}},
+                                     {.shapes = {{2, 3, 4}, {2, 3, 4}, {4}}, .attributes = {{"approximate", "tanh"}}}};
+        },
+};
+constexpr OpDef kBiasGelu{
+    .name = "bias_gelu",
+    .signature = "input, bias, approximate: text? = none -> out",
+    .rule = "... n, n -> ... n",
+    .saves = "input, bias",
+    .shape =
+        [](ShapeCall& s) {
+          check_bias_gelu(s, 0, 1);
+          s.output(0) = s.input(0);
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::binary(cpu::Binary::add, c.input(0), c.input(1), c.output(0), &kOne);
+          cpu::unary(tanh_form(c.attribute(0)) ? cpu::Unary::gelu_tanh : cpu::Unary::gelu, c.output(0), c.output(0));
+        },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor up = call(kBiasGeluBackward, {g.grad_output(0), g.input(0), g.input(1)}, {g.attribute(0)});
+      return {g.needs(0) ? up : DTensor(), g.needs(1) ? sum_to_shape(up, g.input_type(1).shape) : DTensor()};
+    },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {{5, 7}, {7}}}, {.shapes = {{2, 3, 4}, {4}}, .attributes = {{"approximate", "tanh"}}}, {.shapes = {{0, 3}, {3}}}};
+        },
+};
+
+// ---- alibi_bias: attributes num_heads, query_length, key_length, dtype
+double slope_of(std::int64_t head, std::int64_t heads) {
+  const auto below = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(heads)));
+  if (head < below) return std::exp2(-8.0 * static_cast<double>(head + 1) / static_cast<double>(below));
+  return std::exp2(-8.0 * static_cast<double>(2 * (head - below) + 1) / static_cast<double>(2 * below));
+}
+constexpr OpDef kAlibi{
+    .name = "alibi_bias",
+    .signature = "num_heads: int, query_length: int, key_length: int, dtype: dtype -> out",
+    .shape =
+        [](ShapeCall& s) {
+          const Shape shape{s.attribute(0).as_int(), s.attribute(1).as_int(), s.attribute(2).as_int()};
+          if (shape[0] < 1 || shape[1] < 0 || shape[2] < 0 || !info(s.attribute(3).as_dtype()).floating)
+            s.fail("heads, lengths and a floating dtype are wanted (" + to_string(shape) + ", " + to_string(s.attribute(3).as_dtype()) + ")");
+          s.output(0) = {.shape = shape, .dtype = s.attribute(3).as_dtype()};
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          const Place& place = c.output_place(0);
+          const Shape& shape = c.output_shape(0);
+          const Tensor work = Tensor::empty(shape, Dtype::f64);
+          double* to = work.raw_as<double>();
+          const std::int64_t behind = place.global[2] - place.global[1];
+          for (std::int64_t h = 0; h < shape[0]; ++h) {
+            const double slope = slope_of(place.to_global(0, h), place.global[0]);
+            for (std::int64_t q = 0; q < shape[1]; ++q) {
+              const std::int64_t query = place.to_global(1, q) + behind;
+              for (std::int64_t k = 0; k < shape[2]; ++k) *to++ = slope * static_cast<double>(place.to_global(2, k) - query);
+            }
+          }
+          c.output(0).copy_(work);
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {.shapes = {}, .attributes = {{"num_heads", "4"}, {"query_length", "5"}, {"key_length", "7"}, {"dtype", "f32"}}},
+              {.shapes = {}, .attributes = {{"num_heads", "5"}, {"query_length", "3"}, {"key_length", "3"}, {"dtype", "f64"}}}};
+        },
+};
+
+// ---- bags: sum_bags, and embedding_bag as an expression of it
+std::vector<std::int64_t> positions(const KernelCall& c, int index, const Place& weight) {
+  const Tensor at = c.input(index).to(Dtype::i64);
+  std::vector<std::int64_t> list(at.raw_as<const std::int64_t>(), at.raw_as<const std::int64_t>() + at.numel());
+  for (std::int64_t& i : list) {
+    if (i < 0 || i >= weight.global[0]) c.fail("index " + std::to_string(i) + " is out of range (" + std::to_string(weight.global[0]) + " rows)");
+    i = weight.to_local(0, i);
+  }
+  return list;
+}
+void check_bags(const ShapeCall& s, int input, int share) {
+  const TensorType& x = s.input(input);
+  if (x.shape.ndim() != 2 || (x.dtype != Dtype::i64 && x.dtype != Dtype::i32))
+    s.fail("indices must be [bags, size] in i64 or i32 (" + s.describe(input) + ")");
+  if (s.has_input(share) && s.input(share).shape != x.shape) s.fail("one weight per index is wanted (" + s.describe(share) + ")");
+}
+std::vector<DTensor> bag_gradient(const GradientCall& g);
+const Tensor* optional_input(const KernelCall& c, int i) { return c.has_input(i) ? &c.input(i) : nullptr; }
+constexpr OpDef kSumBags{
+    .name = "embedding_bag",
+    .signature = "input, weight, per_sample_weights? -> out",
+    .rule = "b l, v d, b l -> b d  v: lookup; l: reduce(sum); bilinear 2 3",
+    .saves = "input, weight, per_sample_weights",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_bags(s, 0, 2);
+          const TensorType& w = s.input(1);
+          if (w.shape.ndim() != 2 || !info(w.dtype).floating || (s.has_input(2) && s.input(2).dtype != w.dtype))
+            s.fail("weight must be [rows, width], floating, of the dtype of per_sample_weights (" + s.describe(1) + ")");
+          s.output(0) = {.shape = {s.input(0).shape[0], w.shape[1]}, .dtype = w.dtype};
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::sum_bags(positions(c, 0, c.input_place(1)), c.input(0).shape()[0], c.input(1), optional_input(c, 2), c.output(0));
+        },
+    .gradient = bag_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}, {7, 4}, {}}, .dtypes = {Dtype::i64, Dtype::f32}, .index_limit = 7},
+                                     {.shapes = {{2, 5}, {4, 3}, {2, 5}}, .dtypes = {Dtype::i32, Dtype::f32, Dtype::f32}, .index_limit = 4},
+                                     {.shapes = {{0, 3}, {2, 3}, {}}, .dtypes = {Dtype::i64, Dtype::f32}, .index_limit = 2}};
+        },
+};
+constexpr OpDef kBagsToWeight{
+    .name = "embedding_bag_weight_gradient",
+    .signature = "grad_output, input, per_sample_weights?, *, num_embeddings: int -> grad_weight",
+    .rule = "b d, b l, b l -> v d  b, l: reduce(sum); bilinear 1 3",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_bags(s, 1, 2);
+          s.output(0) = {.shape = {s.attribute(0).as_int(), s.input(0).shape.back()}, .dtype = s.input(0).dtype};
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::sum_bags_backward(positions(c, 1, c.output_place(0)), c.input(1).shape()[0], c.input(0), optional_input(c, 2), c.output(0));
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 4}, {5, 3}, {5, 3}},
+                                      .attributes = {{"num_embeddings", "7"}},
+                                      .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32},
+                                      .index_limit = 7}};
+        },
+};
+constexpr OpDef kBagDots{
+    .name = "embedding_bag_share_gradient",
+    .signature = "grad_output, input, weight -> grad_per_sample_weights",
+    .rule = "b d, b l, v d -> b l  v: lookup; d: reduce(sum); bilinear 1 3",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_bags(s, 1, 3);
+          s.output(0) = {.shape = s.input(1).shape, .dtype = s.input(0).dtype};
+        },
+    .cpu = [](const KernelCall& c) { cpu::bag_dots(positions(c, 1, c.input_place(2)), c.input(1).shape()[0], c.input(0), c.input(2), c.output(0)); },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 4}, {5, 3}, {7, 4}}, .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32}, .index_limit = 7}};
+        },
+};
+std::vector<DTensor> bag_gradient(const GradientCall& g) {
+  const DTensor &up = g.grad_output(0), &share = g.inputs_[2];  // empty when absent
+  return {DTensor(), g.needs(1) ? call(kBagsToWeight, {up, g.input(0), share ? Input(share) : Input()}, {g.input_type(1).shape[0]}) : DTensor(),
+          g.needs(2) ? call(kBagDots, {up, g.input(0), g.input(1)}) : DTensor()};
+}
+
+// ---- grouped_mm
+std::vector<std::int64_t> ends_of(const KernelCall& c, int offs, std::int64_t rows) {
+  const Tensor list = c.input(offs).to(Dtype::i64);
+  std::vector<std::int64_t> ends(list.raw_as<const std::int64_t>(), list.raw_as<const std::int64_t>() + list.numel());
+  std::int64_t last = 0;
+  for (const std::int64_t end : ends) {
+    if (end < last || end > rows)
+      c.fail("offs go to " + std::to_string(end) + " after " + std::to_string(last) + "; they rise, to at most " + std::to_string(rows));
+    last = end;
+  }
+  return ends;
+}
+void check_groups(const ShapeCall& s, int rows, int weight, int offs) {
+  const TensorType &x = s.input(rows), &w = s.input(weight), &o = s.input(offs);
+  if (x.shape.ndim() != 2 || !info(x.dtype).floating || w.dtype != x.dtype || w.shape.ndim() < 2)
+    s.fail("floating operands of one dtype are wanted, the first [tokens, k] (" + s.describe(rows) + ", " + s.describe(weight) + ")");
+  if (o.shape.ndim() != 1 || (o.dtype != Dtype::i64 && o.dtype != Dtype::i32) || (w.shape.ndim() == 3 && w.shape[0] != o.shape[0]))
+    s.fail("offs must be [groups] in i64 or i32 (" + s.describe(offs) + ")");
+}
+std::vector<DTensor> product_gradient(const GradientCall& g);
+// Attribute transposed: weight [groups, n, k].
+constexpr OpDef kGroupedMm{
+    .name = "grouped_mm",
+    .signature = "input, weight, offs, transposed: bool = false -> out",
+    .saves = "input, weight, offs",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_groups(s, 0, 1, 2);
+          const Shape& w = s.input(1).shape;
+          const bool transposed = s.attribute(0).as_bool();
+          if (w.ndim() != 3 || w[transposed ? 2 : 1] != s.input(0).shape[1])
+            s.fail("weight must be [groups, k, n] (" + s.describe(0) + ", " + s.describe(1) + ")");
+          s.output(0) = {.shape = {s.input(0).shape[0], w[transposed ? 1 : 2]}, .dtype = s.input(0).dtype};
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          return std::string("t k, e ") + (s.attribute(0).as_bool() ? "n k" : "k n") + ", e -> t n  k: reduce(sum); t, e: whole; bilinear 1 2";
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::grouped_product(c.input(0), c.input(1), c.attribute(0).as_bool(), ends_of(c, 2, c.input(0).shape()[0]), c.output(0));
+        },
+    .gradient = product_gradient,
+    .samples =
+        [] {
+          const std::vector<Dtype> dtypes{Dtype::f32, Dtype::f32, Dtype::i64};
+          return std::vector<Sample>{{.shapes = {{5, 3}, {1, 3, 4}, {1}}, .dtypes = dtypes, .index_limit = 5},
+                                     {.shapes = {{2, 3}, {1, 5, 3}, {1}}, .attributes = {{"transposed", "true"}}, .dtypes = dtypes, .index_limit = 2},
+                                     {.shapes = {{0, 3}, {2, 3, 2}, {2}}, .dtypes = dtypes, .index_limit = 1}};
+        },
+};
+constexpr OpDef kGroupedOuter{
+    .name = "grouped_mm_weight_gradient",
+    .signature = "input, grad_output, offs -> grad_weight",
+    .saves = "input, grad_output, offs",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_groups(s, 0, 1, 2);
+          s.output(0) = {.shape = {s.input(2).shape[0], s.input(0).shape[1], s.input(1).shape[1]}, .dtype = s.input(0).dtype};
+        },
+    .rule_for = [](const ShapeCall&) { return std::string("t k, t n, e -> e k n  t, e: whole; bilinear 1 2"); },
+    .cpu = [](const KernelCall& c) { cpu::grouped_outer(c.input(0), c.input(1), ends_of(c, 2, c.input(0).shape()[0]), c.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor& v = g.grad_output(0);
+      return {g.needs(0) ? call(kGroupedMm, {g.input(1), v, g.input(2)}, {true}) : DTensor(),
+              g.needs(1) ? call(kGroupedMm, {g.input(0), v, g.input(2)}, {false}) : DTensor(), DTensor()};
+    },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3}, {5, 4}, {1}}, .dtypes = {Dtype::f32, Dtype::f32, Dtype::i64}, .index_limit = 5}};
+        },
+};
+std::vector<DTensor> product_gradient(const GradientCall& g) {
+  const DTensor& up = g.grad_output(0);
+  const bool transposed = g.attribute(0).as_bool();
+  const auto outer = [&] {
+    return transposed ? call(kGroupedOuter, {up, g.input(0), g.input(2)}) : call(kGroupedOuter, {g.input(0), up, g.input(2)});
+  };
+  return {g.needs(0) ? call(kGroupedMm, {up, g.input(1), g.input(2)}, {!transposed}) : DTensor(), g.needs(1) ? outer() : DTensor(), DTensor()};
+}
+
+constexpr std::array<const OpDef*, 8> kOps{&kBiasGelu,     &kBiasGeluBackward, &kAlibi,     &kSumBags,
+                                           &kBagsToWeight, &kBagDots,          &kGroupedMm, &kGroupedOuter};
+
+}  // namespace
+
+namespace ops {
+OpList transformer_ops() { return kOps; }
+}  // namespace ops
+
+DTensor bias_gelu(const DTensor& input, const DTensor& bias, std::string_view approximate) { return call(kBiasGelu, {input, bias}, {approximate}); }
+
+DTensor alibi_bias(std::int64_t num_heads, std::int64_t query_length, std::int64_t key_length, const DeviceMesh& mesh, const Placements& placements,
+                   const TensorOptions& options) {
+  const std::array<Attribute, 4> attributes{Attribute(num_heads), Attribute(query_length), Attribute(key_length), Attribute(options.dtype)};
+  return call_on(kAlibi, mesh, placements, options.device.value_or(base::require_rank("alibi_bias").device), attributes);
+}
+
+DTensor embedding_bag(const DTensor& input, const DTensor& weight, const EmbeddingBagOptions& o, const DTensor& per_sample_weights) {
+  if (o.mode != "sum" && o.mode != "mean" && o.mode != "max")
+    throw InvalidArgument("embedding_bag: mode must be sum, mean or max ('" + std::string(o.mode) + "' given)");
+  if (per_sample_weights && o.mode != "sum") throw InvalidArgument("embedding_bag: per_sample_weights scale a sum only; use mode sum");
+  if (o.mode == "max") return amax(embedding(input, weight), 1);
+  const DTensor total = call(kSumBags, {input, weight, per_sample_weights ? Input(per_sample_weights) : Input()});
+  return o.mode == "sum" ? total : div(total, static_cast<double>(std::max<std::int64_t>(1, input.shape()[1])));
+}
+
+DTensor grouped_mm(const DTensor& input, const DTensor& weight, const DTensor& offs) { return call(kGroupedMm, {input, weight, offs}, {false}); }
+
+}  // namespace dtensor

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local/cpu/transformer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "local/cpu/gemm.h"
+#include "local/parallel.h"
+#include "local/strided.h"
+
+namespace dtensor::local::cpu {
+namespace {
+
+MatrixOperand rows_of(const Tensor& t, std::int64_t row, std::int64_t offset) {
+  return {.data = static_cast<const std::byte*>(t.raw()) + offset * info(t.dtype()).bytes, .row = row, .column = 1, .batch = {}};
+}
+std::int64_t grain(std::int64_t work) { return std::max<std::int64_t>(1, kPointwiseGrain / std::max<std::int64_t>(1, work)); }
+template <class T>
+Accumulate<T> share_of(const Tensor* share, std::int64_t i) {
+  return share != nullptr ? load(share->raw_as<const T>()[i]) : Accumulate<T>(1);
+}
+
+}  // namespace
+
+void sum_bags(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& weight, const Tensor* share, const Tensor& out) {
+  const std::int64_t width = weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+  visit_floating(weight.dtype(), [&]<class T>(std::type_identity<T>) {
+    using A = Accumulate<T>;
+    parallel_for(bags, grain(size * width), [&](std::int64_t begin, std::int64_t end) {
+      std::vector<A> sums(static_cast<std::size_t>(width));
+      for (std::int64_t b = begin; b < end; ++b) {
+        std::fill(sums.begin(), sums.end(), A(0));
+        for (std::int64_t i = b * size; i < (b + 1) * size; ++i) {
+          if (at[static_cast<std::size_t>(i)] < 0) continue;
+          const A factor = share_of<T>(share, i);
+          const T* row = weight.raw_as<const T>() + at[static_cast<std::size_t>(i)] * width;
+          for (std::int64_t j = 0; j < width; ++j) sums[static_cast<std::size_t>(j)] += factor * load(row[j]);
+        }
+        for (std::int64_t j = 0; j < width; ++j) out.raw_as<T>()[b * width + j] = store<T>(sums[static_cast<std::size_t>(j)]);
+      }
+    });
+  });
+}
+
+void sum_bags_backward(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor* share, const Tensor& grad_weight) {
+  const std::int64_t width = grad_weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+  visit_floating(grad.dtype(), [&]<class T>(std::type_identity<T>) {
+    using A = Accumulate<T>;
+    std::vector<A> sums(static_cast<std::size_t>(grad_weight.numel()));
+    for (std::int64_t b = 0; b < bags; ++b)
+      for (std::int64_t i = b * size; i < (b + 1) * size; ++i) {
+        if (at[static_cast<std::size_t>(i)] < 0) continue;
+        const A factor = share_of<T>(share, i);
+        A* row = sums.data() + at[static_cast<std::size_t>(i)] * width;
+        for (std::int64_t j = 0; j < width; ++j) row[j] += factor * load(grad.raw_as<const T>()[b * width + j]);
+      }
+    for (std::size_t i = 0; i < sums.size(); ++i) grad_weight.raw_as<T>()[i] = store<T>(sums[i]);
+  });
+}
+
+void bag_dots(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor& weight, const Tensor& grad_share) {
+  const std::int64_t width = weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+  visit_floating(grad.dtype(), [&]<class T>(std::type_identity<T>) {
+    using A = Accumulate<T>;
+    for (std::int64_t i = 0; i < bags * size; ++i) {
+      A total = 0;
+      const std::int64_t row = at[static_cast<std::size_t>(i)];
+      for (std::int64_t j = 0; row >= 0 && j < width; ++j)
+        total += load(grad.raw_as<const T>()[i / size * width + j]) * load(weight.raw_as<const T>()[row * width + j]);
+      grad_share.raw_as<T>()[i] = store<T>(total);
+    }
+  });
+}
+
+void grouped_product(const Tensor& input, const Tensor& weight, bool transposed, std::span<const std::int64_t> ends, const Tensor& out) {
+  const std::int64_t k = input.shape()[1], n = out.shape()[1], columns = weight.shape()[2], bytes = info(out.dtype()).bytes;
+  auto* to = static_cast<std::byte*>(out.raw());
+  std::int64_t first = 0;
+  for (std::size_t e = 0; e < ends.size(); ++e) {
+    const MatrixOperand w = rows_of(weight, columns, static_cast<std::int64_t>(e) * k * n);
+    if (ends[e] > first)
+      gemm({.dtype = out.dtype(),
+            .m = ends[e] - first,
+            .n = n,
+            .k = k,
+            .a = rows_of(input, k, first * k),
+            .b = transposed ? w.transposed() : w,
+            .addend = {},
+            .out = to + first * n * bytes});
+    first = ends[e];
+  }
+  std::memset(to + first * n * bytes, 0, static_cast<std::size_t>((out.shape()[0] - first) * n * bytes));
+}
+
+void grouped_outer(const Tensor& input, const Tensor& grad, std::span<const std::int64_t> ends, const Tensor& out) {
+  const std::int64_t k = input.shape()[1], n = grad.shape()[1], bytes = info(out.dtype()).bytes;
+  std::int64_t first = 0;
+  for (std::size_t e = 0; e < ends.size(); ++e) {
+    gemm({.dtype = out.dtype(),
+          .m = k,
+          .n = n,
+          .k = ends[e] - first,
+          .a = rows_of(input, k, first * k).transposed(),
+          .b = rows_of(grad, n, first * n),
+          .addend = {},
+          .out = static_cast<std::byte*>(out.raw()) + static_cast<std::int64_t>(e) * k * n * bytes});
+    first = ends[e];
+  }
+}
+
+}  // namespace dtensor::local::cpu
