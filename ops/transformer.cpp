@@ -11,8 +11,11 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/embedding.h"
+#include "dtensor/ops/indexing.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
+#include "dtensor/ops/sorting.h"
+#include "dtensor/ops/views.h"
 #include "local/cpu/binary.h"
 #include "local/cpu/pointwise.h"
 #include "local/cpu/transformer.h"
@@ -321,5 +324,24 @@ DTensor embedding_bag(const DTensor& input, const DTensor& weight, const Embeddi
 }
 
 DTensor grouped_mm(const DTensor& input, const DTensor& weight, const DTensor& offs) { return call(kGroupedMm, {input, weight, offs}, {false}); }
+
+Dispatched moe_dispatch(const DTensor& input, const DTensor& expert, std::int64_t num_experts) {
+  if (expert.ndim() != 2 || input.ndim() != 2 || expert.shape()[0] != input.shape()[0] || num_experts < 1)
+    throw InvalidArgument("moe_dispatch: input [tokens, width] and expert [tokens, k] are wanted (" + to_string(input.shape()) + ", " +
+                          to_string(expert.shape()) + ", " + std::to_string(num_experts) + " experts)");
+  const ValuesAndIndices sorted = sort(flatten(expert), 0, {.stable = true});
+  const DTensor experts = arange(num_experts, input.mesh(), {}, {.dtype = expert.dtype()});
+  const DTensor source = div(sorted.indices, std::max<std::int64_t>(1, expert.shape()[1]), {.rounding_mode = "floor"});
+  return {index_select(input, 0, source), searchsorted(sorted.values, experts, {.right = true}), sorted.indices};
+}
+DTensor moe_combine(const DTensor& rows, const DTensor& order, const DTensor& weights) {
+  if (weights.ndim() != 2 || rows.ndim() != 2 || order.shape() != Shape{rows.shape()[0]} || weights.numel() != rows.shape()[0])
+    throw InvalidArgument("moe_combine: rows [tokens * k, width], order [tokens * k] and weights [tokens, k] are wanted (" + to_string(rows.shape()) +
+                          ", " + to_string(order.shape()) + ", " + to_string(weights.shape()) + ")");
+  const DTensor share = index_select(flatten(weights), 0, order);
+  const DTensor token = div(order, std::max<std::int64_t>(1, weights.shape()[1]), {.rounding_mode = "floor"});
+  const DTensor none = zeros({weights.shape()[0], rows.shape()[1]}, rows.mesh(), {}, {.dtype = rows.dtype()});
+  return index_add(none, 0, token, mul(rows, unsqueeze(share, 1)));
+}
 
 }  // namespace dtensor

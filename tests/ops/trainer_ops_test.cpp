@@ -73,6 +73,29 @@ TEST_CASE("bias_gelu, embedding_bag and grouped_mm are the expressions that they
   });
 }
 
+TEST_CASE("tokens that are dispatched, multiplied by their experts and combined are the weighted sum of their experts, with its gradient") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    const std::vector<std::int64_t> chosen{2, 0, 1, 2, 2, 1, 0, 2, 1, 0};
+    const DTensor expert = indices(chosen, {5, 2}, mesh);
+    for (const Placements& of_tokens : {Placements(), Placements{Shard(0)}, Placements{Shard(1)}}) {
+      DTensor x = counting({5, 4}, mesh, of_tokens);
+      x.set_requires_grad(true);
+      const DTensor weights = counting({5, 2}, mesh, {}), experts = counting({3, 4, 6}, mesh, {});
+      const Dispatched d = moe_dispatch(x, expert, 3);
+      CHECK(integers(d.offs) == std::vector<std::int64_t>{3, 6, 10});
+      const DTensor out = moe_combine(grouped_mm(d.tokens, experts, d.offs), d.order, weights);
+      const DTensor all = matmul(unsqueeze(x, 0), experts);  // [expert, token, 6]
+      DTensor want = zeros({5, 6}, mesh);
+      for (int e = 0; e < 3; ++e) want = want + select(all, 0, e) * sum(weights * eq(expert, e).to(Dtype::f32), 1, {.keepdim = true});
+      CHECK(near(out, want));
+      const std::vector<DTensor> got = grad(std::vector<DTensor>{sum(out)}, std::vector<DTensor>{x});
+      const std::vector<DTensor> wanted = grad(std::vector<DTensor>{sum(want)}, std::vector<DTensor>{x});
+      CHECK(near(got[0], wanted[0]));
+    }
+  });
+}
+
 TEST_CASE("alibi slopes are those of the paper, the diagonal is zero, and split heads have their own") {
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 2}});

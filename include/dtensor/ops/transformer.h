@@ -31,4 +31,15 @@ DTENSOR_EXPORT DTensor embedding_bag(const DTensor& input, const DTensor& weight
 /// i64, rising. Rows behind the last group give zeros. Tokens and groups are gathered first; k and n may be split.
 DTENSOR_EXPORT DTensor grouped_mm(const DTensor& input, const DTensor& weight, const DTensor& offs);
 
+/// Tokens in the order of their experts, for grouped_mm.
+struct Dispatched {
+  DTensor tokens;  ///< [tokens * k, width]
+  DTensor offs;    ///< [num_experts] i64: where each expert's tokens end
+  DTensor order;   ///< [tokens * k] i64: token * k + choice of each row
+};
+/// Token t goes to the experts expert[t, :]: input [tokens, width], expert [tokens, k] in [0, num_experts). Rows of one expert keep the order of the tokens.
+DTENSOR_EXPORT Dispatched moe_dispatch(const DTensor& input, const DTensor& expert, std::int64_t num_experts);
+/// The sum over the choices of each token of weights [tokens, k] times its row of `rows` [tokens * k, width]: [tokens, width].
+DTENSOR_EXPORT DTensor moe_combine(const DTensor& rows, const DTensor& order, const DTensor& weights);
+
 }  // namespace dtensor
