@@ -14,6 +14,7 @@
 #include "mesh/mesh_data.h"
 #include "propagate/rule.h"
 #include "tensor/impl.h"
+#include "tensor/signature.h"
 
 namespace dtensor::debug {
 namespace {

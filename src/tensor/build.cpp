@@ -7,6 +7,7 @@
 #include "propagate/choose.h"
 #include "redistribute/plan/links.h"
 #include "tensor/impl.h"
+#include "tensor/signature.h"
 #include "tensor/state.h"
 #include "world/topology.h"
 

@@ -9,6 +9,7 @@
 #include "base/error_text.h"
 #include "base/hash.h"
 #include "tensor/impl.h"
+#include "tensor/signature.h"
 #include "tensor/state.h"
 #include "world/topology.h"
 
@@ -135,7 +136,7 @@ class Invocation {
     std::vector<const DTensor*> pointers;
     for (const Input& in : inputs_) pointers.push_back(in.tensor);
     const DecomposeCall call{pointers, attributes_};
-    if (is_composite(*info_.op)) return info_.op->decompose(call);
+    if (is_composite(*info_.op) && info_.op->gradient == nullptr) return info_.op->decompose(call);  // its ops record themselves
     Results results;
     {
       struct Quiet {
