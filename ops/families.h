@@ -11,6 +11,14 @@ namespace dtensor::ops {
 
 using OpList = std::span<const OpDef* const>;
 OpList pointwise_ops();
+OpList activation_ops();
+OpList elementary_ops();
+OpList elementwise_loss_ops();
+OpList scan_ops();
+OpList vector_norm_ops();
+OpList summary_ops();
+OpList contraction_ops();
+OpList einsum_ops();
 OpList binary_ops();
 OpList compare_ops();
 OpList cast_ops();

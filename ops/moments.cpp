@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions that are whole over their dimensions and fall back on expressions when those are split: var, std, vector_norm, argmax, argmin.
+// Reductions that are whole over their dimensions and fall back on expressions when those are split: var, std, argmax, argmin.
 #include <array>
-#include <cmath>
 #include <limits>
 
 #include "dtensor/op.h"
@@ -17,7 +16,6 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
-using cpu::Reduction;
 using ops::computation_dtype;
 using ops::in_dtype;
 
@@ -86,85 +84,6 @@ constexpr OpDef kStd{
     },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {in_dtype(sqrt(split_var(c)), c.input(0).dtype())}; },
     .samples = var_samples,
-};
-
-// ---- vector_norm: attributes dim, keepdim, dtype, ord
-enum class Order { one, two, infinity };
-Order order_of(const Attribute& ord) { return ord.as_text() == "1" ? Order::one : ord.as_text() == "inf" ? Order::infinity : Order::two; }
-Dtype norm_dtype(const ShapeCall& s) { return s.attribute(2).is_none() ? s.input(0).dtype : s.attribute(2).as_dtype(); }
-void norm_shape(ShapeCall& s) {
-  const std::string_view ord = s.attribute(3).as_text();
-  if (ord != "1" && ord != "2" && ord != "inf")
-    s.fail("ord must be 1, 2 or inf ('" + std::string(ord) + "' given); write other norms with pow and sum");
-  if (!info(norm_dtype(s)).floating) s.fail("a norm needs a floating dtype (" + s.describe(0) + "); pass dtype, for example f32");
-  set_result(s, norm_dtype(s));
-}
-std::string norm_rule(const ShapeCall& s) {
-  const Order order = order_of(s.attribute(3));
-  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s),
-                             order == Order::one   ? "reduce(sum)"
-                             : order == Order::two ? "whole"
-                                                   : "reduce(max)",
-                             "");
-}
-void norm_cpu(const KernelCall& call) {
-  const Order order = order_of(call.attribute(3));
-  const Reduction kind = order == Order::one ? Reduction::absolute_sum : order == Order::two ? Reduction::square_sum : Reduction::absolute_max;
-  cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = order == Order::two});
-}
-std::vector<DTensor> norm_gradient(const GradientCall& g) {
-  const DTensor& grad = g.grad_output(0);
-  const DTensor x = in_dtype(g.input(0), grad.dtype());
-  DTensor result;
-  if (const Order order = order_of(g.attribute(3)); order == Order::two) {
-    result = mul(x, spread(g, masked_fill(div(grad, g.output(0)), eq(g.output(0), 0), 0)));
-  } else if (order == Order::one) {
-    result = mul(sign(x), spread(g, grad));
-  } else {
-    const DTensor mask = eq(abs(x), spread(g, g.output(0))).to(grad.dtype());
-    const DTensor count = sum(mask, std::span<const int>(ints(dims_of(g))), {.keepdim = g.attribute(1).as_bool()});
-    result = mul(mul(sign(x), mask), spread(g, div(grad, count)));
-  }
-  return {in_dtype(result, g.input_type(0).dtype)};
-}
-constexpr OpDef kSquareSum{
-    .name = "square_sum",
-    .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none -> out",
-    .saves = "input",
-    .dtypes = "floating",
-    .shape = [](ShapeCall& s) { set_result(s, norm_dtype(s)); },
-    .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
-    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
-      return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)};
-    },
-    .samples =
-        [] {
-          return std::vector<Sample>{
-              {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}}}, {.shapes = {{0, 3}}}, {.shapes = {{3, 4}}, .attributes = {{"keepdim", "true"}}}};
-        },
-};
-constexpr OpDef kVectorNorm{
-    .name = "vector_norm",
-    .signature = "input, dim: int[] = [], keepdim: bool = false, dtype: dtype? = none, ord: text = 2 -> out",
-    .saves = "input, out",
-    .shape = norm_shape,
-    .rule_for = norm_rule,
-    .cpu = norm_cpu,
-    .gradient = norm_gradient,
-    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
-      const Dtype dtype = c.attribute(2).is_none() ? c.input(0).dtype() : c.attribute(2).as_dtype();
-      return {in_dtype(sqrt(call(kSquareSum, {c.input(0)}, {c.attribute(0), c.attribute(1), computation_dtype(dtype)})), dtype)};
-    },
-    .samples =
-        [] {
-          return std::vector<Sample>{{.shapes = {{5, 7}}},
-                                     {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}, {"keepdim", "true"}}},
-                                     {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}, {"ord", "1"}}},
-                                     {.shapes = {{3, 4}}, .attributes = {{"ord", "inf"}}},
-                                     {.shapes = {{0, 3}}, .attributes = {{"dim", "[0]"}}}};
-        },
-    .reasons = "ord 1 and inf of a Partial operand: |x| is not linear",
 };
 
 // ---- argmax, argmin: attributes dim (none: all), keepdim
@@ -243,7 +162,7 @@ std::vector<DTensor> split_arg(const DecomposeCall& c, bool largest) {
   return {call(kFirstEqual, {c.input(0), value}, {dims, options.keepdim})};
 }
 
-constexpr std::array<const OpDef*, 7> kOps{&kVar, &kStd, &kSquareSum, &kVectorNorm, &kArgmax, &kArgmin, &kFirstEqual};
+constexpr std::array<const OpDef*, 5> kOps{&kVar, &kStd, &kArgmax, &kArgmin, &kFirstEqual};
 
 Shape one(int dim) { return {dim}; }
 Shape several(std::initializer_list<int> dims) {
@@ -253,11 +172,6 @@ Shape several(std::initializer_list<int> dims) {
 }
 DTensor moment(const OpDef& op, const DTensor& input, const Shape& dims, const VarOptions& o) {
   return call(op, {input}, {dims, o.keepdim, o.correction});
-}
-DTensor norm_over(const DTensor& input, const Shape& dims, const VectorNormOptions& o) {
-  const std::string other = to_string(Scalar(o.ord));
-  const std::string_view ord = o.ord == 1 ? "1" : o.ord == 2 ? "2" : std::isinf(o.ord) && o.ord > 0 ? "inf" : std::string_view(other);
-  return call(kVectorNorm, {input}, {dims, o.keepdim, o.dtype, ord});
 }
 
 }  // namespace
@@ -279,13 +193,6 @@ DTensor var(const DTensor& input, std::initializer_list<int> dim, const VarOptio
 DTensor std(const DTensor& input, const VarOptions& o) { return moment(kStd, input, {}, o); }
 DTensor std(const DTensor& input, int dim, const VarOptions& o) { return moment(kStd, input, one(dim), o); }
 DTensor std(const DTensor& input, std::initializer_list<int> dim, const VarOptions& o) { return moment(kStd, input, several(dim), o); }
-DTensor vector_norm(const DTensor& input, const VectorNormOptions& o) { return norm_over(input, {}, o); }
-DTensor vector_norm(const DTensor& input, int dim, const VectorNormOptions& o) { return norm_over(input, one(dim), o); }
-DTensor vector_norm(const DTensor& input, std::initializer_list<int> dim, const VectorNormOptions& o) { return norm_over(input, several(dim), o); }
-DTensor norm(const DTensor& input, const NormOptions& o) { return norm_over(input, {}, {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype}); }
-DTensor norm(const DTensor& input, int dim, const NormOptions& o) {
-  return norm_over(input, one(dim), {.ord = o.p, .keepdim = o.keepdim, .dtype = o.dtype});
-}
 DTensor argmax(const DTensor& input, const KeepdimOptions& o) { return call(kArgmax, {input}, {Attribute(), o.keepdim}); }
 DTensor argmax(const DTensor& input, int dim, const KeepdimOptions& o) { return call(kArgmax, {input}, {dim, o.keepdim}); }
 DTensor argmin(const DTensor& input, const KeepdimOptions& o) { return call(kArgmin, {input}, {Attribute(), o.keepdim}); }

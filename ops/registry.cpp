@@ -40,7 +40,15 @@ constexpr std::array kFamilies{ops::pointwise_ops,
                                ops::pooling_ops,
                                ops::channel_norm_ops,
                                ops::linear_cross_entropy_ops,
-                               ops::transformer_ops};
+                               ops::transformer_ops,
+                               ops::activation_ops,
+                               ops::elementary_ops,
+                               ops::elementwise_loss_ops,
+                               ops::scan_ops,
+                               ops::vector_norm_ops,
+                               ops::summary_ops,
+                               ops::contraction_ops,
+                               ops::einsum_ops};
 
 struct Registry {
   std::mutex mutex;

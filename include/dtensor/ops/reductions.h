@@ -66,7 +66,7 @@ DTENSOR_EXPORT DTensor std(const DTensor& input, int dim, const VarOptions& opti
 DTENSOR_EXPORT DTensor std(const DTensor& input, std::initializer_list<int> dim, const VarOptions& options = {});
 
 struct VectorNormOptions {
-  double ord = 2;  ///< 1, 2 or infinity
+  double ord = 2;  ///< any number, infinite too; 0 counts the elements that differ from 0
   bool keepdim = false;
   std::optional<Dtype> dtype = {};
 };
@@ -75,7 +75,7 @@ DTENSOR_EXPORT DTensor vector_norm(const DTensor& input, const VectorNormOptions
 DTENSOR_EXPORT DTensor vector_norm(const DTensor& input, int dim, const VectorNormOptions& options = {});
 DTENSOR_EXPORT DTensor vector_norm(const DTensor& input, std::initializer_list<int> dim, const VectorNormOptions& options = {});
 struct NormOptions {
-  double p = 2;  ///< 1, 2 or infinity
+  double p = 2;  ///< as ord
   bool keepdim = false;
   std::optional<Dtype> dtype = {};
 };

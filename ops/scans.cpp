@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dtensor/ops/scans.h"
+
+#include "dtensor/op.h"
+#include "local/cpu/scans.h"
+#include "ops/families.h"
+#include "ops/reduction_rules.h"
+
+namespace dtensor {
+namespace {
+
+namespace cpu = local::cpu;
+using ops::in_dtype;
+
+// Attribute 0 is dim; all operands have one shape.
+int dim_of(const KernelCall& call) {
+  const int ndim = call.output(0).ndim();
+  return ndim == 0 ? 0 : static_cast<int>(ops::normal_dims(call.attribute(0), ndim)[0]);
+}
+std::string whole_rule(const ShapeCall& s) {
+  const std::string names = ops::all_names(s.input(0).shape.ndim());
+  std::string in, out;
+  for (int i = 0; i < s.num_inputs(); ++i) in += (i == 0 ? "" : ", ") + names;
+  for (int i = 0; i < s.num_outputs(); ++i) out += (i == 0 ? "" : ", ") + names;
+  return in + " -> " + out + "  " + ops::clause(ops::checked_dims(s, s.attribute(0)), "whole");
+}
+void backward_shape(ShapeCall& s) {
+  for (int i = 1; i < s.num_inputs(); ++i)
+    if (s.input(i).shape != s.input(0).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(i) + "); all are those of the result");
+  ops::checked_dims(s, s.attribute(0));
+  s.output(0) = s.input(0);
+}
+constexpr std::string_view kReasons = "the dimension is whole: a scan over parts is not written";
+std::vector<Sample> scan_samples() {
+  return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
+          {.shapes = {{3, 2, 4}}, .attributes = {{"dim", "-2"}}},
+          {.shapes = {{0, 2}}, .attributes = {{"dim", "0"}}},
+          {.shapes = {{1}}, .attributes = {{"dim", "0"}}},
+          {.shapes = {{}}, .attributes = {{"dim", "-1"}}}};
+}
+std::vector<Sample> repeated(int inputs, std::vector<Dtype> dtypes = {}, std::int64_t limit = 0) {
+  std::vector<Sample> samples;
+  for (const Shape& shape : {Shape{5, 3}, Shape{0, 3}})
+    samples.push_back({.shapes = std::vector<Shape>(static_cast<std::size_t>(inputs), shape),
+                       .attributes = {{"dim", "1"}},
+                       .dtypes = dtypes,
+                       .index_limit = limit});
+  return samples;
+}
+
+// cumprod
+constexpr OpDef kCumprodBackward{
+    .name = "cumprod_backward",
+    .signature = "grad_output, input, dim: int -> grad_input",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape = backward_shape,
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& c) { cpu::cumulative_product_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
+    .samples = [] { return repeated(2); },
+    .reasons = kReasons,
+};
+Dtype product_dtype(const ShapeCall& s) {
+  const Dtype dtype = s.input(0).dtype;
+  return !s.attribute(1).is_none() ? s.attribute(1).as_dtype() : info(dtype).floating ? dtype : Dtype::i64;
+}
+constexpr OpDef kCumprod{
+    .name = "cumprod",
+    .signature = "input, dim: int, dtype: dtype? = none -> out",
+    .saves = "input",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          ops::checked_dims(s, s.attribute(0));
+          s.output(0) = {.shape = s.input(0).shape, .dtype = product_dtype(s)};
+        },
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& c) { cpu::cumulative_product(c.input(0), dim_of(c), c.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor& u = g.grad_output(0);
+      return {in_dtype(call(kCumprodBackward, {u, in_dtype(g.input(0), u.dtype())}, {g.attribute(0)}), g.input_type(0).dtype)};
+    },
+    .samples = scan_samples,
+    .reasons = kReasons,
+};
+
+// cummax, cummin
+constexpr OpDef kExtremeBackward{
+    .name = "cummax_backward",
+    .signature = "grad_output, indices, dim: int -> grad_input",
+    .contiguous = true,
+    .shape = backward_shape,
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& c) { cpu::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
+    .samples =
+        [] {
+          return repeated(2, {Dtype::f32, Dtype::i64}, 3);
+        },
+    .reasons = kReasons,
+};
+template <bool largest>
+constexpr OpDef extreme_op(std::string_view name) {
+  return {.name = name,
+          .signature = "input, dim: int -> values, indices",
+          .saves = "indices",
+          .dtypes = "number",
+          .contiguous = true,
+          .shape =
+              [](ShapeCall& s) {
+                ops::checked_dims(s, s.attribute(0));
+                s.output(0) = s.input(0);
+                s.output(1) = {.shape = s.input(0).shape, .dtype = Dtype::i64};
+              },
+          .rule_for = whole_rule,
+          .cpu = [](const KernelCall& c) { cpu::cumulative_extreme(c.input(0), dim_of(c), largest, c.output(0), c.output(1)); },
+          .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+            return {call(kExtremeBackward, {g.grad_output(0), g.output(1)}, {g.attribute(0)})};
+          },
+          .samples = scan_samples,
+          .reasons = kReasons};
+}
+constexpr OpDef kCummax = extreme_op<true>("cummax");
+constexpr OpDef kCummin = extreme_op<false>("cummin");
+
+// logcumsumexp
+constexpr OpDef kLogBackward{
+    .name = "logcumsumexp_backward",
+    .signature = "grad_output, input, result, dim: int -> grad_input",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape = backward_shape,
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum_backward(c.input(0), c.input(1), c.input(2), dim_of(c), c.output(0)); },
+    .samples = [] { return repeated(3); },
+    .reasons = kReasons,
+};
+constexpr OpDef kLogCumSumExp{
+    .name = "logcumsumexp",
+    .signature = "input, dim: int -> out",
+    .saves = "input, out",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          ops::checked_dims(s, s.attribute(0));
+          s.output(0) = s.input(0);
+        },
+    .rule_for = whole_rule,
+    .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum(c.input(0), dim_of(c), c.output(0)); },
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      return {call(kLogBackward, {g.grad_output(0), g.input(0), g.output(0)}, {g.attribute(0)})};
+    },
+    .samples = scan_samples,
+    .reasons = kReasons,
+};
+
+constexpr const OpDef* kFamily[] = {&kCumprod, &kCumprodBackward, &kCummax, &kCummin, &kExtremeBackward, &kLogCumSumExp, &kLogBackward};
+
+ValuesIndices extreme(const OpDef& op, const DTensor& input, int dim) {
+  const Input inputs[1] = {input};
+  const Attribute attributes[1] = {dim};
+  Results r = call_all(op, inputs, attributes);
+  return {std::move(r[0]), std::move(r[1])};
+}
+
+}  // namespace
+
+namespace ops {
+OpList scan_ops() { return kFamily; }
+}  // namespace ops
+
+DTensor cumprod(const DTensor& input, int dim, const CumsumOptions& o) { return call(kCumprod, {input}, {dim, o.dtype}); }
+ValuesIndices cummax(const DTensor& input, int dim) { return extreme(kCummax, input, dim); }
+ValuesIndices cummin(const DTensor& input, int dim) { return extreme(kCummin, input, dim); }
+DTensor logcumsumexp(const DTensor& input, int dim) { return call(kLogCumSumExp, {input}, {dim}); }
+
+}  // namespace dtensor
