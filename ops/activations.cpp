@@ -52,6 +52,7 @@ constexpr OpDef kDerivative{
                                .high = 1.4});
           return samples;
         },
+    .reasons = "of a Partial input the parts may lie on the same piece of a straight function",
 };
 DTensor derivative(const DTensor& grad, const DTensor& input, int kind, int order, const Numbers& n) {
   return call(kDerivative, {grad, input}, {kind, order, n[0], n[1], n[2]});

@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "dtensor/error.h"
+#include "dtensor/ops/binary.h"
 #include "local/cpu/binary.h"
 #include "local/cpu/map.h"
+#include "ops/composite.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
@@ -163,9 +165,39 @@ constexpr OpDef kMaskedFill{
         },
 };
 
-constexpr const OpDef* kFamily[] = {&kEq,         &kNe,        &kLt,         &kLe,       &kGt,       &kGe,
-                                    &kEqScalar,   &kNeScalar,  &kLtScalar,   &kLeScalar, &kGtScalar, &kGeScalar,
-                                    &kLogicalAnd, &kLogicalOr, &kLogicalXor, &kIsClose,  &kWhere,    &kMaskedFill};
+// The forms whose number is a tensor.
+constexpr OpDef kMaskedFillTensor = ops::composite(
+    "masked_fill.tensor", "input, mask, value -> out", "any",
+    [](ShapeCall& s) {
+      check_mask(s, 1, "the mask");
+      if (s.input(2).shape.ndim() != 0) s.fail("value has dimensions (" + s.describe(2) + "); give a number or a tensor of shape []");
+      s.output(0) = {ops::broadcast_shape(s, 0, 2), s.input(0).dtype};
+    },
+    [](const DecomposeCall& c) -> Results { return {masked_fill(c.input(0), c.input(1), c.input(2))}; },
+    [] {
+      const std::vector<Dtype> dtypes{Dtype::f32, Dtype::boolean, Dtype::f32};
+      return std::vector<Sample>{{.shapes = {{5, 7}, {7}, {}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {}}, .dtypes = dtypes}};
+    });
+constexpr OpDef kClampTensor = ops::composite(
+    "clamp.tensor", "input, min?, max? -> out", "number",
+    [](ShapeCall& s) {
+      if (!s.has_input(1) && !s.has_input(2)) s.fail("neither min nor max is given; give at least one");
+      Dtype dtype = s.input(0).dtype;
+      for (int i : {1, 2})
+        if (s.has_input(i)) dtype = ops::promote_operands({s.input(0).shape, dtype}, s.input(i));
+      s.output(0) = {ops::broadcast_shape(s, 0, 3), dtype};
+    },
+    [](const DecomposeCall& c) -> Results {
+      const DTensor raised = c.has_input(1) ? maximum(c.input(0), c.input(1)) : c.input(0);
+      return {c.has_input(2) ? minimum(raised, c.input(2)) : raised};
+    },
+    [] {
+      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}}}, {.shapes = {{5, 3}, {3}, {}}}, {.shapes = {{0, 3}, {}, {3}}}};
+    });
+
+constexpr const OpDef* kFamily[] = {
+    &kEq,       &kNe,       &kLt,         &kLe,        &kGt,         &kGe,      &kEqScalar, &kNeScalar,   &kLtScalar,         &kLeScalar,
+    &kGtScalar, &kGeScalar, &kLogicalAnd, &kLogicalOr, &kLogicalXor, &kIsClose, &kWhere,    &kMaskedFill, &kMaskedFillTensor, &kClampTensor};
 
 DTensor select(const DTensor& condition, const DTensor* input, const DTensor* other, Attribute input_value, Attribute other_value) {
   const Input inputs[3] = {condition, input, other};

@@ -71,16 +71,16 @@ DTensor sinc_slope(T x, T y) { return where(eq(x, 0), 0, (cos(x * kPi) - y) / x)
 DTensor lgamma_slope(T x, T) { return digamma(x); }
 DTensor digamma_slope(T x, T) { return polygamma(1, x); }
 
-constexpr OpDef kAsin = unary_op<Elementary::asin, asin_slope>("asin", "input", true, inside_samples);
+constexpr OpDef kAsin = unary_op<Elementary::asin, asin_slope>("asin", "input", false, inside_samples);
 constexpr OpDef kAcos = unary_op<Elementary::acos, acos_slope>("acos", "input", false, inside_samples);
 constexpr OpDef kAtan = unary_op<Elementary::atan, atan_slope>("atan", "input", true, any_samples);
 constexpr OpDef kSinh = unary_op<Elementary::sinh, sinh_slope>("sinh", "input", true, any_samples);
 constexpr OpDef kCosh = unary_op<Elementary::cosh, cosh_slope>("cosh", "input", false, any_samples);
 constexpr OpDef kAsinh = unary_op<Elementary::asinh, asinh_slope>("asinh", "input", true, any_samples);
 constexpr OpDef kAcosh = unary_op<Elementary::acosh, acosh_slope>("acosh", "input", false, [] { return between(1.2, 4); });
-constexpr OpDef kAtanh = unary_op<Elementary::atanh, atanh_slope>("atanh", "input", true, inside_samples);
+constexpr OpDef kAtanh = unary_op<Elementary::atanh, atanh_slope>("atanh", "input", false, inside_samples);
 constexpr OpDef kErfc = unary_op<Elementary::erfc, erfc_slope>("erfc", "input", false, any_samples);
-constexpr OpDef kErfinv = unary_op<Elementary::erfinv, erfinv_slope>("erfinv", "out", true, inside_samples);
+constexpr OpDef kErfinv = unary_op<Elementary::erfinv, erfinv_slope>("erfinv", "out", false, inside_samples);
 constexpr OpDef kExp2 = unary_op<Elementary::exp2, exp2_slope>("exp2", "out", true, any_samples);
 constexpr OpDef kLog10Op = unary_op<Elementary::log10, log10_slope>("log10", "input", false, positive_samples);
 constexpr OpDef kSinc = unary_op<Elementary::sinc, sinc_slope>("sinc", "input, out", false, [] { return between(0.3, 2); });
@@ -126,7 +126,7 @@ constexpr OpDef kFrac{
 constexpr OpDef kLogit{
     .name = "logit",
     .signature = "input, *, eps: float? = none -> out",
-    .rule = "... -> ...    monotone",
+    .rule = "... -> ...",
     .saves = "input",
     .dtypes = "any",
     .shape = ops::floating_type,
@@ -217,7 +217,8 @@ constexpr OpDef pair_op(std::string_view name, std::string_view saves, void (*sh
             const Slopes s = slopes(g, g.grad_output(0));
             return {gradient_for(g, 0, s.to_input), gradient_for(g, 1, s.to_other)};
           },
-          .samples = pairs};
+          .samples = pairs,
+          .reasons = "the sign of a Partial operand, or which of two is larger, is not that of its parts"};
 }
 Slopes xlogy_slopes(const GradientCall& g, T u) {
   const DTensor &a = g.input(0), &b = g.input(1);
@@ -279,6 +280,7 @@ constexpr OpDef kHeaviside{
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}, {7}}}, {.shapes = {{0}, {1}}}};
         },
+    .reasons = "of a Partial `values` a part may be right where no element of input is 0",
 };
 
 // Expressions of others.
@@ -333,6 +335,7 @@ DTensor erfc(const DTensor& input) { return call(kErfc, {input}); }
 DTensor erfinv(const DTensor& input) { return call(kErfinv, {input}); }
 DTensor exp2(const DTensor& input) { return call(kExp2, {input}); }
 DTensor log10(const DTensor& input) { return call(kLog10Op, {input}); }
+DTensor round(const DTensor& input, int decimals) { return call(find_op("round"), {input}, {decimals}); }
 DTensor frac(const DTensor& input) { return call(kFrac, {input}); }
 DTensor sinc(const DTensor& input) { return call(kSinc, {input}); }
 DTensor lgamma(const DTensor& input) { return call(kLgamma, {input}); }

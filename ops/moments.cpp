@@ -55,12 +55,12 @@ DTensor var_gradient_of(const GradientCall& g, const DTensor& grad) {
 std::vector<Sample> var_samples() {
   return {{.shapes = {{5, 7}}},
           {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}}},
-          {.shapes = {{3, 4, 2}}, .attributes = {{"dim", "[0, 2]"}, {"keepdim", "true"}, {"correction", "0"}}},
+          {.shapes = {{3, 4, 2}}, .attributes = {{"dim", "[0, 2]"}, {"keepdim", "true"}, {"correction", "0.5"}}},
           {.shapes = {{0, 3}}, .attributes = {{"dim", "[1]"}}}};
 }
 constexpr OpDef kVar{
     .name = "var",
-    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: int = 1 -> out",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: number = 1 -> out",
     .saves = "input",
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },
@@ -72,7 +72,7 @@ constexpr OpDef kVar{
 };
 constexpr OpDef kStd{
     .name = "std",
-    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: int = 1 -> out",
+    .signature = "input, dim: int[] = [], keepdim: bool = false, correction: number = 1 -> out",
     .saves = "input, out",
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },

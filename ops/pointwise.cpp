@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/pointwise.h"
 
+#include <cmath>
 #include <limits>
 
 #include "dtensor/ops/binary.h"
@@ -106,7 +107,36 @@ constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_cpu<Unary::relu>, "
 constexpr OpDef kFloor = number_op("floor", kIncreasing, unary_cpu<Unary::floor>, "", ops::zero_gradient);
 constexpr OpDef kCeil = number_op("ceil", kIncreasing, unary_cpu<Unary::ceil>, "", ops::zero_gradient);
 constexpr OpDef kTrunc = number_op("trunc", kIncreasing, unary_cpu<Unary::trunc>, "", ops::zero_gradient);
-constexpr OpDef kRound = number_op("round", kIncreasing, unary_cpu<Unary::round>, "", ops::zero_gradient);
+// With decimals the steps are taken in the type of computation, so that bf16 is rounded once more only at the end.
+void round_cpu(const KernelCall& c) {
+  const std::int64_t decimals = c.attribute(0).as_int();
+  const Tensor &x = c.input(0), &out = c.output(0);
+  if (decimals == 0 || !info(out.dtype()).floating) {
+    cpu::unary(Unary::round, x, out);
+    return;
+  }
+  const Scalar power = std::pow(10.0, std::abs(static_cast<double>(decimals)));
+  const Tensor scaled = Tensor::empty(out.shape(), out.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32);
+  cpu::binary(decimals > 0 ? cpu::Binary::mul : cpu::Binary::div, x, power, scaled);
+  cpu::unary(Unary::round, scaled, scaled);
+  cpu::binary(decimals > 0 ? cpu::Binary::div : cpu::Binary::mul, scaled, power, out);
+}
+constexpr OpDef kRound{
+    .name = "round",
+    .signature = "input, *, decimals: int = 0 -> out",
+    .rule = kIncreasing,
+    .dtypes = "number",
+    .shape = ops::same_type,
+    .cpu = round_cpu,
+    .gradient = ops::zero_gradient,
+    .samples =
+        [] {
+          std::vector<Sample> samples = any_samples();
+          samples[0].attributes = {{"decimals", "1"}};
+          samples.push_back({.shapes = {{5}}, .attributes = {{"decimals", "-1"}}, .low = -40, .high = 40});
+          return samples;
+        },
+};
 
 constexpr OpDef kExp =
     real_op("exp", kIncreasing, unary_cpu<Unary::exp>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.output(0)}; });

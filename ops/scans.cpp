@@ -3,7 +3,7 @@
 
 #include "dtensor/op.h"
 #include "local/cpu/scans.h"
-#include "ops/families.h"
+#include "ops/elementwise.h"
 #include "ops/reduction_rules.h"
 
 namespace dtensor {
@@ -30,6 +30,11 @@ void backward_shape(ShapeCall& s) {
   ops::checked_dims(s, s.attribute(0));
   s.output(0) = s.input(0);
 }
+// Linear in the first operand, the incoming gradient.
+std::string backward_rule(const ShapeCall& s) {
+  const std::string text = whole_rule(s);
+  return text + (text.back() == ' ' ? "linear 1" : "; linear 1");
+}
 constexpr std::string_view kReasons = "the dimension is whole: a scan over parts is not written";
 std::vector<Sample> scan_samples() {
   return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
@@ -55,7 +60,7 @@ constexpr OpDef kCumprodBackward{
     .dtypes = "floating",
     .contiguous = true,
     .shape = backward_shape,
-    .rule_for = whole_rule,
+    .rule_for = backward_rule,
     .cpu = [](const KernelCall& c) { cpu::cumulative_product_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
     .samples = [] { return repeated(2); },
     .reasons = kReasons,
@@ -90,8 +95,9 @@ constexpr OpDef kExtremeBackward{
     .signature = "grad_output, indices, dim: int -> grad_input",
     .contiguous = true,
     .shape = backward_shape,
-    .rule_for = whole_rule,
-    .cpu = [](const KernelCall& c) { cpu::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
+    .rule_for = backward_rule,
+    .cpu =
+        [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); }); },
     .samples =
         [] {
           return repeated(2, {Dtype::f32, Dtype::i64}, 3);
@@ -129,7 +135,7 @@ constexpr OpDef kLogBackward{
     .dtypes = "floating",
     .contiguous = true,
     .shape = backward_shape,
-    .rule_for = whole_rule,
+    .rule_for = backward_rule,
     .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum_backward(c.input(0), c.input(1), c.input(2), dim_of(c), c.output(0)); },
     .samples = [] { return repeated(3); },
     .reasons = kReasons,

@@ -146,7 +146,7 @@ constexpr OpDef kAminmax = composite(
 template <bool root>
 constexpr OpDef moments_op(std::string_view name) {
   return composite(
-      name, "input, dim: int[] = [], keepdim: bool = false, correction: int = 1 -> spread, mean", "floating",
+      name, "input, dim: int[] = [], keepdim: bool = false, correction: number = 1 -> spread, mean", "floating",
       [](ShapeCall& s) {
         const TensorType each{result_shape(s, s.attribute(1).as_bool()), s.input(0).dtype};
         s.output(0) = each;

@@ -25,6 +25,8 @@ DTENSOR_EXPORT DTensor erfc(const DTensor& input);
 DTENSOR_EXPORT DTensor erfinv(const DTensor& input);
 DTENSOR_EXPORT DTensor exp2(const DTensor& input);
 DTENSOR_EXPORT DTensor log10(const DTensor& input);
+/// To the nearest multiple of 10^-decimals, halves to even; integers pass.
+DTENSOR_EXPORT DTensor round(const DTensor& input, int decimals);
 /// x - trunc(x). Floating dtypes.
 DTENSOR_EXPORT DTensor frac(const DTensor& input);
 /// sin(pi x) / (pi x), 1 at 0.

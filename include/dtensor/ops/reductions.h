@@ -54,7 +54,7 @@ DTENSOR_EXPORT DTensor any(const DTensor& input, int dim, const KeepdimOptions& 
 DTENSOR_EXPORT DTensor any(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});
 
 struct VarOptions {
-  std::int64_t correction = 1;  ///< the divisor is max(0, count - correction)
+  Scalar correction = 1;  ///< the divisor is max(0, count - correction)
   bool keepdim = false;
 };
 /// Mean of squared deviations from the mean; std is its square root. Floating dtypes.

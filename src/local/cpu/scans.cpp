@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <type_traits>
 #include <vector>
 
@@ -105,7 +106,10 @@ void cumulative_extreme_backward(const Tensor& grad, const Tensor& indices, int 
     lines.load(grad, l, g);
     lines.load(indices, l, at);
     std::fill(sum.begin(), sum.end(), 0.0);
-    for (std::size_t i = 0; i < g.size(); ++i) sum[static_cast<std::size_t>(at[i])] += g[i];
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      if (at[i] < 0 || at[i] >= lines.n) throw std::domain_error("an index is out of range");
+      sum[static_cast<std::size_t>(at[i])] += g[i];
+    }
     lines.store(output, l, sum);
   }
 }
