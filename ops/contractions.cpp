@@ -9,8 +9,6 @@
 
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
-#include "dtensor/ops/compare.h"
-#include "dtensor/ops/factories.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/gemm.h"
@@ -313,116 +311,7 @@ std::vector<Sample> chain_samples() {
 constexpr OpDef kMultiDot = composite("linalg.multi_dot", "tensors[] -> out", "number", chain_shape, chain, chain_samples);
 constexpr OpDef kChainMatmul = composite("chain_matmul", "matrices[] -> out", "number", chain_shape, chain, chain_samples);
 
-// ---- diag_embed, diag
-/// Where the diagonal begins, and its length in a matrix.
-struct Diagonal {
-  std::int64_t row, column;
-  explicit Diagonal(std::int64_t offset) : row(std::max<std::int64_t>(0, -offset)), column(std::max<std::int64_t>(0, offset)) {}
-  std::int64_t length(std::int64_t rows, std::int64_t columns) const { return std::max<std::int64_t>(0, std::min(rows - row, columns - column)); }
-};
-// The diagonal of the last two dims. The mask keeps what lies off it, NaN included, out of the sum.
-DTensor diagonal_of(const DTensor& x, std::int64_t offset) {
-  const Diagonal at(offset);
-  const std::int64_t n = at.length(x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
-  const DTensor square = narrow(narrow(x, -2, n == 0 ? 0 : at.row, n), -1, n == 0 ? 0 : at.column, n);
-  return sum(where(eye(n, n, x.mesh(), {}, {.dtype = Dtype::boolean}), square, 0), -1, {.keepdim = false, .dtype = x.dtype()});
-}
-void diagonal_cpu(const KernelCall& call) {
-  const Tensor &x = call.input(0), &out = call.output(0);
-  const int last = x.ndim() - 1;
-  const Diagonal at(call.attribute(0).as_int());
-  Shape one = x.shape();
-  one[last] = 1;
-  one.push_back(1);
-  out.fill_(0);
-  for (std::int64_t i = 0; i < x.shape()[last]; ++i) {
-    const std::int64_t k = call.input_place(0).to_global(last, i);
-    const std::int64_t row = call.output_place(0).to_local(last, k + at.row), column = call.output_place(0).to_local(last + 1, k + at.column);
-    if (row >= 0 && column >= 0) out.narrow(last, row, 1).narrow(last + 1, column, 1).copy_(x.narrow(last, i, 1).reshape(one));
-  }
-}
-constexpr OpDef kMatrixOfDiagonal{
-    .name = "diagonal_matrix",
-    .signature = "input, offset: int = 0 -> out",
-    .dtypes = "any",
-    .shape =
-        [](ShapeCall& s) {
-          TensorType out = s.input(0);
-          if (out.shape.empty()) s.fail("at least one dim is wanted (" + s.describe(0) + ")");
-          const std::int64_t n = out.shape.back() + std::abs(s.attribute(0).as_int());
-          out.shape[out.shape.ndim() - 1] = n;
-          out.shape.push_back(n);
-          s.output(0) = out;
-        },
-    .rule_for = [](const ShapeCall& s) -> std::string {
-      std::string leading;
-      for (int d = 0; d + 1 < s.input(0).shape.ndim(); ++d) leading += fmt::format("b{} ", d);
-      if (s.attribute(0).as_int() == 0) return leading + "n -> " + leading + "n 1    linear";
-      return leading + "n -> " + leading + "1 1    n: whole; linear";
-    },
-    .cpu = diagonal_cpu,
-    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {diagonal_of(g.grad_output(0), g.attribute(0).as_int())}; },
-    .samples =
-        [] {
-          return std::vector<Sample>{{.shapes = {{5}}},
-                                     {.shapes = {{3, 4}}, .attributes = {{"offset", "1"}}},
-                                     {.shapes = {{2, 5}}},
-                                     {.shapes = {{0}}},
-                                     {.shapes = {{3}}, .attributes = {{"offset", "-2"}}}};
-        },
-    .reasons = "beside the main diagonal a part of the input is no box of the result",
-};
-constexpr OpDef kDiagEmbed = composite(
-    "diag_embed", "input, offset: int = 0, dim1: int = -2, dim2: int = -1 -> out", "any",
-    [](ShapeCall& s) {
-      const Shape& x = s.input(0).shape;
-      const int ndim = x.ndim() + 1;
-      if (x.empty()) s.fail("at least one dim is wanted (" + s.describe(0) + ")");
-      for (int k : {1, 2})
-        if (s.attribute(k).as_int() < -ndim || s.attribute(k).as_int() >= ndim)
-          s.fail(fmt::format("dim {} is out of range (the result has {} dims); give -ndim .. ndim-1", s.attribute(k).as_int(), ndim));
-      const int first = normal_dim(s.attribute(1).as_int(), ndim), second = normal_dim(s.attribute(2).as_int(), ndim);
-      if (first == second) s.fail(fmt::format("dim1 and dim2 are one dim ({}); name two", first));
-      const std::int64_t n = x.back() + std::abs(s.attribute(0).as_int());
-      Shape out;
-      for (int d = 0, from = 0; d < ndim; ++d) out.push_back(d == first || d == second ? n : x[from++]);
-      s.output(0) = {out, s.input(0).dtype};
-    },
-    [](const DecomposeCall& c) -> Results {
-      const int ndim = c.input(0).ndim() + 1;
-      const int first = normal_dim(c.attribute(1).as_int(), ndim), second = normal_dim(c.attribute(2).as_int(), ndim);
-      const DTensor made = call(kMatrixOfDiagonal, {c.input(0)}, {c.attribute(0)});
-      Shape order;
-      for (int d = 0, from = 0; d < ndim; ++d) order.push_back(d == first ? ndim - 2 : d == second ? ndim - 1 : from++);
-      return {std::is_sorted(order.begin(), order.end()) ? made : permute(made, order)};
-    },
-    [] {
-      return std::vector<Sample>{{.shapes = {{5}}},
-                                 {.shapes = {{3, 4}}, .attributes = {{"offset", "1"}, {"dim1", "0"}, {"dim2", "2"}}},
-                                 {.shapes = {{2, 3}}, .attributes = {{"dim1", "-1"}, {"dim2", "-2"}, {"offset", "-1"}}}};
-    });
-constexpr OpDef kDiag = composite(
-    "diag", "input, diagonal: int = 0 -> out", "any",
-    [](ShapeCall& s) {
-      const Shape& x = s.input(0).shape;
-      const std::int64_t offset = s.attribute(0).as_int();
-      if (x.ndim() != 1 && x.ndim() != 2) s.fail("a vector or a matrix is wanted (" + s.describe(0) + ")");
-      const std::int64_t n = x.ndim() == 1 ? x[0] + std::abs(offset) : Diagonal(offset).length(x[0], x[1]);
-      s.output(0) = {x.ndim() == 1 ? Shape{n, n} : Shape{n}, s.input(0).dtype};
-    },
-    [](const DecomposeCall& c) -> Results {
-      const std::int64_t offset = c.attribute(0).as_int();
-      return {c.input(0).ndim() == 1 ? call(kMatrixOfDiagonal, {c.input(0)}, {offset}) : diagonal_of(c.input(0), offset)};
-    },
-    [] {
-      return std::vector<Sample>{{.shapes = {{5}}},
-                                 {.shapes = {{5, 7}}},
-                                 {.shapes = {{4, 3}}, .attributes = {{"diagonal", "1"}}},
-                                 {.shapes = {{4, 3}}, .attributes = {{"diagonal", "-2"}}}};
-    });
-
-constexpr std::array<const OpDef*, 12> kOps{&kBaddbmm,     &kAddbmm,           &kAddmv,     &kAddr, &kTensordot, &kInner, &kKron, &kMultiDot,
-                                            &kChainMatmul, &kMatrixOfDiagonal, &kDiagEmbed, &kDiag};
+constexpr std::array<const OpDef*, 9> kOps{&kBaddbmm, &kAddbmm, &kAddmv, &kAddr, &kTensordot, &kInner, &kKron, &kMultiDot, &kChainMatmul};
 
 }  // namespace
 
@@ -459,7 +348,5 @@ DTensor addmv(const DTensor& input, const DTensor& mat, const DTensor& vec, cons
 DTensor addr(const DTensor& input, const DTensor& vec1, const DTensor& vec2, const AddmmOptions& o) {
   return call(kAddr, {input, vec1, vec2}, {o.beta, o.alpha});
 }
-DTensor diag_embed(const DTensor& input, std::int64_t offset, int dim1, int dim2) { return call(kDiagEmbed, {input}, {offset, dim1, dim2}); }
-DTensor diag(const DTensor& input, std::int64_t diagonal) { return call(kDiag, {input}, {diagonal}); }
 
 }  // namespace dtensor

@@ -162,8 +162,9 @@ TEST_CASE("einsum says what does not fit") {
   run_ranks({.ranks = 1}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 1}});
     const DTensor a = placed({3, 4}, 0, mesh, {}), b = placed({5, 2}, 1, mesh, {});
-    CHECK(error_of([&] { einsum("ij,jk->ik", {a, b}); }) ==
-          "einsum: label 'j' has sizes 4 and 5; equal sizes or 1 are wanted (equation \"ij,jk->ik\")");
+    CHECK(error_of([&] {
+            einsum("ij,jk->ik", {a, b});
+          }) == "einsum: label 'j' has sizes 4 and 5; equal sizes or 1 are wanted (equation \"ij,jk->ik\")");
     CHECK(error_of([&] { einsum("ijk->i", {a}); }) == "einsum: 'ijk' names 3 dims of an operand that has 2 (equation \"ijk->i\")");
     CHECK(error_of([&] { einsum("ij->iz", {a}); }) == "einsum: the result has label 'z', which no operand has (equation \"ij->iz\")");
     CHECK(error_of([&] { einsum("ij->ii", {a}); }) == "einsum: the result has label 'i' twice (equation \"ij->ii\")");

@@ -142,7 +142,9 @@ TEST_CASE("functions of two numbers treat NaN, zero and infinity as PyTorch does
 
 TEST_CASE("integer functions wrap, shift and divide like integers") {
   alone([] {
-    const auto i64 = [](const std::vector<std::int64_t>& v) { return from_local(Tensor::of(v, {static_cast<std::int64_t>(v.size())}), DeviceMesh::self(), {}); };
+    const auto i64 = [](const std::vector<std::int64_t>& v) {
+      return from_local(Tensor::of(v, {static_cast<std::int64_t>(v.size())}), DeviceMesh::self(), {});
+    };
     CHECK(values_of(gcd(i64({12, -18, 0}), i64({18, 12, 5}))) == Values{6, 6, 5});
     CHECK(values_of(lcm(i64({4, 0, -3}), i64({6, 5, 7}))) == Values{12, 0, 21});
     CHECK(values_of(bitwise_left_shift(i64({1, 3, 1}), i64({4, 1, 64}))) == Values{16, 6, 0});

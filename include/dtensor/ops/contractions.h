@@ -38,9 +38,4 @@ DTENSOR_EXPORT DTensor addmv(const DTensor& input, const DTensor& mat, const DTe
 /// beta input + alpha vec1 vec2^T.
 DTENSOR_EXPORT DTensor addr(const DTensor& input, const DTensor& vec1, const DTensor& vec2, const AddmmOptions& options = {});
 
-/// [..., n] -> [..., n + |offset|, n + |offset|] with input on a diagonal, which lies above the main one for a positive offset.
-DTENSOR_EXPORT DTensor diag_embed(const DTensor& input, std::int64_t offset = 0, int dim1 = -2, int dim2 = -1);
-/// A vector as the diagonal of a matrix, or the diagonal of a matrix.
-DTENSOR_EXPORT DTensor diag(const DTensor& input, std::int64_t diagonal = 0);
-
 }  // namespace dtensor
