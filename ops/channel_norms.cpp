@@ -196,12 +196,6 @@ std::string batch_clause(int ndim, std::string_view kind) {
   if (ndim < 2) return "";
   return "n" + std::string(ndim > 2 ? ", " : "") + numbered("s", ndim - 2, ", ") + ": " + std::string(kind);
 }
-std::vector<int> batch_dims(int ndim) {
-  std::vector<int> dims;
-  for (int d = 0; d < ndim; ++d)
-    if (d != 1 && ndim > 1) dims.push_back(d);
-  return dims;
-}
 double elements_per_channel(const Shape& shape) {
   return static_cast<double>(shape.numel()) / static_cast<double>(std::max<std::int64_t>(1, channels_of(shape)[0]));
 }
@@ -248,19 +242,31 @@ DTensor new_running(const DecomposeCall& c, int i, const DTensor& batch, double 
   const DTensor part = mul(batch, momentum * factor);
   return c.has_input(i) ? in_dtype(add(mul(c.input(i), 1 - momentum), part), c.input(i).dtype()) : part;
 }
-std::vector<DTensor> split_batch_norm(const DecomposeCall& c) {
-  const Dtype dtype = computation_dtype(c.input(0).dtype());
-  const DTensor x = in_dtype(c.input(0), dtype);
-  const std::vector<int> dims = batch_dims(x.ndim());
-  const DTensor average = mean_over(x, dims), centred = sub(x, average), variance = mean_over(square(centred), dims);
-  DTensor y = mul(centred, rsqrt(add(variance, c.attribute(2).as_double())));
-  if (c.has_input(3)) y = mul(y, across(c.input(3), x.ndim(), dtype));
-  if (c.has_input(4)) y = add(y, across(c.input(4), x.ndim(), dtype));
-  const Shape channels = channels_of(x.shape());
-  const DTensor mean_of = reshape(average, channels), variance_of = reshape(variance, channels);
-  return {in_dtype(y, c.input(0).dtype()), new_running(c, 1, mean_of, 1), new_running(c, 2, variance_of, unbiased(elements_per_channel(x.shape()))),
-          mean_of, variance_of};
-}
+TensorType sums_type(const ShapeCall& s, int input) { return {.shape = channels_of(s.input(input).shape), .dtype = Dtype::f64}; }
+constexpr OpDef kChannelSum{
+    .name = "channel_sum",
+    .signature = "input, mean? -> out",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          if (s.input(0).shape.ndim() < 1) s.fail("the input must be [N, C, sizes...] (" + s.describe(0) + ")");
+          check_channels(s, 0, {1});
+          s.output(0) = sums_type(s, 0);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = s.input(0).shape.ndim();
+          const std::string clause = batch_clause(ndim, "reduce(sum)"), flags = s.has_input(1) ? "" : "linear";
+          return batch_full(ndim) + ", c -> c  " + clause + (clause.empty() || flags.empty() ? "" : "; ") + flags;
+        },
+    .cpu = [](const KernelCall& c) { cpu::channel_sums(batch_of(c.input(0).shape(), 0), c.input(0), optional_input(c, 1), c.output(0)); },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3, 2}, {}}}, {.shapes = {{2, 5}, {5}}}, {.shapes = {{0, 3}, {3}}}};
+        },
+};
+std::vector<DTensor> split_batch_norm(const DecomposeCall& c);
 std::vector<DTensor> batch_norm_gradient(const GradientCall& g);
 constexpr OpDef kBatchNorm{
     .name = "batch_norm",
@@ -291,18 +297,91 @@ constexpr OpDef kBatchNorm{
     .reasons = "a Partial bias is reduced first: it would be added to a whole product",
 };
 
+// Of a batch that is split only sums per channel move.
+std::vector<DTensor> split_batch_norm(const DecomposeCall& c) {
+  const DTensor x = ops::without_partial(c.input(0));
+  const Dtype dtype = computation_dtype(x.dtype());
+  const double count = elements_per_channel(x.shape());
+  const auto mean_of = [&](std::initializer_list<Input> inputs) {
+    return in_dtype(div(ops::without_partial(call(kChannelSum, inputs)), count), dtype);
+  };
+  const DTensor average = mean_of({x, Input()}), variance = mean_of({x, average});
+  const auto parameter = [&](int i) { return c.has_input(i) ? Input(c.input(i)) : Input(); };
+  const std::array<Input, 5> inputs{x, average, variance, parameter(3), parameter(4)};
+  const std::array<Attribute, 3> attributes{Attribute(false), c.attribute(1), c.attribute(2)};
+  return {call_all(kBatchNorm, inputs, attributes)[0], new_running(c, 1, average, 1), new_running(c, 2, variance, unbiased(count)), average,
+          variance};
+}
+
+constexpr OpDef kBatchNormSums{
+    .name = "batch_norm_sums",
+    .signature = "grad_output, input, mean, variance, eps: float = 1e-05 -> sums, products",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_channels(s, 1, {2, 3});
+          s.output(0) = sums_type(s, 1);
+          s.output(1) = sums_type(s, 1);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int ndim = s.input(1).shape.ndim();
+          const std::string full = batch_full(ndim), clause = batch_clause(ndim, "reduce(sum)");
+          return full + ", " + full + ", c, c -> c, c  " + clause + (clause.empty() ? "" : "; ") + "linear 1";
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::channel_norm_sums(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), c.input(2), c.input(3),
+                                 c.output(0), c.output(1));
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3, 2}, {5, 3, 2}, {3}, {3}}, .low = 0.1}};
+        },
+};
+constexpr OpDef kBatchNormInput{
+    .name = "batch_norm_input_gradient",
+    .signature = "grad_output, input, weight?, mean, variance, sums, products, eps: float, count: float -> grad_input",
+    .dtypes = "floating",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          check_channels(s, 1, {2, 3, 4, 5, 6});
+          for (int i : {5, 6})
+            if (s.input(i).dtype != Dtype::f64) s.fail("sums per channel are f64 (" + s.describe(i) + "); take those of batch_norm_sums");
+          s.output(0) = s.input(1);
+        },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const std::string full = batch_full(s.input(1).shape.ndim());
+          return full + ", " + full + ", c, c, c, c, c -> " + full;
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          cpu::channel_norm_input_gradient(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), optional_input(c, 2),
+                                           c.input(3), c.input(4), c.input(5), c.input(6), c.attribute(1).as_double(), c.output(0));
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 3, 2}, {5, 3, 2}, {3}, {3}, {3}, {3}, {3}},
+                                      .attributes = {{"eps", "0.1"}, {"count", "10"}},
+                                      .dtypes = {Dtype::f32, Dtype::f32, Dtype::f32, Dtype::f32, Dtype::f32, Dtype::f64, Dtype::f64},
+                                      .low = 0.1}};
+        },
+    .reasons = "sums per channel that are Partial are reduced first: they are smaller than the result",
+};
 std::vector<DTensor> split_batch_norm_backward(const DecomposeCall& c) {
-  const Dtype dtype = Dtype::f64;  // small differences of large parts where a channel has few elements
-  const int ndim = c.input(1).ndim();
-  const std::vector<int> dims = batch_dims(ndim);
-  const DTensor grad = in_dtype(ops::without_partial(c.input(0)), dtype);
-  const DTensor rstd = rsqrt(add(across(c.input(4), ndim, dtype), c.attribute(1).as_double()));
-  const DTensor normal = mul(sub(in_dtype(c.input(1), dtype), across(c.input(3), ndim, dtype)), rstd);
-  const DTensor weighted = c.has_input(2) ? mul(grad, across(c.input(2), ndim, dtype)) : grad;
-  const DTensor shift = mean_over(weighted, dims), slope = mean_over(mul(weighted, normal), dims);
-  const DTensor result = mul(rstd, sub(sub(weighted, shift), mul(normal, slope)));
-  const Dtype of_weight = c.has_input(2) ? c.input(2).dtype() : c.input(1).dtype();
-  return {in_dtype(result, c.input(1).dtype()), in_dtype(per_channel(mul(grad, normal)), of_weight), in_dtype(per_channel(grad), of_weight)};
+  const DTensor grad = ops::without_partial(c.input(0)), x = ops::without_partial(c.input(1));
+  const Attribute eps = c.attribute(1);
+  const std::array<Input, 4> inputs{grad, x, c.input(3), c.input(4)};
+  const std::array<Attribute, 1> attributes{eps};
+  const Results parts = call_all(kBatchNormSums, inputs, attributes);
+  const DTensor sums = ops::without_partial(parts[0]), products = ops::without_partial(parts[1]);
+  const DTensor result = call(kBatchNormInput, {grad, x, c.has_input(2) ? Input(c.input(2)) : Input(), c.input(3), c.input(4), sums, products},
+                              {eps, elements_per_channel(x.shape())});
+  const Dtype of_weight = c.has_input(2) ? c.input(2).dtype() : x.dtype();
+  return {result, in_dtype(products, of_weight), in_dtype(sums, of_weight)};
 }
 constexpr OpDef kBatchNormBackward{
     .name = "batch_norm_backward",
@@ -344,7 +423,8 @@ std::vector<DTensor> batch_norm_gradient(const GradientCall& g) {
           g.needs(4) ? in_dtype(r[2], g.input_type(4).dtype) : DTensor()};
 }
 
-constexpr std::array<const OpDef*, 4> kOps{&kGroupNorm, &kGroupNormBackward, &kBatchNorm, &kBatchNormBackward};
+constexpr std::array<const OpDef*, 7> kOps{&kGroupNorm,  &kGroupNormBackward, &kBatchNorm,     &kBatchNormBackward,
+                                           &kChannelSum, &kBatchNormSums,     &kBatchNormInput};
 
 }  // namespace
 

@@ -161,4 +161,59 @@ void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tenso
   });
 }
 
+void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, const Tensor& sums) {
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    const std::vector<double> m = numbers<double>(mean, n.channels, 0);
+    parallel_for(n.channels, grain(n), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        const double centre = m[static_cast<std::size_t>(c)];
+        const Segments s = segments_of(n, c);
+        const T* in = x.raw_as<const T>();
+        sums.raw_as<double>()[c] = mean == nullptr
+                                       ? sum_segments<double>(n, s, in, [](double v, std::int64_t) { return v; })
+                                       : sum_segments<double>(n, s, in, [&](double v, std::int64_t) { return (v - centre) * (v - centre); });
+      }
+    });
+  });
+}
+
+void channel_norm_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
+                       const Tensor& products) {
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    const std::vector<double> m = numbers<double>(&mean, n.channels, 0), v = numbers<double>(&variance, n.channels, 0);
+    const T *in = x.raw_as<const T>(), *up = grad.raw_as<const T>();
+    parallel_for(n.channels, grain(n), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        const double centre = m[static_cast<std::size_t>(c)];
+        const double rstd = 1 / std::sqrt(v[static_cast<std::size_t>(c)] + n.eps);
+        const Segments s = segments_of(n, c);
+        sums.raw_as<double>()[c] = sum_segments<double>(n, s, up, [](double g, std::int64_t) { return g; });
+        products.raw_as<double>()[c] = sum_segments<double>(n, s, up, [&](double g, std::int64_t i) { return g * (load(in[i]) - centre) * rstd; });
+      }
+    });
+  });
+}
+
+void channel_norm_input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
+                                 const Tensor& variance, const Tensor& sums, const Tensor& products, double count, const Tensor& grad_x) {
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    using A = Accumulate<T>;
+    const std::vector<A> w = numbers<A>(weight, n.channels, 1), m = numbers<A>(&mean, n.channels, 0), v = numbers<A>(&variance, n.channels, 0);
+    const T *in = x.raw_as<const T>(), *up = grad.raw_as<const T>();
+    parallel_for(n.channels, grain(n), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        const auto at = static_cast<std::size_t>(c);
+        const A centre = m[at], rstd = static_cast<A>(1 / std::sqrt(static_cast<double>(v[at]) + n.eps)), slope = rstd * w[at];
+        const A shift = static_cast<A>(sums.raw_as<const double>()[c] / count), share = static_cast<A>(products.raw_as<const double>()[c] / count);
+        const Segments s = segments_of(n, c);
+        for (std::int64_t k = 0; k < s.count; ++k) {
+          const std::int64_t offset = (s.first + k * s.stride) * n.size;
+          for (std::int64_t i = offset; i < offset + n.size; ++i)
+            grad_x.raw_as<T>()[i] = store<T>(slope * (load(up[i]) - shift - (load(in[i]) - centre) * rstd * share));
+        }
+      }
+    });
+  });
+}
+
 }  // namespace dtensor::local::cpu

@@ -25,4 +25,14 @@ void channel_norm_apply(const ChannelNorm& n, const Tensor& x, const Tensor* wei
 void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
                            const Tensor& variance, bool constant, const Tensor& grad_x, const Tensor& grad_weight, const Tensor& grad_bias);
 
+// The same in parts, for a batch that is split (groups = 0). Sums per channel are f64.
+/// Sum of x, or with `mean` of (x - mean)^2.
+void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, const Tensor& sums);
+/// Sums of grad and of grad times the normalised x.
+void channel_norm_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
+                       const Tensor& products);
+/// The gradient for x from those sums over `count` elements.
+void channel_norm_input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
+                                 const Tensor& variance, const Tensor& sums, const Tensor& products, double count, const Tensor& grad_x);
+
 }  // namespace dtensor::local::cpu
