@@ -503,7 +503,7 @@ constexpr const OpDef* kFamily[] = {&kAdd,       &kSub,        &kAddScalar,     
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> binary_ops() { return kFamily; }
+OpList binary_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor add(const DTensor& input, const DTensor& other, const AddOptions& o) { return call(kAdd, {input, other}, {o.alpha}); }

@@ -42,7 +42,7 @@ constexpr const OpDef* kFamily[] = {&kTo};
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> cast_ops() { return kFamily; }
+OpList cast_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor to(const DTensor& input, Dtype dtype) { return input.dtype() == dtype ? input : call(kTo, {input}, {dtype}); }

@@ -208,7 +208,7 @@ DTensor select(const DTensor& condition, const DTensor* input, const DTensor* ot
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> compare_ops() { return kFamily; }
+OpList compare_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor eq(const DTensor& input, const DTensor& other) { return call(kEq, {input, other}); }

@@ -253,7 +253,7 @@ constexpr const OpDef* kFamily[] = {&kAdd,  &kSub,     &kAddScalar, &kSubScalar,
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> inplace_ops() { return kFamily; }
+OpList inplace_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor add_(const DTensor& self, const DTensor& other, const AddOptions& o) { return call(kAdd, {self, other}, {o.alpha}); }

@@ -85,7 +85,7 @@ constexpr const OpDef* kFamily[] = {&kAdamW, &kSgd};
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> optimizer_ops() { return kFamily; }
+OpList optimizer_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq, const DTensor& max_exp_avg_sq,

@@ -488,7 +488,7 @@ constexpr const OpDef* kFamily[] = {&kNeg,
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> pointwise_ops() { return kFamily; }
+OpList pointwise_ops() { return kFamily; }
 }  // namespace ops
 
 DTensor neg(const DTensor& input) { return call(kNeg, {input}); }

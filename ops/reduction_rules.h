@@ -28,10 +28,9 @@ std::string reduction_rule(int ndim, const Shape& dims, bool keepdim, std::strin
 DTensor without_partial(const DTensor& tensor);
 /// Gives a reduced tensor (dims dropped, or kept as ones) the shape before the reduction.
 DTensor expand_reduced(const DTensor& reduced, const Shape& dims, bool keepdim, const Shape& shape);
-/// Ops whose gradients use themselves, and the list that moments.cpp completes.
+/// Ops whose gradients use themselves.
 const OpDef& prod_op();
 const OpDef& cumsum_op();
-std::span<const OpDef* const> plain_reduction_ops();
 /// f64 for f64, f32 for the other floating dtypes.
 constexpr Dtype computation_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 /// `tensor` in `dtype`; itself when it has it.

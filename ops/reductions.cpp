@@ -347,7 +347,7 @@ std::span<const int> in(const int& dim) { return {&dim, 1}; }
 namespace ops {
 const OpDef& prod_op() { return kProd; }
 const OpDef& cumsum_op() { return kCumsum; }
-OpList plain_reduction_ops() {
+OpList reduction_ops() {
   static const std::vector<const OpDef*> list = [] {
     std::vector<const OpDef*> l(kOps.begin(), kOps.end());
     l.push_back(&scan_carry_op());

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ops by name: those of the families and those that applications register.
 #include <algorithm>
-#include <array>
 #include <mutex>
 
 #include "base/error_text.h"
@@ -11,51 +10,13 @@
 namespace dtensor {
 namespace {
 
-constexpr std::array kFamilies{ops::pointwise_ops,
-                               ops::binary_ops,
-                               ops::compare_ops,
-                               ops::cast_ops,
-                               ops::inplace_ops,
-                               ops::optimizer_ops,
-                               ops::reduction_ops,
-                               ops::softmax_ops,
-                               ops::norm_ops,
-                               ops::loss_ops,
-                               ops::matmul_ops,
-                               ops::attention_ops,
-                               ops::rotary_ops,
-                               ops::embedding_ops,
-                               ops::view_ops,
-                               ops::join_ops,
-                               ops::factory_ops,
-                               ops::random_ops,
-                               tensor::move_ops,
-                               ops::arrange_ops,
-                               ops::view_form_ops,
-                               ops::indexing_ops,
-                               ops::advanced_index_ops,
-                               ops::sorting_ops,
-                               ops::dynamic_ops,
-                               ops::convolution_ops,
-                               ops::pooling_ops,
-                               ops::channel_norm_ops,
-                               ops::linear_cross_entropy_ops,
-                               ops::transformer_ops,
-                               ops::activation_ops,
-                               ops::elementary_ops,
-                               ops::elementwise_loss_ops,
-                               ops::scan_ops,
-                               ops::vector_norm_ops,
-                               ops::summary_ops,
-                               ops::contraction_ops,
-                               ops::einsum_ops};
-
 struct Registry {
   std::mutex mutex;
   std::vector<const OpDef*> ops;  // sorted by name
   Registry() {
-    for (const auto& family : kFamilies)
+    for (const auto& family : ops::families())
       for (const OpDef* op : family()) ops.push_back(op);
+    for (const OpDef* op : tensor::move_ops()) ops.push_back(op);
     std::sort(ops.begin(), ops.end(), [](const OpDef* a, const OpDef* b) { return a->name < b->name; });
   }
 };

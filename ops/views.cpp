@@ -364,7 +364,7 @@ constexpr std::array<const OpDef*, 9> kOps{&kAlias, &kReshape, &kPermute, &kUnsq
 }  // namespace
 
 namespace ops {
-std::span<const OpDef* const> view_ops() { return kOps; }
+OpList view_ops() { return kOps; }
 }  // namespace ops
 
 DTensor reshape(const DTensor& input, const Shape& shape) { return call(kReshape, {input}, {shape}); }
