@@ -11,22 +11,23 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/attention.h"
+#include "ops/attention_call.h"
 #include "ops/attention_scores.h"
 #include "ops/families.h"
+#include "ops/ring_attention.h"
 
 namespace dtensor {
 namespace {
 
-// Inputs and attributes of both ops, by position.
-struct Positions {
-  int query, key, value, mask;
-};
-constexpr Positions kForward{0, 1, 2, 3}, kReverse{3, 4, 5, 6};  // kReverse: after grad, out, logsumexp
+using ops::group_of;
+using ops::LocalAttention;
+using Positions = ops::AttentionPositions;
+
 enum AttributePosition { kIsCausal, kScale, kEnableGqa, kCausalOffset };
+constexpr Positions kForward{0, 1, 2, 3, kIsCausal, kScale, kCausalOffset};
+constexpr Positions kReverse{3, 4, 5, 6, kIsCausal, kScale, kCausalOffset};  // after grad, out, logsumexp
 
 // Shape rules.
-std::int64_t group_of(const Shape& query, const Shape& key) { return key[1] == 0 ? 1 : query[1] / key[1]; }
-
 void check_mask(const ShapeCall& s, const Positions& p) {
   const TensorType &q = s.input(p.query), &k = s.input(p.key), &m = s.input(p.mask);
   const Shape scores{q.shape[0], q.shape[1], q.shape[2], k.shape[2]};
@@ -107,34 +108,6 @@ std::string backward_rule(const ShapeCall& s) {
 }
 
 // Kernels.
-struct LocalAttention {
-  local::cpu::AttentionCall call;
-  std::vector<std::int64_t> rows, heads;
-
-  LocalAttention(const KernelCall& k, const Positions& p) {
-    call.query = k.input(p.query);
-    call.key = k.input(p.key);
-    call.value = k.input(p.value);
-    if (k.has_input(p.mask)) call.mask = k.input(p.mask);
-    const Place &q = k.input_place(p.query), &kv = k.input_place(p.key);
-    const Attribute& scale = k.attribute(kScale);
-    call.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, q.global[3]))) : scale.as_double();
-    call.causal = k.attribute(kIsCausal).as_bool();
-    call.offset = k.attribute(kCausalOffset).as_int();
-    const std::int64_t group = group_of(q.global, kv.global);
-    for (std::int64_t i = 0; i < call.query.shape()[2]; ++i) rows.push_back(q.to_global(2, i));
-    for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) {
-      const std::int64_t global = q.to_global(1, h) / group, local = kv.to_local(1, global);
-      if (local < 0)
-        throw InternalError(fmt::format("{}: key head {} is not on this rank (query head {} is); report this", k.op_name, global, q.to_global(1, h)));
-      heads.push_back(local);
-    }
-    call.rows = rows;
-    call.kv_heads = heads;
-  }
-  LocalAttention(const LocalAttention&) = delete;
-};
-
 void attention_cpu(const KernelCall& k) {
   const LocalAttention local(k, kForward);
   local::cpu::attention(local.call, k.output(0), k.output(1));
@@ -147,7 +120,7 @@ void backward_cpu(const KernelCall& k) {
 
 // Gradient.
 std::vector<Sample> backward_samples() { return {}; }
-constexpr OpDef kBackward{
+constexpr OpDef kWholeBackward{
     .name = "scaled_dot_product_attention_backward",
     .signature =
         "grad, out, logsumexp, query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, "
@@ -158,6 +131,27 @@ constexpr OpDef kBackward{
     .cpu = backward_cpu,
     .samples = backward_samples,
 };
+
+// Distributed forms, for keys that are split along the sequence. With a mask, and where only widths are split, the operands are gathered as the rule says.
+ops::RingAttention ring_options(const DecomposeCall& c) {
+  return {c.attribute(kIsCausal).as_bool(), c.attribute(kScale), c.attribute(kCausalOffset).as_int()};
+}
+Results call_whole(const OpDef& op, const DecomposeCall& c) {
+  const std::vector<Input> inputs(c.inputs.begin(), c.inputs.end());
+  return call_all(op, inputs, c.attributes);
+}
+constexpr OpDef with_split_form(OpDef op, std::vector<DTensor> (*decompose)(const DecomposeCall&)) {
+  op.decompose = decompose;
+  return op;
+}
+
+Results split_backward(const DecomposeCall& c) {
+  if (c.has_input(kReverse.mask)) return call_whole(kWholeBackward, c);
+  const auto operands = ops::arrange_attention(kWholeBackward.name, c.input(kReverse.query), c.input(kReverse.key), c.input(kReverse.value));
+  if (!operands.split) return call_whole(kWholeBackward, c);
+  return ops::ring_attention_backward(c.input(0), c.input(1), c.input(2), operands, ring_options(c));
+}
+constexpr OpDef kBackward = with_split_form(kWholeBackward, split_backward);
 
 std::vector<DTensor> attention_gradient(const GradientCall& g) {
   if (g.needs(3))
@@ -182,7 +176,7 @@ std::vector<Sample> attention_samples() {
           {.shapes = {{2, 3, 0, 2}, {2, 3, 4, 2}, {2, 3, 4, 2}, {}}},
           {.shapes = {{2, 1, 3, 2}, {2, 1, 0, 2}, {2, 1, 0, 2}, {}}}};
 }
-constexpr OpDef kAttention{
+constexpr OpDef kWholeAttention{
     .name = "scaled_dot_product_attention",
     .signature =
         "query, key, value, attn_mask?, *, is_causal: bool = false, scale: float? = none, enable_gqa: bool = false, causal_offset: number = 0 -> "
@@ -193,8 +187,16 @@ constexpr OpDef kAttention{
     .cpu = attention_cpu,
     .gradient = attention_gradient,
     .samples = attention_samples,
-    .reasons = "key length and widths are whole: a split softmax would combine logsumexp of the parts; value may be Partial in exact arithmetic only",
+    .reasons = "widths are whole; with a mask the key length is, too; value may be Partial in exact arithmetic only",
 };
+
+Results split_attention(const DecomposeCall& c) {
+  if (c.has_input(kForward.mask)) return call_whole(kWholeAttention, c);
+  const auto operands = ops::arrange_attention(kWholeAttention.name, c.input(0), c.input(1), c.input(2));
+  if (!operands.split) return call_whole(kWholeAttention, c);
+  return ops::ring_attention(operands, ring_options(c));
+}
+constexpr OpDef kAttention = with_split_form(kWholeAttention, split_attention);
 
 }  // namespace
 

@@ -20,6 +20,12 @@ constexpr std::int64_t kQueries = 64;  // rows of a block
 constexpr std::int64_t kKeys = 128;    // columns of a block, and the fixed length of a row of scores: no element falls into a loop's tail
 constexpr std::int64_t kLanes = 16;
 
+// Keys, of s, whose number is at most `last`.
+std::int64_t keys_seen(std::span<const std::int64_t> columns, std::int64_t s, std::int64_t last) {
+  if (columns.empty()) return std::clamp<std::int64_t>(last + 1, 0, s);
+  return std::upper_bound(columns.begin(), columns.end(), last) - columns.begin();
+}
+
 template <class C>
 constexpr C kMinusInfinity = -std::numeric_limits<C>::infinity();
 
@@ -104,7 +110,7 @@ class Attention {
   };
 
   std::int64_t visible(std::int64_t row) const {
-    return c_.causal ? std::clamp<std::int64_t>(c_.rows[static_cast<std::size_t>(row)] + c_.offset + 1, 0, s_) : s_;
+    return c_.causal ? keys_seen(c_.columns, s_, c_.rows[static_cast<std::size_t>(row)] + c_.offset) : s_;
   }
   std::int64_t visible(std::int64_t row, std::int64_t rows) const {
     std::int64_t most = 0;
@@ -157,9 +163,7 @@ class Attention {
   void forward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& out, const Tensor& logsumexp, Scratch& w) const {
     const std::int64_t rows = std::min(kQueries, t_ - i), g = c_.kv_heads[static_cast<std::size_t>(h)];
     const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
-    std::fill_n(w.top, kQueries, kMinusInfinity<C>);
-    std::fill_n(w.total, kQueries, C(0));
-    std::fill(w.sums.begin(), w.sums.end(), C(0));
+    begin_rows((b * h_ + h) * t_ + i, rows, w);
     const std::int64_t last = visible(i, rows);
     for (std::int64_t j = 0; j < last; j += kKeys) {
       const std::int64_t n = std::min(kKeys, last - j);
@@ -168,13 +172,24 @@ class Attention {
       for (std::int64_t r = 0; r < rows; ++r) absorb_row(r, w);
       product(false, false, rows, e_, n, C(1), {w.scores.data(), kKeys, false, nullptr}, v, C(1), w.sums.data(), e_);
     }
-    T* to = out.raw_as<T>() + (b * h_ + h) * t_ * e_ + i * e_;
     C* lse = logsumexp.raw_as<C>() + (b * h_ + h) * t_ + i;
     for (std::int64_t r = 0; r < rows; ++r) {
       const C total = w.total[r], factor = total == C(0) ? C(0) : C(1) / total;
-      for (std::int64_t x = 0; x < e_; ++x) to[r * e_ + x] = static_cast<T>(w.sums[static_cast<std::size_t>(r * e_ + x)] * factor);
+      for (std::int64_t x = 0; x < e_; ++x) w.sums[static_cast<std::size_t>(r * e_ + x)] *= factor;
       lse[r] = total == C(0) ? kMinusInfinity<C> : w.top[r] + std::log(total);
     }
+    store(w.sums.data(), rows * e_, out, ((b * h_ + h) * t_ + i) * e_, false);
+  }
+
+  // Rows begin with nothing seen, or with what the call brings: its out is a sum whose weights add up to one.
+  void begin_rows(std::int64_t first, std::int64_t rows, Scratch& w) const {
+    std::fill_n(w.top, kQueries, kMinusInfinity<C>);
+    std::fill_n(w.total, kQueries, C(0));
+    std::fill(w.sums.begin(), w.sums.end(), C(0));
+    if (!c_.logsumexp) return;
+    std::copy_n(c_.logsumexp.raw_as<C>() + first, rows, w.top);
+    for (std::int64_t r = 0; r < rows; ++r) w.total[r] = w.top[r] == kMinusInfinity<C> ? C(0) : C(1);
+    std::copy_n(c_.out.raw_as<C>() + first * e_, rows * e_, w.sums.data());
   }
 
   // Turns a row of scores into weights relative to the greatest score so far and rescales what was summed before.
@@ -205,20 +220,27 @@ class Attention {
               std::vector<C>(static_cast<std::size_t>(s_ * d_)), std::vector<C>(static_cast<std::size_t>(s_ * e_))};
     for (std::int64_t h = 0; h < h_; ++h) {
       if (c_.kv_heads[static_cast<std::size_t>(h)] != g) continue;
-      for (std::int64_t i = 0; i < t_; i += kQueries) backward_block(b, h, i, grad, out, logsumexp, result.query, head);
+      for (std::int64_t i = 0; i < t_; i += kQueries) backward_block(b, h, i, grad, out, logsumexp, result, head);
     }
     const std::int64_t kv = c_.key.shape()[1];
-    store(head.dk.data(), s_ * d_, result.key.raw_as<T>() + (b * kv + g) * s_ * d_);
-    store(head.dv.data(), s_ * e_, result.value.raw_as<T>() + (b * kv + g) * s_ * e_);
+    store(head.dk.data(), s_ * d_, result.key, (b * kv + g) * s_ * d_, false);
+    store(head.dv.data(), s_ * e_, result.value, (b * kv + g) * s_ * e_, false);
   }
 
-  static void store(const C* from, std::int64_t n, T* to) {
-    for (std::int64_t x = 0; x < n; ++x) to[x] = static_cast<T>(from[x]);
+  // To a tensor of the operands' type or of the type of the sums.
+  static void store(const C* from, std::int64_t n, const Tensor& tensor, std::int64_t offset, bool add) {
+    if (tensor.dtype() == dtype_of<C>()) {
+      C* to = tensor.raw_as<C>() + offset;
+      for (std::int64_t x = 0; x < n; ++x) to[x] = add ? to[x] + from[x] : from[x];
+    } else {
+      T* to = tensor.raw_as<T>() + offset;
+      for (std::int64_t x = 0; x < n; ++x) to[x] = static_cast<T>(from[x]);
+    }
   }
   static Panel<C> rows_of(const Panel<C>& p, std::int64_t j) { return {p.data + (p.transposed ? j : j * p.ld), p.ld, p.transposed, nullptr}; }
 
   void backward_block(std::int64_t b, std::int64_t h, std::int64_t i, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
-                      const Tensor& query_grad, Head& head) const {
+                      const AttentionGradients& result, Head& head) const {
     const std::int64_t rows = std::min(kQueries, t_ - i), last = visible(i, rows);
     const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
     const Strided<const T> go = block(matrix<T>(grad, b, h), i, 0), o = block(matrix<T>(out, b, h), i, 0);
@@ -245,7 +267,7 @@ class Attention {
       product(false, false, rows, d_, n, scale, ds, k, C(1), dq.data(), d_);
       product(true, false, n, d_, rows, scale, ds, q, C(1), head.dk.data() + j * d_, d_);
     }
-    store(dq.data(), rows * d_, query_grad.raw_as<T>() + ((b * h_ + h) * t_ + i) * d_);
+    store(dq.data(), rows * d_, result.query, ((b * h_ + h) * t_ + i) * d_, result.add_to_query);
   }
 
   static void weights_of_row(C* row, C logsumexp) {
@@ -267,6 +289,18 @@ void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsu
 void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
                         const AttentionGradients& gradients) {
   visit_floating(call.query.dtype(), [&]<class T>(std::type_identity<T>) { Attention<T>(call).backward(grad, out, logsumexp, gradients); });
+}
+
+std::int64_t attention_blocks(const AttentionCall& call) {
+  const std::int64_t t = static_cast<std::int64_t>(call.rows.size()), s = call.key.shape()[2];
+  std::int64_t blocks = 0;
+  for (std::int64_t i = 0; i < t; i += kQueries) {
+    std::int64_t seen = call.causal ? 0 : s;
+    for (std::int64_t r = i; call.causal && r < std::min(t, i + kQueries); ++r)
+      seen = std::max(seen, keys_seen(call.columns, s, call.rows[static_cast<std::size_t>(r)] + call.offset));
+    blocks += (seen + kKeys - 1) / kKeys;
+  }
+  return blocks;
 }
 
 }  // namespace dtensor::local::cpu

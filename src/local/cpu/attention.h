@@ -17,18 +17,24 @@ struct AttentionCall {
   Tensor mask;        ///< broadcast to [b, h, t, s]; empty: none
   double scale = 1;
   bool causal = false;
-  std::int64_t offset = 0;                 ///< causal: the query of number n sees keys 0 .. n + offset
-  std::span<const std::int64_t> rows;      ///< number of each query row, t
-  std::span<const std::int64_t> kv_heads;  ///< of each query head, h
+  std::int64_t offset = 0;                     ///< causal: the query of number n sees keys 0 .. n + offset
+  std::span<const std::int64_t> rows;          ///< number of each query row, t
+  std::span<const std::int64_t> kv_heads;      ///< of each query head, h
+  std::span<const std::int64_t> columns = {};  ///< number of each key, ascending; empty: 0 .. s - 1
+  Tensor out = {}, logsumexp = {};  ///< forward: what other keys gave for the same queries, in the type of the sums, row-major; empty: nothing
 };
-/// out [b, h, t, e], logsumexp [b, h, t] in the type of the sums; both row-major.
+/// out [b, h, t, e] in the operands' type or that of the sums, logsumexp [b, h, t] in the type of the sums; both row-major. With `out` and `logsumexp` in the
+/// call the result is over those keys and these together.
 void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsumexp);
 
 struct AttentionGradients {
-  Tensor query, key, value;  ///< row-major, shapes of the operands
+  Tensor query, key, value;   ///< row-major, shapes of the operands, their type or that of the sums
+  bool add_to_query = false;  ///< the query's gradient, in the type of the sums, is added to
 };
 /// Gradients of sum(grad * out); key and value get the sum over the query heads that are here.
 void attention_backward(const AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
                         const AttentionGradients& gradients);
+/// Blocks of scores that attention() computes per head for call.rows, columns, causal, offset and the shape of the key: a measure of work.
+std::int64_t attention_blocks(const AttentionCall& call);
 
 }  // namespace dtensor::local::cpu
