@@ -86,25 +86,29 @@ std::string mask_operand(const ShapeCall& s, int mask, const char* head) {
   return text.empty() ? "()" : text;
 }
 
-std::string forward_strategy(const ShapeCall& s, const char* q, const char* kv) {
-  return fmt::format("b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t e, b {0} t    s, d, e: whole", q, kv, mask_operand(s, kForward.mask, q));
+std::string forward_strategy(const ShapeCall& s, const char* q, const char* kv, const std::string& window = "") {
+  return fmt::format("b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t e, b {0} t    s, d, e: whole{3}", q, kv, mask_operand(s, kForward.mask, q),
+                     window);
 }
+// Where chunks of query heads do not meet chunks of key heads, each rank fetches the key heads that its query heads read.
+std::string head_window(std::int64_t group) { return fmt::format("; k: window(h / {})", group); }
 std::string attention_rule(const ShapeCall& s) {
-  if (group_of(s.input(0).shape, s.input(1).shape) == 1) return forward_strategy(s, "h", "h") + " | " + forward_strategy(s, "h", "1");
-  return forward_strategy(s, "(k g)", "k") + " | " + forward_strategy(s, "h", "1");
+  const std::int64_t group = group_of(s.input(0).shape, s.input(1).shape);
+  if (group == 1) return forward_strategy(s, "h", "h") + " | " + forward_strategy(s, "h", "1");
+  return forward_strategy(s, "h", "k", head_window(group));
 }
 
 // Key and value gradients lack the factors in `sums`: they are Partial where those are split.
-std::string backward_strategy(const ShapeCall& s, const char* q, const char* kv, const char* sums) {
+std::string backward_strategy(const ShapeCall& s, const char* q, const char* kv, const char* grad, const char* sums, const std::string& window = "") {
   return fmt::format(
-      "b {0} t e, b {0} t e, b {0} t, b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t d, b {1} s d, b {1} s e    s, d, e: whole; {3}: reduce(sum); "
-      "linear 1",
-      q, kv, mask_operand(s, kReverse.mask, q), sums);
+      "b {0} t e, b {0} t e, b {0} t, b {0} t d, b {1} s d, b {1} s e, {2} -> b {0} t d, b {3} s d, b {3} s e    s, d, e: whole; {4}: reduce(sum); "
+      "linear 1{5}",
+      q, kv, mask_operand(s, kReverse.mask, q), grad, sums, window);
 }
 std::string backward_rule(const ShapeCall& s) {
-  const std::string whole = backward_strategy(s, "h", "1", "t, h");
-  if (group_of(s.input(kReverse.query).shape, s.input(kReverse.key).shape) == 1) return backward_strategy(s, "h", "h", "t") + " | " + whole;
-  return backward_strategy(s, "(k g)", "k", "t, g") + " | " + whole;
+  const std::int64_t group = group_of(s.input(kReverse.query).shape, s.input(kReverse.key).shape);
+  if (group == 1) return backward_strategy(s, "h", "h", "h", "t") + " | " + backward_strategy(s, "h", "1", "1", "t, h");
+  return backward_strategy(s, "(k g)", "k", "k", "t, g") + " | " + backward_strategy(s, "h", "k", "1", "t, h", head_window(group));
 }
 
 // Kernels.
@@ -115,7 +119,21 @@ void attention_cpu(const KernelCall& k) {
 
 void backward_cpu(const KernelCall& k) {
   const LocalAttention local(k, kReverse);
-  local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), k.output(1), k.output(2)});
+  const Tensor &key = k.output(1), &value = k.output(2);
+  if (key.shape()[1] == local.call.key.shape()[1]) {
+    local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), key, value});
+    return;
+  }
+  // Some key heads are here; what this rank adds to the gradient of the others is zero.
+  const Tensor some_keys = Tensor::empty(local.call.key.shape(), key.dtype()), some_values = Tensor::empty(local.call.value.shape(), value.dtype());
+  local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), some_keys, some_values});
+  key.fill_(0);
+  value.fill_(0);
+  for (std::size_t i = 0; i < local.key_heads.size(); ++i) {
+    const std::int64_t from = static_cast<std::int64_t>(i), to = k.output_place(1).to_local(1, local.key_heads[i]);
+    key.narrow(1, to, 1).copy_(some_keys.narrow(1, from, 1));
+    value.narrow(1, to, 1).copy_(some_values.narrow(1, from, 1));
+  }
 }
 
 // Gradient.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -27,6 +29,7 @@ struct AttentionPositions {
 struct LocalAttention {
   local::cpu::AttentionCall call;
   std::vector<std::int64_t> rows, heads;
+  std::vector<std::int64_t> key_heads;  ///< numbers of the heads of call.key and call.value, ascending
 
   LocalAttention(const KernelCall& k, const AttentionPositions& p) {
     call.query = k.input(p.query);
@@ -41,16 +44,45 @@ struct LocalAttention {
     const std::int64_t group = group_of(q.global, kv.global);
     for (const IndexRun& r : q.runs[2])
       for (std::int64_t i = 0; i < r.length; ++i) rows.push_back(r.begin + i);
-    for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) {
-      const std::int64_t global = q.to_global(1, h) / group, local = kv.to_local(1, global);
-      if (local < 0)
-        throw InternalError(fmt::format("{}: key head {} is not on this rank (query head {} is); report this", k.op_name, global, q.to_global(1, h)));
-      heads.push_back(local);
+    for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) heads.push_back(q.to_global(1, h) / group);
+    key_heads = numbers_of(kv.runs[1]);
+    if (const auto value_heads = numbers_of(k.input_place(p.value).runs[1]); value_heads != key_heads) meet(value_heads);
+    for (std::int64_t& head : heads) {
+      const auto at = std::lower_bound(key_heads.begin(), key_heads.end(), head);
+      if (at == key_heads.end() || *at != head)
+        throw InternalError(fmt::format("{}: key head {} is not on this rank (a query head that reads it is); report this", k.op_name, head));
+      head = at - key_heads.begin();
     }
     call.rows = rows;
     call.kv_heads = heads;
   }
   LocalAttention(const LocalAttention&) = delete;
+
+ private:
+  static std::vector<std::int64_t> numbers_of(const std::vector<IndexRun>& runs) {
+    std::vector<std::int64_t> numbers;
+    for (const IndexRun& r : runs)
+      for (std::int64_t i = 0; i < r.length; ++i) numbers.push_back(r.begin + i);
+    return numbers;
+  }
+  // One operand was whole where of the other only what is read was fetched: the heads that both have.
+  void meet(const std::vector<std::int64_t>& value_heads) {
+    std::vector<std::int64_t> both;
+    std::set_intersection(key_heads.begin(), key_heads.end(), value_heads.begin(), value_heads.end(), std::back_inserter(both));
+    call.key = chosen(call.key, key_heads, both);
+    call.value = chosen(call.value, value_heads, both);
+    key_heads = std::move(both);
+  }
+  static Tensor chosen(const Tensor& t, const std::vector<std::int64_t>& have, const std::vector<std::int64_t>& wanted) {
+    Shape shape = t.shape();
+    shape[1] = static_cast<std::int64_t>(wanted.size());
+    Tensor result = Tensor::empty(shape, t.dtype(), t.device());
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const std::int64_t at = std::lower_bound(have.begin(), have.end(), wanted[i]) - have.begin();
+      result.narrow(1, static_cast<std::int64_t>(i), 1).copy_(t.narrow(1, at, 1));
+    }
+    return result;
+  }
 };
 
 }  // namespace dtensor::ops

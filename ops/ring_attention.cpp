@@ -61,8 +61,8 @@ DTensor moved(std::string_view op, const DTensor& x, const Layout& layout) {
   const auto names = spec.mesh.names();
   if (tensor::call_state().implicit == tensor::ImplicitPolicy::refuse &&
       redistribute::find_route(spec.layout, to, spec.shape, spec.dtype)->launches > 0)
-    base::fail<InvalidArgument>("{}: implicit communication is refused here ({} -> {}); redistribute the inputs explicitly", op, tensor::to_string(spec),
-                                placements::to_string(*to, names));
+    base::fail<InvalidArgument>("{}: implicit communication is refused here ({} -> {}); redistribute the inputs explicitly", op,
+                                tensor::to_string(spec), placements::to_string(*to, names));
   return x.redistribute(placements::to_placements(*to, names));
 }
 
@@ -359,7 +359,8 @@ Results ring_attention(const AttentionOperands& x, const RingAttention& o) {
   return result;
 }
 
-Results ring_attention_backward(const DTensor& grad, const DTensor& out, const DTensor& logsumexp, const AttentionOperands& x, const RingAttention& o) {
+Results ring_attention_backward(const DTensor& grad, const DTensor& out, const DTensor& logsumexp, const AttentionOperands& x,
+                                const RingAttention& o) {
   const std::vector<Step> steps = steps_of(spec_of(x.query), spec_of(x.key), o);
   const Layout& rows = *spec_of(x.query).layout;
   Layout sums = rows;
