@@ -199,7 +199,7 @@ TEST_CASE("a gradient that forgets an input differs from nothing, and one that d
 TEST_CASE("a slip in a rule is an InvalidArgument on one rank already, and a rank may not call verify") {
   const VerifyReport report = verify(unary("i k -> i k    k: hole", negate_cpu));
   CHECK(report.wrong > 0);
-  CHECK(report.wrong_example.find("expected pass, whole, lookup or reduce(op) (column 18 of") != std::string::npos);
+  CHECK(report.wrong_example.find("expected pass, whole, lookup, deposit, reduce(op) or window(map) (column 18 of") != std::string::npos);
   CHECK_THROWS_WITH_AS(run_ranks({.ranks = 1}, [](World&) { verify(unary("... -> ...", negate_cpu)); }),
                        "verify: called on rank 0; it starts ranks of its own, so call it outside run()", InvalidArgument);
 }

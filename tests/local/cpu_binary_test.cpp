@@ -184,26 +184,35 @@ TEST_CASE("conversion keeps values and fills in the target's terms") {
 
 TEST_CASE("adam and sgd steps follow their definitions over several steps") {
   for (Dtype dtype : {Dtype::f64, Dtype::f32})
-    for (const bool decoupled : {true, false}) {
+    for (const int variant : {0, 1, 2, 3, 4, 5, 6, 7}) {
+      const bool decoupled = (variant & 1) != 0, amsgrad = (variant & 2) != 0, maximize = (variant & 4) != 0;
       const std::int64_t n = 70;
       const Tensor p = random_tensor({n}, dtype, -1, 1, 1), m = Tensor::zeros({n}, dtype), v = Tensor::zeros({n}, dtype), q = p.clone(),
-                   buffer = Tensor::zeros({n}, dtype);
+                   buffer = Tensor::zeros({n}, dtype), largest = amsgrad ? Tensor::zeros({n}, dtype) : Tensor();
       auto wp = doubles(p), wq = wp;
-      std::vector<double> wm(wp.size(), 0), wv(wp.size(), 0), wb(wp.size(), 0);
+      std::vector<double> wm(wp.size(), 0), wv(wp.size(), 0), wl(wp.size(), 0), wb(wp.size(), 0);
       for (int step = 1; step <= 4; ++step) {
         const Tensor g = random_tensor({n}, dtype, -1, 1, static_cast<unsigned>(10 + step));
         const auto dg = doubles(g);
-        adam_step(
-            p, g, m, v,
-            {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .step = static_cast<double>(step), .decoupled = decoupled});
-        sgd_step(q, g, buffer, {.lr = 0.1, .momentum = 0.9, .dampening = 0.2, .weight_decay = 0.01, .nesterov = true, .first = step == 1});
+        adam_step(p, g, m, v, largest,
+                  {.lr = 0.01,
+                   .beta1 = 0.9,
+                   .beta2 = 0.99,
+                   .eps = 1e-6,
+                   .weight_decay = 0.1,
+                   .step = static_cast<double>(step),
+                   .decoupled = decoupled,
+                   .maximize = maximize});
+        sgd_step(q, g, buffer,
+                 {.lr = 0.1, .momentum = 0.9, .dampening = 0.2, .weight_decay = 0.01, .nesterov = true, .maximize = maximize, .first = step == 1});
         for (std::size_t i = 0; i < wp.size(); ++i) {
-          const double grad = dg[i] + (decoupled ? 0 : 0.1 * wp[i]);
+          const double towards = maximize ? -dg[i] : dg[i], grad = towards + (decoupled ? 0 : 0.1 * wp[i]);
           if (decoupled) wp[i] -= 0.01 * 0.1 * wp[i];
           wm[i] = 0.9 * wm[i] + 0.1 * grad;
           wv[i] = 0.99 * wv[i] + 0.01 * grad * grad;
-          wp[i] -= 0.01 * (wm[i] / (1 - std::pow(0.9, step))) / (std::sqrt(wv[i] / (1 - std::pow(0.99, step))) + 1e-6);
-          const double sg = dg[i] + 0.01 * wq[i];
+          wl[i] = std::max(wl[i], wv[i]);
+          wp[i] -= 0.01 * (wm[i] / (1 - std::pow(0.9, step))) / (std::sqrt((amsgrad ? wl[i] : wv[i]) / (1 - std::pow(0.99, step))) + 1e-6);
+          const double sg = towards + 0.01 * wq[i];
           wb[i] = step == 1 ? sg : 0.9 * wb[i] + 0.8 * sg;
           wq[i] -= 0.1 * (sg + 0.9 * wb[i]);
         }
