@@ -45,20 +45,25 @@ void read_sum_cpu(const KernelCall& call) {
 }
 Sample sample(const Shape& shape, int size, int num, int low, int high, int den = 1, bool wrap = false) {
   const auto text = [](int n) { return std::to_string(n); };
-  return {.shapes = {shape},
-          .attributes = {{"size", text(size)}, {"num", text(num)}, {"low", text(low)}, {"high", text(high)}, {"den", text(den)}, {"wrap", wrap ? "true" : "false"}}};
+  return {
+      .shapes = {shape},
+      .attributes = {
+          {"size", text(size)}, {"num", text(num)}, {"low", text(low)}, {"high", text(high)}, {"den", text(den)}, {"wrap", wrap ? "true" : "false"}}};
 }
 constexpr OpDef kReadSum{
     .name = "test::read_sum",
     .signature = "input, size: int, num: int, low: int, high: int, den: int, wrap: bool -> out",
     .dtypes = "f32",
-    .shape = [](ShapeCall& s) { s.output(0) = {.shape = {s.attribute(0).as_int(), s.input(0).shape[1]}, .dtype = Dtype::f32}; },
+    .shape =
+        [](ShapeCall& s) {
+          s.output(0) = {.shape = {s.attribute(0).as_int(), s.input(0).shape[1]}, .dtype = Dtype::f32};
+        },
     .rule_for =
         [](const ShapeCall& s) {
           const auto number = [&](int i) { return std::to_string(s.attribute(i).as_int()); };
           const std::int64_t low = s.attribute(2).as_int();
-          return "h v -> o w    h: window(" + number(1) + " o " + (low < 0 ? "- " + std::to_string(-low) : "+ " + number(2)) + " .. " + number(3) + " / " + number(4) +
-                 (s.attribute(5).as_bool() ? ", wrap" : "") + "); v: window(w - 1 .. 1); linear";
+          return "h v -> o w    h: window(" + number(1) + " o " + (low < 0 ? "- " + std::to_string(-low) : "+ " + number(2)) + " .. " + number(3) +
+                 " / " + number(4) + (s.attribute(5).as_bool() ? ", wrap" : "") + "); v: window(w - 1 .. 1); linear";
         },
     .cpu = read_sum_cpu,
     .samples =
