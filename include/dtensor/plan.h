@@ -45,12 +45,15 @@ class DTENSOR_EXPORT Plan {
   /// What any way receives at least that keeps an axis Partial in both ends as it is (reducing it on the way is another problem, and may receive less).
   Bytes lower_bound() const noexcept;
   double predicted_us() const noexcept;
+  /// No other plan is predicted to take less by more than this. 0: it is the cheapest, as always on up to three mesh axes; on more the search stops at a
+  /// stated effort, the same on every rank.
+  double gap_us() const noexcept;
   /// On the worst rank, source included.
   std::int64_t peak_bytes() const noexcept;
   /// How many slabs of the tensor go one after the other, so that a memory limit is kept: 1 without a limit. Figures of moves are those of all slabs together.
   int chunks() const noexcept;
   /// {"moves": [{"kind", "axes", "bytes_received", "launches", "predicted_us"}], "bytes_received": {"max", "total"},
-  ///  "lower_bound": {"max", "total"}, "predicted_us", "peak_bytes", "chunks"}; bytes_received of a move is that of its worst rank.
+  ///  "lower_bound": {"max", "total"}, "predicted_us", "gap_us", "peak_bytes", "chunks"}; bytes_received of a move is that of its worst rank.
   std::string json() const;
   /// A column of layouts with the moves between them, ranks as cells.
   std::string svg() const;

@@ -94,11 +94,17 @@ class Family {
   /// The first with a peak of at most `limit` (0: any); none where there is none.
   std::optional<Route> best(std::int64_t limit) {
     std::optional<Candidate> chosen;
+    std::int64_t gap = 0;
     for_each_candidate([&](Candidate c) {
+      // None is dearer than the one chosen, so that the widest gap holds for all.
+      gap = std::max(gap, c.before->gap_nanoseconds + c.after->gap_nanoseconds);
       if (limit > 0 && c.peak_bytes > limit) return;
       if (!chosen || c.order() < chosen->order()) chosen = std::move(c);
     });
-    return chosen ? std::optional(route_of(*chosen)) : std::nullopt;
+    if (!chosen) return {};
+    Route route = route_of(*chosen);
+    route.gap_nanoseconds = gap * chunks_.count;
+    return route;
   }
   std::int64_t least_peak() {
     std::int64_t least = std::numeric_limits<std::int64_t>::max();

@@ -87,6 +87,7 @@ int Plan::launches() const noexcept { return data_->route->launches; }
 Bytes Plan::bytes_received() const noexcept { return {data_->route->bytes_received_max, data_->route->bytes_received_total}; }
 Bytes Plan::lower_bound() const noexcept { return {data_->route->lower_bound_max, data_->route->lower_bound_total}; }
 double Plan::predicted_us() const noexcept { return microseconds(data_->route->nanoseconds); }
+double Plan::gap_us() const noexcept { return microseconds(data_->route->gap_nanoseconds); }
 std::int64_t Plan::peak_bytes() const noexcept { return data_->route->peak_bytes; }
 int Plan::chunks() const noexcept { return data_->route->chunks.count; }
 
@@ -97,9 +98,13 @@ std::string Plan::json() const {
   for (const PlanMove& m : moves())
     list.push_back(
         Json{{"kind", m.kind}, {"axes", m.axes}, {"bytes_received", m.received.max}, {"launches", m.launches}, {"predicted_us", m.predicted_us}});
-  const Json all{{"moves", std::move(list)},           {"bytes_received", pair(bytes_received())},
-                 {"lower_bound", pair(lower_bound())}, {"predicted_us", predicted_us()},
-                 {"peak_bytes", peak_bytes()},         {"chunks", chunks()}};
+  const Json all{{"moves", std::move(list)},
+                 {"bytes_received", pair(bytes_received())},
+                 {"lower_bound", pair(lower_bound())},
+                 {"predicted_us", predicted_us()},
+                 {"gap_us", gap_us()},
+                 {"peak_bytes", peak_bytes()},
+                 {"chunks", chunks()}};
   return all.dump(2);
 }
 
@@ -121,9 +126,11 @@ std::string to_string(const Plan& plan) {
   const Bytes received = plan.bytes_received(), least = plan.lower_bound();
   const std::string gap =
       received == least ? "met" : fmt::format("gap {}, {}", bytes_text(received.max - least.max), bytes_text(received.total - least.total));
-  return text + fmt::format("  {} {}, received {} on the worst rank, {} on all (lower bound {}, {}; {}), peak {}, predicted {}", plan.launches(),
-                            plan.launches() == 1 ? "launch" : "launches", bytes_text(received.max), bytes_text(received.total), bytes_text(least.max),
-                            bytes_text(least.total), gap, bytes_text(plan.peak_bytes()), redistribute::time_text(data.route->nanoseconds));
+  text += fmt::format("  {} {}, received {} on the worst rank, {} on all (lower bound {}, {}; {}), peak {}, predicted {}", plan.launches(),
+                      plan.launches() == 1 ? "launch" : "launches", bytes_text(received.max), bytes_text(received.total), bytes_text(least.max),
+                      bytes_text(least.total), gap, bytes_text(plan.peak_bytes()), redistribute::time_text(data.route->nanoseconds));
+  if (data.route->gap_nanoseconds > 0) text += fmt::format(" (at most {} above the cheapest)", redistribute::time_text(data.route->gap_nanoseconds));
+  return text;
 }
 
 Plan make_plan(const DeviceMesh& mesh, const Shape& shape, Dtype dtype, const Placements& from, const Placements& to, std::int64_t memory_limit) {

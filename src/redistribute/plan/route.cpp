@@ -133,7 +133,8 @@ RouteRef plan(const Question& q, std::int64_t limit) {
     if (q.from != q.to) add_relabel(*route, q.from, q.to);
     return route;
   }
-  const Found cheapest = search(space, costs, source, goal);
+  const bool few = std::popcount(space.active()) <= kExactAxes;
+  const Found cheapest = search(space, costs, source, goal, few ? 0 : kMostEffort);
   if (limit == 0 || cheapest.peak_bytes <= limit) {
     *route = route_of(space, cheapest, q.from, q.to, element_bytes);
   } else {
@@ -204,6 +205,7 @@ Route route_of(const Space& space, const Found& found, const LayoutRef& from, co
   Route route;
   const std::vector<Step> steps = joined(found.steps);
   route.peak_bytes = found.peak_bytes;
+  route.gap_nanoseconds = found.gap;
   for (const Step& step : steps) {
     Move move = move_of(space, step, element_bytes);
     move.from = route.moves.empty() ? from : route.moves.back().to;

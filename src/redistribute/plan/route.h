@@ -73,6 +73,7 @@ struct Route {
   std::vector<Move> moves;  ///< in chunks: figures of all slabs together, layouts of one slab (as if no axis split `dim`)
   Chunks chunks;
   std::int64_t nanoseconds = 0;
+  std::int64_t gap_nanoseconds = 0;  ///< no route takes less by more than this; 0 where the search came to its end
   int launches = 0;
   std::int64_t bytes_received_max = 0, bytes_received_total = 0;
   std::int64_t peak_bytes = 0;                              ///< worst rank, source included
@@ -80,6 +81,10 @@ struct Route {
 };
 using RouteRef = std::shared_ptr<const Route>;
 
+/// A search among layouts of more than three axes (those of one rank not counted) stops at this effort, of search.h: some seconds. Then the route is the best
+/// one known, and gap_nanoseconds says what a better one may save. With a memory limit that this route exceeds the search goes to its end.
+inline constexpr std::int64_t kMostEffort = 20'000'000;
+inline constexpr int kExactAxes = 3;
 /// The cheapest route; ties by (cost, launches, peak, encoding). Cached process-wide under a bounded table.
 /// @throws InvalidArgument for layouts of different meshes or dimensions, a memory limit that cannot be met (naming the least that would do).
 RouteRef find_route(const LayoutRef& from, const LayoutRef& to, const Shape& shape, Dtype dtype, const Topology& topology = reference_topology(),

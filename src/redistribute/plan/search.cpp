@@ -23,6 +23,7 @@ struct Label {
   std::int64_t peak = 0;                   // bytes, source included
   std::int64_t held = 0;                   // bytes of the storage beyond the source's that holds the state; 0 for a view of the source
   bool dead = false;
+  bool followed = false;  // what needs no communication was tried from here
 };
 
 struct Visited {
@@ -48,11 +49,12 @@ struct Entry {
 
 enum class Aim : std::uint8_t { cost, peak };
 constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kLabelEffort = 10;  // a way that is kept takes as long as ten moves that are not
 
 class Search {
  public:
-  Search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim)
-      : space_(space), costs_(costs), goal_(to), aim_(aim) {
+  Search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim, std::int64_t effort)
+      : space_(space), costs_(costs), goal_(to), aim_(aim), effort_(effort) {
     source_bytes_ = bytes_of(from);
     allowed_bytes_ = std::max(source_bytes_, bytes_of(to));
     // Beyond the source: the larger end and the destination. The direct step keeps to it.
@@ -73,25 +75,22 @@ class Search {
   }
 
   bool run() {
+    end_from(0);
     while (!queue_.empty()) {
       const Entry entry = queue_.top();
       queue_.pop();
       if (entry.estimate > bound_) break;
+      if (effort_ > 0 && spent_ > effort_ && best() >= 0) {
+        open_from_ = entry.estimate;
+        break;
+      }
       const Label label = labels_[static_cast<std::size_t>(entry.label)];
       if (label.dead || label.state == goal_index_) continue;
       const State from = visited_[static_cast<std::size_t>(label.state)].state;
-      // The last move that communicates leads to a state that closes.
-      for (const auto& [last, after, least] : endings_) {
-        if (label.cost + std::min(least, costs_.least_start() + endings_.front().least) > bound_) break;
-        const Step step = communication_between(space_, from, last), direct = direct_step(space_, from, last);
-        if (step.axes != 0) consider(entry.label, step);
-        if (direct.axes != 0 && direct.to == last) consider(entry.label, direct);
-      }
-      for_each_local_move(space_, from, goal_, [&](const Step& step) {
-        if (!out_of_order(label, from, step)) consider(entry.label, step);
-      });
+      if (entry.label != 0) end_from(entry.label);
+      follow(entry.label);
       if (aim_ == Aim::peak || label.cost + visited_[static_cast<std::size_t>(label.state)].several <= bound_)
-        for_each_communication(space_, from, [&](const Step& step) { consider_passing(entry.label, step); });
+        for_each_communication(space_, from, [&](const Step& step) { consider(entry.label, step, true); });
     }
     return best() >= 0;
   }
@@ -100,6 +99,7 @@ class Search {
     Found result;
     const int last = best();
     result.peak_bytes = labels_[static_cast<std::size_t>(last)].peak;
+    result.gap = std::max<std::int64_t>(0, labels_[static_cast<std::size_t>(last)].cost - open_from_);
     for (int i : path(last)) {
       const Label& l = labels_[static_cast<std::size_t>(i)];
       const Label& before = labels_[static_cast<std::size_t>(l.parent)];
@@ -172,8 +172,7 @@ class Search {
   bool dominates(int i, int j) const {
     const Label &a = labels_[static_cast<std::size_t>(i)], &b = labels_[static_cast<std::size_t>(j)];
     const auto x = std::tie(a.cost, a.launches), y = std::tie(b.cost, b.launches);
-    if (x < y) return a.held <= b.held;
-    return x == y && a.peak <= b.peak && a.held <= b.held && encodes_before(i, j);
+    return a.held <= b.held && (x < y || (x == y && a.peak <= b.peak && encodes_before(i, j)));
   }
 
   bool is_better(int i, const Label& label) const {
@@ -215,10 +214,42 @@ class Search {
   }
   bool is_interval_step(const State& to, int dim) const { return space_.is_interval(space_.node(to.lists[static_cast<std::size_t>(dim)]).split); }
 
-  // A move that communicates and that another such move must follow.
-  void consider_passing(int parent, const Step& step) {
-    const auto it = index_.find(step.to);
-    if (it == index_.end() || !visited_[static_cast<std::size_t>(it->second)].closing) consider(parent, step, endings_.front().least);
+  // The last move that communicates leads to a state that closes. A way to the goal is looked for at once: its cost bounds all others.
+  void end_from(int parent) {
+    const Label label = labels_[static_cast<std::size_t>(parent)];
+    const State from = visited_[static_cast<std::size_t>(label.state)].state;
+    for (const auto& [last, after, least] : endings_) {
+      if (label.cost + std::min(least, costs_.least_start() + endings_.front().least) > bound_) return;
+      const Step step = communication_between(space_, from, last), direct = direct_step(space_, from, last);
+      const std::size_t known = labels_.size();
+      if (step.axes != 0) consider(parent, step);
+      if (direct.axes != 0 && direct.to == last) consider(parent, direct);
+      if (bound_ == kFar) close_from(known);
+    }
+  }
+
+  // From the labels that were made since there were `first`, without communication.
+  void close_from(std::size_t first) {
+    for (std::size_t i = first; i < labels_.size(); ++i) {
+      const Label& label = labels_[i];
+      if (!label.dead && label.state != goal_index_ && visited_[static_cast<std::size_t>(label.state)].closing) follow(static_cast<int>(i));
+    }
+  }
+
+  void follow(int parent) {
+    if (labels_[static_cast<std::size_t>(parent)].followed) return;
+    labels_[static_cast<std::size_t>(parent)].followed = true;
+    const Label label = labels_[static_cast<std::size_t>(parent)];
+    const State from = visited_[static_cast<std::size_t>(label.state)].state;
+    for_each_local_move(space_, from, goal_, [&](const Step& step) {
+      if (!out_of_order(label, from, step)) consider(parent, step);
+    });
+  }
+
+  // A move that communicates to here must be followed by another.
+  bool passes(const State& state) const {
+    const auto it = index_.find(state);
+    return it == index_.end() || !visited_[static_cast<std::size_t>(it->second)].closing;
   }
 
   // Of a move that communicates at least, or exactly.
@@ -226,8 +257,9 @@ class Search {
     return costs_.communication(space_, step.kind, step.axes, step.from, step.to, {received, 0});
   }
 
-  // `rest`: at least what follows.
-  void consider(int parent, const Step& step, std::int64_t rest = 0) {
+  // `passing`: no move that ends the communication, unless it leads to a state that closes.
+  void consider(int parent, const Step& step, bool passing = false) {
+    ++spent_;
     if (bytes_of(step.to) > allowed_bytes_) return;
     const bool communicates = step.kind >= MoveKind::all_gather, view = is_view(step);
     const Label& before = labels_[static_cast<std::size_t>(parent)];
@@ -241,7 +273,9 @@ class Search {
       } else if (!view) {
         label.nanoseconds = costs_.writing(space_.worst(step.to));
       }
-      if (before.cost + label.nanoseconds + rest > bound_) return;
+      const std::int64_t cost = before.cost + label.nanoseconds, rest = passing ? endings_.front().least : 0;
+      // Most moves end here, before their state is looked up.
+      if (cost > bound_ || (cost + rest > bound_ && passes(step.to))) return;
     }
     label.state = visit(step.to);
     Visited& target = visited_[static_cast<std::size_t>(label.state)];
@@ -273,6 +307,7 @@ class Search {
 
   void add(const Label& label) {
     const int i = static_cast<int>(labels_.size());
+    spent_ += kLabelEffort;
     labels_.push_back(label);
     Visited& at = visited_[static_cast<std::size_t>(label.state)];
     const auto dominated = [&](int other) { return dominates(other, i); };
@@ -309,6 +344,9 @@ class Search {
   const Costs& costs_;
   const State goal_;
   const Aim aim_;
+  const std::int64_t effort_;
+  std::int64_t spent_ = 0;
+  std::int64_t open_from_ = kFar;  // no way that was not looked at costs less
   std::int64_t source_bytes_ = 0, allowed_bytes_ = 0, limit_ = 0;
   int goal_index_ = 0;
   std::int64_t bound_ = kFar;  // cost (or peak) of the best way known
@@ -323,9 +361,9 @@ class Search {
 
 namespace {
 
-std::optional<Found> run(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim) {
-  if (from == to) return Found{{}, space.worst(from) * costs.element_bytes()};
-  Search search(space, costs, from, to, limit, aim);
+std::optional<Found> run(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit, Aim aim, std::int64_t effort) {
+  if (from == to) return Found{{}, space.worst(from) * costs.element_bytes(), 0};
+  Search search(space, costs, from, to, limit, aim, effort);
   if (search.run()) return search.found();
   if (limit == 0) base::fail<InternalError>("redistribute: no route was found; report this defect");
   return {};
@@ -333,12 +371,14 @@ std::optional<Found> run(Space& space, const Costs& costs, const State& from, co
 
 }  // namespace
 
-Found search(Space& space, const Costs& costs, const State& from, const State& to) { return *run(space, costs, from, to, 0, Aim::cost); }
-
-std::optional<Found> search_within(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit) {
-  return run(space, costs, from, to, limit, Aim::cost);
+Found search(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t effort) {
+  return *run(space, costs, from, to, 0, Aim::cost, effort);
 }
 
-Found search_smallest(Space& space, const Costs& costs, const State& from, const State& to) { return *run(space, costs, from, to, 0, Aim::peak); }
+std::optional<Found> search_within(Space& space, const Costs& costs, const State& from, const State& to, std::int64_t limit) {
+  return run(space, costs, from, to, limit, Aim::cost, 0);
+}
+
+Found search_smallest(Space& space, const Costs& costs, const State& from, const State& to) { return *run(space, costs, from, to, 0, Aim::peak, 0); }
 
 }  // namespace dtensor::redistribute

@@ -2,6 +2,7 @@
 #include "redistribute/plan/space.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <utility>
 
@@ -63,8 +64,8 @@ std::int64_t share_of(std::int64_t total, std::int64_t pieces, std::int64_t rank
 }
 
 std::uint64_t hash_of(const State& state) noexcept {
-  std::uint64_t h = 1;
-  for (std::size_t i = 0; i < state.lists.size(); ++i) h = base::mix(h, (static_cast<std::uint64_t>(state.lists[i]) << 8) | state.partial[i]);
+  std::uint64_t h = std::bit_cast<std::uint64_t>(state.partial);
+  for (const std::uint64_t two : std::bit_cast<std::array<std::uint64_t, kMaxDims / 2>>(state.lists)) h = base::mix(h, two);
   return h;
 }
 

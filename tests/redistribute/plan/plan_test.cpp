@@ -7,6 +7,7 @@
 
 #include "dtensor/error.h"
 #include "mesh/mesh_data.h"
+#include "redistribute/plan/plan_data.h"
 
 using namespace dtensor;
 
@@ -71,6 +72,33 @@ TEST_CASE("a plan in chunks says so in every form") {
   CHECK(to_string(free).find("chunks") == std::string::npos);
   CHECK(free.json().find("\"chunks\": 1") != std::string::npos);
 }
+
+TEST_CASE("a plan of a search that stopped early says what a cheaper one may save, and no other does") {
+  const DeviceMesh mesh = mesh_of({{"tp", 4}});
+  const Plan exact = make_plan(mesh, {5}, Dtype::f32, {Partial()}, {Replicate()});
+  CHECK_EQ(exact.gap_us(), 0);
+  CHECK(to_string(exact).find("above the cheapest") == std::string::npos);
+  dtensor::redistribute::PlanData data;
+  data.mesh = mesh;
+  data.axis_names = {"tp"};
+  data.shape = {5};
+  dtensor::placements::Layout partial, whole;
+  partial.mesh_sizes = whole.mesh_sizes = {4};
+  partial.dims.resize(1);
+  whole.dims.resize(1);
+  partial.partial = {dtensor::ReduceOp::sum};
+  whole.partial = {std::nullopt};
+  data.from = dtensor::placements::intern(std::move(partial));
+  data.to = dtensor::placements::intern(std::move(whole));
+  dtensor::redistribute::Route route = *dtensor::redistribute::find_route(data.from, data.to, data.shape, data.dtype);
+  route.gap_nanoseconds = 1250;
+  data.route = std::make_shared<const dtensor::redistribute::Route>(std::move(route));
+  const Plan stopped(std::make_shared<const dtensor::redistribute::PlanData>(std::move(data)));
+  CHECK_EQ(stopped.gap_us(), 1.25);
+  CHECK(to_string(stopped) == to_string(exact) + " (at most 1.25 us above the cheapest)");
+  CHECK_EQ(nlohmann::json::parse(stopped.json())["gap_us"], 1.25);
+}
+
 TEST_CASE("a plan that receives more than it must prints by how much") {
   // 5 elements make chunks of 2, 2, 1 and 0: the first rank reduces more than a fourth.
   const Plan plan = make_plan(mesh_of({{"tp", 4}}), {5}, Dtype::f32, {Partial()}, {Replicate()});

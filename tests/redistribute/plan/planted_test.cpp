@@ -19,6 +19,8 @@ using dtensor::redistribute::Costs;
 using dtensor::redistribute::find_route;
 using dtensor::redistribute::Found;
 using dtensor::redistribute::reference_topology;
+using dtensor::redistribute::search_smallest;
+using dtensor::redistribute::search_within;
 using dtensor::redistribute::Space;
 using dtensor::redistribute::State;
 using dtensor::redistribute::Step;
@@ -156,11 +158,13 @@ bool is_view(const Space& space, const Step& step) {
   return true;
 }
 
-// Every way from `from` to `to`, grown move by move; among ways to one state with the same memory `better` keeps one. No bound, no estimate.
+// Every way from `from` to `to` with a peak of at most `most` bytes (0: any), grown move by move; among ways to one state with the same memory `better`
+// keeps one. No bound, no estimate.
 template <class Better>
-std::optional<Way> best_way(Space& space, const Costs& costs, const State& from, const State& to, const Better& better) {
+std::optional<Way> best_way(Space& space, const Costs& costs, const State& from, const State& to, const Better& better, std::int64_t most = 0) {
   const auto bytes = [&](const State& s) { return space.worst(s) * costs.element_bytes(); };
-  const std::int64_t room = std::max(bytes(from), bytes(to)), limit = bytes(from) + room + bytes(to);
+  const std::int64_t room = std::max(bytes(from), bytes(to)), widest = bytes(from) + room + bytes(to),
+                     limit = most > 0 ? std::min(most, widest) : widest;
   using Key = std::tuple<std::array<std::int32_t, dtensor::kMaxDims>, std::array<std::uint8_t, dtensor::kMaxDims>, std::int64_t, std::int64_t>;
   std::map<Key, Way> known;
   std::vector<std::pair<State, Way>> open;
@@ -212,6 +216,8 @@ std::optional<Way> best_way(Space& space, const Costs& costs, const State& from,
   return best;
 }
 
+bool comes_first(const Way& a, const Way& b) { return a.order() < b.order(); }
+
 // Empty when the steps are the first in the total order, else in what they are not.
 std::string choice_fault(const Space& space, const Found& given, const Way& first) {
   std::int64_t cost = 0;
@@ -228,6 +234,49 @@ std::string choice_fault(const Space& space, const Found& given, const Way& firs
   if (given.peak_bytes != first.peak) return "not the smallest peak at this cost";
   if (static_cast<int>(given.steps.size()) != first.moves) return "not the fewest moves";
   return code == first.code ? "" : "not the first encoding";
+}
+
+// One end of a pair: a letter per mesh axis, a dimension, R, or the Partial kinds s(um), a(vg), x (max), n (min).
+LayoutRef end_of(const std::vector<int>& mesh, int ndim, const std::string& letters) {
+  std::vector<std::vector<Split>> dims(static_cast<std::size_t>(ndim));
+  std::vector<std::pair<int, ReduceOp>> partial;
+  const std::map<char, ReduceOp> kinds{{'s', ReduceOp::sum}, {'a', ReduceOp::avg}, {'x', ReduceOp::max}, {'n', ReduceOp::min}};
+  for (std::size_t a = 0; a < letters.size(); ++a) {
+    if (const auto kind = kinds.find(letters[a]); kind != kinds.end()) partial.push_back({static_cast<int>(a), kind->second});
+    else if (letters[a] != 'R') dims[static_cast<std::size_t>(letters[a] - '0')].push_back({{static_cast<int>(a)}, 1, {}});
+  }
+  return layout(mesh, dims, partial);
+}
+
+std::int64_t cost_of(const Found& found) {
+  std::int64_t cost = 0;
+  for (const Step& step : found.steps) cost += step.nanoseconds;
+  return cost;
+}
+
+// Peaks that routes of this pair have, from the free choice's down to the least: each just excludes the one before.
+int check_limits(const LayoutRef& a, const LayoutRef& b, const Shape& shape, const Topology& topology) {
+  Space space(*a, *b, shape);
+  const Costs costs(topology, space, 4);
+  const State from = space.state_of(*a), to = space.state_of(*b);
+  const std::int64_t least = search_smallest(space, costs, from, to).peak_bytes;
+  std::int64_t peak = search(space, costs, from, to).peak_bytes;
+  int limits = 0;
+  for (; peak > least; ++limits) {
+    const std::int64_t limit = peak - 1;
+    const std::string what = text(*a) + " -> " + text(*b) + " " + dtensor::to_string(shape) + " within " + std::to_string(limit);
+    CAPTURE(what);
+    const auto best = best_way(space, costs, from, to, comes_first, limit);
+    const auto found = search_within(space, costs, from, to, limit);
+    REQUIRE(best.has_value());
+    REQUIRE(found.has_value());
+    REQUIRE(choice_fault(space, *found, *best) == "");
+    REQUIRE_LE(best->peak, limit);
+    peak = best->peak;
+  }
+  CHECK_FALSE(best_way(space, costs, from, to, comes_first, least - 1).has_value());
+  CHECK_FALSE(search_within(space, costs, from, to, least - 1).has_value());
+  return limits;
 }
 
 }  // namespace
@@ -289,7 +338,6 @@ TEST_CASE("what is planted in the boxes of a move is reported") {
 
 TEST_CASE("the search takes the first route by cost, launches, peak and encoding; another of equal cost is reported") {
   int ties = 0, pairs = 0;
-  const auto first = [](const Way& a, const Way& b) { return a.order() < b.order(); };
   // The same, but of equal ones the last encoding.
   const auto last = [](const Way& a, const Way& b) {
     return std::tie(a.cost, a.launches, a.peak, a.moves) < std::tie(b.cost, b.launches, b.peak, b.moves) ||
@@ -307,7 +355,7 @@ TEST_CASE("the search takes the first route by cost, launches, peak and encoding
           const State from = space.state_of(*layouts[i]), to = space.state_of(*layouts[j]);
           const std::string what = text(*layouts[i]) + " -> " + text(*layouts[j]) + " " + dtensor::to_string(shape);
           CAPTURE(what);
-          const auto best = best_way(space, costs, from, to, first), other = best_way(space, costs, from, to, last);
+          const auto best = best_way(space, costs, from, to, comes_first), other = best_way(space, costs, from, to, last);
           REQUIRE(best.has_value());
           REQUIRE(other.has_value());
           CHECK(choice_fault(space, search(space, costs, from, to), *best) == "");
@@ -325,7 +373,7 @@ TEST_CASE("a dearer route, one of more launches and one of a larger peak are rep
   Space space(*layout({4}, {{Split{{0}, 1, {}}}}), *layout({4}, {{}}), {8});
   const Costs costs(reference_topology(), space, 4);
   const State from = space.state_of(*layout({4}, {{Split{{0}, 1, {}}}})), to = space.state_of(*layout({4}, {{}}));
-  const auto best = best_way(space, costs, from, to, [](const Way& a, const Way& b) { return a.order() < b.order(); });
+  const auto best = best_way(space, costs, from, to, comes_first);
   REQUIRE(best.has_value());
   Found found{best->steps, best->peak};
   CHECK(choice_fault(space, found, *best) == "");
@@ -337,4 +385,103 @@ TEST_CASE("a dearer route, one of more launches and one of a larger peak are rep
   found.steps.push_back(found.steps[0]);
   found.steps.back().nanoseconds = 0;
   CHECK(choice_fault(space, found, *best) == "not the fewest launches at this cost");
+}
+
+TEST_CASE("under a memory limit the search takes the first of the routes that keep to it") {
+  const Topology copies{{}, {10, 100}, 0.05, 0}, large_tensors{{}, {2000, 0.01}, 0.02, 500};
+  struct Case {
+    std::vector<int> mesh;
+    Shape shape;
+    const char *from, *to;
+    Topology topology;
+  };
+  // On the way of each a cheaper prefix holds more memory than a dearer one of which the only routes within the limit are made.
+  const std::vector<Case> known{{{3, 2}, {12, 7}, "xR", "0s", reference_topology()},
+                                {{2, 2}, {1, 4}, "nn", "as", large_tensors},
+                                {{2, 2}, {16, 16}, "xx", "as", reference_topology()},
+                                {{2, 2}, {5, 3}, "xx", "Rs", large_tensors},
+                                {{2, 2}, {5, 3}, "as", "sR", large_tensors}};
+  for (const Case& c : known)
+    CHECK_GT(check_limits(end_of(c.mesh, c.shape.ndim(), c.from), end_of(c.mesh, c.shape.ndim(), c.to), c.shape, c.topology), 0);
+  int limits = 0;
+  for (const auto& [mesh, shape] : std::vector<std::pair<std::vector<int>, Shape>>{{{2, 2}, {5, 3}}, {{2, 3}, {7}}, {{4}, {12, 5}}})
+    for (const Topology& topology : {reference_topology(), copies, large_tensors}) {
+      auto splits = ceil_splits(mesh);
+      splits.push_back({Split{{0}, 2, {}}, 0});
+      const auto layouts = all_layouts(mesh, shape.ndim(), splits, {ReduceOp::sum, ReduceOp::max});
+      const std::size_t step = mesh.size() == 1 ? 1 : 19;
+      for (std::size_t i = 0; i < layouts.size(); ++i)
+        for (std::size_t j = i % step; j < layouts.size(); j += step)
+          if (!dtensor::placements::equivalent(*layouts[i], *layouts[j], shape)) limits += check_limits(layouts[i], layouts[j], shape, topology);
+    }
+  CHECK_GT(limits, 5);
+}
+
+TEST_CASE("the peak counts what the rank that keeps the value of a new Partial has a view of") {
+  const std::vector<int> mesh{2, 3, 2};
+  const Shape shape{9, 7};
+  const LayoutRef a = end_of(mesh, 2, "xxx"), b = end_of(mesh, 2, "sRs");
+  Space space(*a, *b, shape);
+  const Costs costs(reference_topology(), space, 4);
+  const auto bytes = [&](const State& s) { return space.worst(s) * costs.element_bytes(); };
+  const State from = space.state_of(*a), to = space.state_of(*b);
+  const auto found = search_within(space, costs, from, to, 755);
+  REQUIRE(found.has_value());
+  std::int64_t held = 0, peak = bytes(from);
+  for (const Step& step : found->steps) {
+    const bool view = is_view(space, step);
+    peak = std::max(peak, bytes(from) + held + (view ? 0 : bytes(step.to)));
+    if (!view) held = std::max(bytes(step.to), step.kind == MoveKind::to_partial ? held : 0);
+  }
+  CHECK_EQ(found->peak_bytes, peak);
+}
+
+TEST_CASE("slices of several dimensions are taken in the order of the first encoding") {
+  const std::vector<int> mesh{2, 2};
+  const Shape shape{4, 3, 5};
+  int pairs = 0;
+  for (const char* from : {"RR", "sR"})
+    for (const char* to : {"01", "10", "12", "21", "02", "20", "00", "22"}) {
+      const LayoutRef a = end_of(mesh, 3, from), b = end_of(mesh, 3, to);
+      Space space(*a, *b, shape);
+      const Costs costs(reference_topology(), space, 4);
+      const State source = space.state_of(*a), goal = space.state_of(*b);
+      const auto best = best_way(space, costs, source, goal, comes_first);
+      REQUIRE(best.has_value());
+      const std::string what = text(*a) + " -> " + text(*b);
+      CAPTURE(what);
+      CHECK(choice_fault(space, search(space, costs, source, goal), *best) == "");
+      ++pairs;
+    }
+  CHECK_EQ(pairs, 16);
+}
+
+TEST_CASE("a search that stops at its effort says how much a cheaper route may save, and stops alike every time") {
+  const std::vector<int> mesh{2, 2, 2};
+  int stopped = 0, dearer = 0;
+  for (const Shape& shape : {Shape{8, 5}, Shape{64, 90}}) {
+    const auto layouts = all_layouts(mesh, 2, ceil_splits(mesh), {ReduceOp::sum});
+    for (std::size_t i = 0; i < layouts.size(); ++i)
+      for (std::size_t j = i % 29; j < layouts.size(); j += 29) {
+        if (i == j || dtensor::placements::equivalent(*layouts[i], *layouts[j], shape)) continue;
+        Space space(*layouts[i], *layouts[j], shape);
+        const Costs costs(reference_topology(), space, 4);
+        const State from = space.state_of(*layouts[i]), to = space.state_of(*layouts[j]);
+        const std::string what = text(*layouts[i]) + " -> " + text(*layouts[j]) + " " + dtensor::to_string(shape);
+        CAPTURE(what);
+        const Found exact = search(space, costs, from, to);
+        REQUIRE_EQ(exact.gap, 0);
+        for (const std::int64_t effort : {1, 100, 1000}) {
+          const Found found = search(space, costs, from, to, effort), again = search(space, costs, from, to, effort);
+          REQUIRE_GE(cost_of(found), cost_of(exact));
+          REQUIRE_LE(cost_of(found) - found.gap, cost_of(exact));
+          REQUIRE_EQ(cost_of(found), cost_of(again));
+          REQUIRE_EQ(found.gap, again.gap);
+          stopped += found.gap > 0 ? 1 : 0;
+          dearer += cost_of(found) > cost_of(exact) ? 1 : 0;
+        }
+      }
+  }
+  CHECK_GT(stopped, 100);
+  CHECK_GT(dearer, 10);
 }
