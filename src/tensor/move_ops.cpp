@@ -6,6 +6,7 @@
 #include "base/error_text.h"
 #include "local/cpu/binary.h"
 #include "mesh/mesh_data.h"
+#include "tensor/agree.h"
 #include "tensor/impl.h"
 #include "tensor/plan.h"
 
@@ -189,6 +190,11 @@ DTensor from_local(const DTensor& local, const DeviceMesh& mesh, const Placement
   if (!(spec.mesh == DeviceMesh::self()))
     base::fail<InvalidArgument>("from_local: the tensor lies on {}, not on this rank alone; use to_local() or redistribute",
                                 dtensor::to_string(spec.mesh));
+  if (options.check) {
+    FromLocalOptions local_options = options;
+    local_options.check = false;
+    return tensor::agreed(mesh, "from_local", [&] { return from_local(local, mesh, placements, local_options); });
+  }
   // Ragged sizes and dims are checked against the shape, so a first layout on a shape that fits the local one gives the global shape.
   Shape shape = options.shape;
   if (shape.empty() && !spec.shape.empty()) {
