@@ -90,7 +90,7 @@ def large_plan(folder):
     words = ["plan", "--mesh", "dp=32,cp=64,tp=8", "f32[4096, 8192, 64, 128]{dp: S(0), cp: S(1), tp: P(sum)}", "{dp: S(1), cp: R, tp: S(2)}"]
     out = works(*words, says=["predicted", "lower bound"])
     described = json.loads(works(*words, "--json"))
-    check("the keys of a plan are these", list(described) == ["moves", "bytes_received", "lower_bound", "predicted_us", "peak_bytes", "chunks", "planning_us"], described)
+    check("the keys of a plan are these", list(described) == ["moves", "bytes_received", "lower_bound", "predicted_us", "gap_us", "peak_bytes", "chunks", "planning_us"], described)
     for move in described["moves"]:
         check("the keys of a move are these", list(move) == ["kind", "axes", "bytes_received", "launches", "predicted_us"], move)
     for pair in ("bytes_received", "lower_bound"):
