@@ -275,6 +275,9 @@ void pow_scalar_cpu(const KernelCall& c) {
   const Tensor &x = c.input(0), &out = c.output(0);
   const bool floating = info(out.dtype()).floating;
   const double value = e.as_double();
+  // The value of a number is in no key: a cached plan sees it here first.
+  if (!floating && value < 0)
+    c.fail("integers to a negative integer power are not integers (exponent " + to_string(e) + "); give a floating exponent");
   if (value == 1) cpu::convert(x, out);
   else if (value == 2) cpu::unary(cpu::Unary::square, x, out);
   else if (floating && value == 0.5) cpu::unary(cpu::Unary::sqrt, x, out);

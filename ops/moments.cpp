@@ -45,7 +45,9 @@ DTensor split_var(const DecomposeCall& c) {
   const Shape dims = dims_of(c);
   const DTensor centred = deviations(in_dtype(c.input(0), computation_dtype(c.input(0).dtype())), dims);
   const DTensor squares = sum(square(centred), std::span<const int>(ints(dims)), {.keepdim = c.attribute(1).as_bool()});
-  return div(squares, divisor_of(c.input(0).shape(), dims, c.attribute(2)));
+  // A sum that is Partial may be divided part by part, but not by 0: a part of 0 would be NaN where the sum is infinite.
+  const double divisor = divisor_of(c.input(0).shape(), dims, c.attribute(2));
+  return div(divisor > 0 ? squares : abs(squares), divisor);
 }
 DTensor var_gradient_of(const GradientCall& g, const DTensor& grad) {
   const Shape dims = dims_of(g);

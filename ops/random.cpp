@@ -111,14 +111,20 @@ constexpr OpDef kRandint{
 };
 
 // The mask is the saved result: 0 or 1 / (1 - p) per element, so that the gradient is one product.
+template <class Call>
+double probability_of(const Call& call) {
+  const double p = call.attribute(0).as_double();
+  if (!(p >= 0 && p <= 1)) call.fail("p is " + std::to_string(p) + "; give a probability from 0 to 1");
+  return p;
+}
 void dropout_shape(ShapeCall& s) {
-  const double p = s.attribute(0).as_double();
-  if (!(p >= 0 && p <= 1)) s.fail("p is " + std::to_string(p) + "; give a probability from 0 to 1");
+  probability_of(s);
   s.output(0) = s.input(0);
   s.output(1) = s.input(0);
 }
+// The value of a number is in no key: a cached plan sees it here first.
 void dropout_cpu(const KernelCall& call) {
-  const double p = call.attribute(0).as_double();
+  const double p = probability_of(call);
   local::fill_keep_mask(call.output(1), call.seed(), call.random_call(), Runs(call.output_place(1)).map(), 1 - p, p < 1 ? 1 / (1 - p) : 0);
   local::cpu::binary(local::cpu::Binary::mul, call.input(0), call.output(1), call.output(0));
 }
@@ -178,12 +184,14 @@ constexpr OpDef kBernoulliInPlace{
     .signature = "self!, p: float = 0.5 -> self",
     .rule = "... -> ...",
     .random = true,
-    .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
+    .shape =
+        [](ShapeCall& s) {
+          probability_of(s);
+          s.output(0) = s.input(0);
+        },
     .cpu =
         [](const KernelCall& call) {
-          const double p = call.attribute(0).as_double();
-          if (!(p >= 0 && p <= 1)) call.fail("p is " + std::to_string(p) + "; give a probability from 0 to 1");
-          local::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), p);
+          local::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), probability_of(call));
         },
     .samples = written_samples,
 };

@@ -314,6 +314,10 @@ class Builder {
       slots_.push_back(builder.route(static_cast<int>(i), *specs_[i], choice.operands[i], true));
       kernel_specs_.push_back(intern_spec(mesh_, choice.operands[i], specs_[i]->shape, specs_[i]->dtype, device_));
     }
+    if (const int viewed = info_.signature.view_of; viewed >= 0) {
+      const auto i = static_cast<std::size_t>(viewed);
+      plan_->copied_view = slots_[i] != viewed || (i < choice.windows.size() && !choice.windows[i].empty());
+    }
     finish();
     fetch_windows(choice.windows);
   }

@@ -183,6 +183,8 @@ class Invocation {
       results[i] = o.alias >= 0 ? *inputs_[static_cast<std::size_t>(o.alias)].tensor
                                 : DTensor::adopt(new Impl(o.spec, std::move(locals[i]), rank_.world_id, rank_.rank));
     }
+    if (const int viewed = info_.signature.view_of; viewed >= 0)
+      results[0].impl()->copied_view = plan_->copied_view || inputs_[static_cast<std::size_t>(viewed)].tensor->impl()->copied_view;
     record(results, seed, random_call);
   }
 
@@ -219,7 +221,22 @@ class Invocation {
       plan_->key.assign(key.words().begin(), key.words().end());
       state_.plans.insert(key.hash(), plan_);
     }
-    if (wants_gradient_ && !info_.signature.written.empty()) check_written();
+    if (!info_.signature.written.empty()) {
+      refuse_copied_views();
+      if (wants_gradient_) check_written();
+    }
+  }
+
+  // A view of rows that had to move is a copy: what is written to it would be lost.
+  void refuse_copied_views() const {
+    for (int i : info_.signature.written) {
+      const auto at = static_cast<std::size_t>(i);
+      if (at >= inputs_.size() || inputs_[at].tensor == nullptr || !*inputs_[at].tensor || !inputs_[at].tensor->impl()->copied_view) continue;
+      base::fail<InvalidArgument>(
+          "{}: '{}' is a view whose rows had to move ({}), so that a write would not reach the tensor it views; clone() it to write to the copy, or "
+          "redistribute the tensor before the view",
+          info_.op->name, info_.signature.inputs[at].name, to_string(*inputs_[at].tensor));
+    }
   }
 
   // A leaf that asks for a gradient keeps its value while it is recorded.

@@ -16,6 +16,7 @@ class Impl final : public base::RefCounted {
   std::uint64_t world;
   int owner;  ///< world rank that made it
   bool requires_grad = false;
+  bool copied_view = false;              ///< result of a view whose input had to move: writing to it would not reach what it views
   base::Ref<base::RefCounted> autograd;  ///< owned by autograd/; empty until a gradient is asked for
 };
 

@@ -73,6 +73,7 @@ class Plan final : public base::RefCounted {
   bool decomposed = false;                         ///< run op->decompose instead
   bool outside = false;                            ///< this rank is not in the mesh
   bool implicit = false;                           ///< a move that the rule inserted communicates
+  bool copied_view = false;                        ///< a view whose input moves: the result has memory of its own
   std::vector<std::uint64_t> key;
 };
 using PlanRef = base::Ref<Plan>;
