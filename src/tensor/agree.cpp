@@ -36,9 +36,7 @@ DTensor agreed(const DeviceMesh& mesh, const char* op, const std::function<DTens
   try {
     result = make();
     mine = "+" + dtensor::to_string(result);
-  } catch (const InvalidArgument& e) {
-    mine = std::string("-") + e.what();
-  }
+  } catch (const InvalidArgument& e) { mine = std::string("-") + e.what(); }
   const Communicator group = Communicator::of(mesh);
   const auto texts = texts_of_all(group, mine);
   const auto rank = [&](auto at) { return group.ranks()[static_cast<std::size_t>(at - texts.begin())]; };

@@ -124,8 +124,10 @@ TEST_CASE("a matmul whose operands split the contraction in different orders con
     for (std::size_t i = 0; i < 3; ++i)
       for (std::size_t j = 0; j < 3; ++j)
         for (std::size_t k = 0; k < 8; ++k) expected[i * 3 + j] += av[i * 8 + k] * bv[k * 3 + j];
-    const Placements orders[] = {{{"dp", Shard(1)}, {"tp", Shard(1)}}, {{"tp", Shard(1)}, {"dp", Shard(1)}}, {{"dp", StridedShard(1, 2)}, {"tp", Shard(1)}}};
-    const Placements others[] = {{{"dp", Shard(0)}, {"tp", Shard(0)}}, {{"tp", Shard(0)}, {"dp", Shard(0)}}, {{"dp", StridedShard(0, 2)}, {"tp", Shard(0)}}};
+    const Placements orders[] = {
+        {{"dp", Shard(1)}, {"tp", Shard(1)}}, {{"tp", Shard(1)}, {"dp", Shard(1)}}, {{"dp", StridedShard(1, 2)}, {"tp", Shard(1)}}};
+    const Placements others[] = {
+        {{"dp", Shard(0)}, {"tp", Shard(0)}}, {{"tp", Shard(0)}, {"dp", Shard(0)}}, {{"dp", StridedShard(0, 2)}, {"tp", Shard(0)}}};
     for (const Placements& a : orders)
       for (const Placements& b : others) CHECK(whole(matmul(placed(av, {3, 8}, mesh, a), placed(bv, {8, 3}, mesh, b))) == expected);
   });
@@ -173,10 +175,11 @@ TEST_CASE("filling a slice of a split tensor changes the tensor, or is refused")
       fill_(clone(slice(w, 0, 0, 2)), 0);
     }
     const DTensor w = placed(range(8), {4, 2}, mesh, {Shard(0)});
-    CHECK_THROWS_WITH_AS(fill_(transpose(slice(w, 0, 0, 2), 0, 1), 0),
-                         "fill_: 'self' is a view whose rows had to move (f64[2, 2]{x: S(1)}), so that a write would not reach the tensor it views; clone() it "
-                         "to write to the copy, or redistribute the tensor before the view",
-                         InvalidArgument);
+    CHECK_THROWS_WITH_AS(
+        fill_(transpose(slice(w, 0, 0, 2), 0, 1), 0),
+        "fill_: 'self' is a view whose rows had to move (f64[2, 2]{x: S(1)}), so that a write would not reach the tensor it views; clone() it "
+        "to write to the copy, or redistribute the tensor before the view",
+        InvalidArgument);
   });
 }
 
@@ -231,16 +234,16 @@ TEST_CASE("uneven local parts make the global tensor when its shape is given, an
     const auto refused = [&](const Tensor& local, const Shape& shape) -> std::string {
       try {
         from_local(local, mesh, {Shard(0)}, {.shape = shape, .check = true});
-      } catch (const InvalidArgument& e) {
-        return e.what();
-      }
+      } catch (const InvalidArgument& e) { return e.what(); }
       return "accepted";
     };
     // Without a shape a part stands for as many of its size as there are ranks: not the same tensor everywhere.
-    CHECK(refused(part, {}) == "from_local: ranks disagree (rank 0: f64[9, 2]{x: S(0)}, rank 2: f64[3, 2]{x: S(0)}); give the same shape, dtype and "
-                               "placements on every rank");
+    CHECK(refused(part, {}) ==
+          "from_local: ranks disagree (rank 0: f64[9, 2]{x: S(0)}, rank 2: f64[3, 2]{x: S(0)}); give the same shape, dtype and "
+          "placements on every rank");
     CHECK(refused(part, {9, 2}) ==
-          "from_local: the local part does not fit ([1, 2] given, [3, 2] of f64[9, 2]{x: S(0)} expected on this rank); give the global shape or another "
+          "from_local: the local part does not fit ([1, 2] given, [3, 2] of f64[9, 2]{x: S(0)} expected on this rank); give the global shape or "
+          "another "
           "placement (on rank 2)");
     CHECK(refused(rank == 1 ? part.to(Dtype::f32) : part, {7, 2}).find("rank 1: f32[7, 2]{x: S(0)}") != std::string::npos);
     CHECK(whole(from_local(part, mesh, {Shard(0)}, {.shape = {7, 2}, .check = true})) == range(14));
