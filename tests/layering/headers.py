@@ -18,7 +18,7 @@ HEAVY = re.compile(r"/(eigen3|Eigen|xtensor|xtl|xsimd|dlpack|cuda\w*|cublas\w*|n
                    r"|/c\+\+/[^/]*/?(v1/)?(iostream|regex|ranges|format)$")
 BUDGET_S = 0.5  # user time of <dtensor/dtensor.h>
 INTEROP_FOLDERS = []  # include folders of the libraries of interop/, from the command line
-LIMIT_S = 1.0   # a slow or busy machine may be over the budget; over this is a failure
+LIMIT_LINES = 70_000  # preprocessed; the time depends on the machine and what else it does, so only this can fail
 
 
 def headers(root):
@@ -62,7 +62,7 @@ def print_cost(root, compiler):
         run(root, compiler, source, "-fsyntax-only")
         times.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
     print(f"<dtensor/dtensor.h> costs {min(times):.2f} s user and {lines} preprocessed lines with {compiler} (budget {BUDGET_S} s)")
-    return f"<dtensor/dtensor.h> takes {min(times):.2f} s with {compiler}" if min(times) > LIMIT_S else None
+    return f"<dtensor/dtensor.h> has {lines} lines with {compiler}, more than {LIMIT_LINES}" if lines > LIMIT_LINES else None
 
 
 def prove():
