@@ -52,6 +52,7 @@ struct Case {
   std::vector<TensorType> types, results;
   std::vector<bool> present;
   std::vector<Shape> shapes, result_shapes;
+  std::vector<Dtype> result_dtypes;
   std::vector<propagate::Operand> operands;
   std::string rule;
 };
@@ -76,7 +77,10 @@ Case make_case(const OpDef& op, const tensor::Signature& signature, const Device
   ShapeCall call(op, c.types, c.present, attributes.list);
   op.shape(call);
   c.results = call.outputs();
-  for (const TensorType& t : c.results) c.result_shapes.push_back(t.shape);
+  for (const TensorType& t : c.results) {
+    c.result_shapes.push_back(t.shape);
+    c.result_dtypes.push_back(t.dtype);
+  }
   c.rule = op.rule_for != nullptr ? op.rule_for(call) : std::string(op.rule);
   return c;
 }
@@ -151,7 +155,7 @@ std::string explain_op(const OpDef& op, const DeviceMesh& mesh, std::span<const 
   if (op.decompose != nullptr && propagate::splits_whole(strategies, c.operands, mesh.sizes())) {
     return text + "a dimension that the kernel needs whole is split: the call becomes other ops, and the input stays where it is\n";
   }
-  auto all = propagate::candidates(op.name, strategies, c.operands, c.result_shapes, mesh.sizes());
+  auto all = propagate::candidates(op.name, strategies, c.operands, {c.result_shapes, c.result_dtypes}, mesh.sizes());
   if (all.empty()) base::fail<InvalidArgument>("{}: the tensor written in place cannot keep its placements under the rule \"{}\"", op.name, c.rule);
   const std::size_t shown = limit > 0 ? std::min(all.size(), static_cast<std::size_t>(limit)) : all.size();
   for (std::size_t i = 0; i < shown; ++i)

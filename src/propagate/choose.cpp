@@ -29,12 +29,26 @@ struct SourceList {
   Splits splits;
 };
 
+// What parts of this kind cannot be summed up to (avg of integers, sum of bool), no operand is brought to and no result left as.
+bool is_legal(const Layout& layout, Dtype dtype) {
+  return std::all_of(layout.partial.begin(), layout.partial.end(), [&](const std::optional<ReduceOp>& op) {
+    if (!op) return true;
+    return *op == ReduceOp::avg ? info(dtype).floating : (*op != ReduceOp::sum && *op != ReduceOp::product) || dtype != Dtype::boolean;
+  });
+}
+
 bool has_axis(const Split& s, int axis) { return std::find(s.axes.begin(), s.axes.end(), axis) != s.axes.end(); }
 
 class Search {
  public:
-  Search(const Strategy& strategy, std::span<const Operand> operands, std::span<const Shape> results, std::span<const int> mesh_sizes, bool described)
-      : s_(strategy), operands_(operands), results_(results), mesh_(mesh_sizes), described_(described), read_(strategy.factors.size()) {
+  Search(const Strategy& strategy, std::span<const Operand> operands, const Outcome& results, std::span<const int> mesh_sizes, bool described)
+      : s_(strategy),
+        operands_(operands),
+        results_(results.shapes),
+        dtypes_(results.dtypes),
+        mesh_(mesh_sizes),
+        described_(described),
+        read_(strategy.factors.size()) {
     for (const Factor& f : s_.factors)
       if (f.of >= 0) read_[static_cast<std::size_t>(f.of)] = true;
     for (std::size_t i = 0; i < operands_.size(); ++i)
@@ -305,6 +319,7 @@ class Search {
         if (*layout != operand.layout && !placements::equivalent(**layout, *operand.layout, operand.shape)) return std::nullopt;
         layout = operand.layout;
       }
+      if (!is_legal(**layout, operand.dtype)) return std::nullopt;
       if (*layout != operand.layout)
         choice.nanoseconds += redistribute::find_route(operand.layout, *layout, operand.shape, operand.dtype)->nanoseconds;
       choice.windows.back() = windows_of(i, *layout, factors, choice);
@@ -312,7 +327,7 @@ class Search {
     }
     for (std::size_t i = 0; i < results_.size(); ++i) {
       auto layout = layout_of(s_.results[i], results_[i].ndim(), factors, partial_states(-1 - static_cast<int>(i), s_.results[i], chosen));
-      if (!layout) return std::nullopt;
+      if (!layout || (i < dtypes_.size() && !is_legal(**layout, dtypes_[i]))) return std::nullopt;
       choice.results.push_back(*std::move(layout));
     }
     if (described_) choice.text = describe(factors, chosen);
@@ -335,6 +350,7 @@ class Search {
   const Strategy& s_;
   std::span<const Operand> operands_;
   std::span<const Shape> results_;
+  std::span<const Dtype> dtypes_;
   std::span<const int> mesh_;
   bool described_;
   std::vector<bool> read_;  // per factor: some window reads through it
@@ -343,7 +359,7 @@ class Search {
 };
 
 template <class F>
-void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
+void each_candidate(const std::vector<Strategy>& strategies, std::span<const Operand> operands, const Outcome& results,
                     std::span<const int> mesh_sizes, bool described, F&& f) {
   for (std::size_t k = 0; k < strategies.size(); ++k) {
     const bool on = Search(strategies[k], operands, results, mesh_sizes, described).each([&](Choice choice) {
@@ -356,7 +372,7 @@ void each_candidate(const std::vector<Strategy>& strategies, std::span<const Ope
 
 }  // namespace
 
-Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, std::span<const Shape> results,
+Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands, const Outcome& results,
               std::span<const int> mesh_sizes) {
   std::optional<Choice> best;
   each_candidate(strategies, operands, results, mesh_sizes, false, [&](Choice choice) {
@@ -372,7 +388,7 @@ Choice choose(std::string_view op, const std::vector<Strategy>& strategies, std:
 }
 
 std::vector<Choice> candidates(std::string_view op, const std::vector<Strategy>& strategies, std::span<const Operand> operands,
-                               std::span<const Shape> results, std::span<const int> mesh_sizes) {
+                               const Outcome& results, std::span<const int> mesh_sizes) {
   (void)op;
   std::vector<Choice> all;
   each_candidate(strategies, operands, results, mesh_sizes, true, [&](Choice choice) {

@@ -292,18 +292,20 @@ class Builder {
       const bool written = specs_[i] && input_info(i).written;
       operands.push_back(specs_[i] ? propagate::Operand{specs_[i]->shape, specs_[i]->dtype, specs_[i]->layout, written} : propagate::Operand{});
     }
-    for (const TensorType& t : outputs_) out_shapes.push_back(t.shape);
+    std::vector<Dtype> out_dtypes;
+    for (const TensorType& t : outputs_) {
+      out_shapes.push_back(t.shape);
+      out_dtypes.push_back(t.dtype);
+    }
     if (rule_.empty()) base::fail<InternalError>("{}: the op has no sharding rule", op_.name);
     const auto& strategies = info_.rules.get(op_.name, rule_, in_shapes, present_, out_shapes);
     if (op_.decompose != nullptr && propagate::splits_whole(strategies, operands, mesh_.sizes())) {
       plan_->decomposed = true;
       return;
     }
-    auto choice = propagate::choose(op_.name, strategies, operands, out_shapes, mesh_.sizes());
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      check_partial(*choice.results[i], outputs_[i].dtype);
+    auto choice = propagate::choose(op_.name, strategies, operands, {out_shapes, out_dtypes}, mesh_.sizes());
+    for (std::size_t i = 0; i < outputs_.size(); ++i)
       output_specs_.push_back(intern_spec(mesh_, choice.results[i], outputs_[i].shape, outputs_[i].dtype, device_));
-    }
     PlanBuilder builder(op_, specs_, attributes_, *plan_);
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (!specs_[i]) {
@@ -342,13 +344,6 @@ class Builder {
       plan_->moves.push_back(redistribute::prepare_window(window, mesh_.data(), spec.dtype, spec.coordinates));
       slot = out;
     }
-  }
-
-  // A reduction of a dtype for which the kind is not legal (sum of bool) cannot stay Partial; the op's rule must not say so.
-  void check_partial(const placements::Layout& layout, Dtype dtype) const {
-    for (const auto& p : layout.partial)
-      if (p && dtype == Dtype::boolean && (*p == ReduceOp::sum || *p == ReduceOp::product || *p == ReduceOp::avg))
-        base::fail<InternalError>("{}: the rule \"{}\" gives {} of bool", op_.name, rule_, to_string(*p));
   }
 
   void finish() {

@@ -28,11 +28,11 @@ class Call {
   }
   Choice run(std::string_view rule, const Shape& result) const {
     const std::vector<Shape> results{result};
-    return choose("op", parse(rule, results), operands_, results, mesh_.sizes());
+    return choose("op", parse(rule, results), operands_, {results}, mesh_.sizes());
   }
   std::vector<Choice> all(std::string_view rule, const Shape& result) const {
     const std::vector<Shape> results{result};
-    return candidates("op", parse(rule, results), operands_, results, mesh_.sizes());
+    return candidates("op", parse(rule, results), operands_, {results}, mesh_.sizes());
   }
   std::string text(const placements::LayoutRef& layout) const { return placements::to_string(*layout, mesh_.names()); }
   /// "{tp: S(0)}": the result.
@@ -185,4 +185,14 @@ TEST_CASE("a split of a whole factor asks for the decomposition when every strat
   CHECK(splits_whole(strategies, operand({{"tp", 2}}, "f32[4, 6]{tp: S(1)}"), two));
   CHECK_FALSE(splits_whole(strategies, operand({{"tp", 2}}, "f32[4, 6]{tp: S(0)}"), two));
   CHECK_FALSE(splits_whole(strategies, operand({{"tp", 1}}, "f32[4, 6]{tp: S(1)}"), one));
+}
+
+TEST_CASE("no operand is brought to parts that its dtype does not have, and no result is left as such") {
+  const Shape shape{4, 6};
+  const Call flags({{"tp", 2}}, {"f32[4, 6]{tp: P(sum)}", "bool[4, 6]{tp: R}"});
+  CHECK(flags.operand(kAdd, shape, 0) != "{tp: P(sum)}");
+  CHECK(flags.operand(kAdd, shape, 1) != "{tp: P(sum)}");
+  const Call counts({{"tp", 2}}, {"f32[4, 6]{tp: P(avg)}", "i64[4, 6]{tp: R}"});
+  CHECK(counts.operand(kAdd, shape, 1) != "{tp: P(avg)}");
+  CHECK(Call({{"tp", 2}}, {"f32[4, 6]{tp: P(sum)}", "i64[4, 6]{tp: R}"}).result(kAdd, shape) == "{tp: P(sum)}");
 }

@@ -367,3 +367,20 @@ TEST_CASE("a number that an op refuses is refused by a cached plan too") {
     CHECK_THROWS_AS(pow(i, -1), Error);
   });
 }
+
+TEST_CASE("a Partial tensor and a tensor of bool add up: bool has no parts, so it is not brought to any") {
+  const auto check = [](const DeviceMesh& mesh, const DTensor& p, const Numbers& values) {
+    REQUIRE(p.placements()[mesh.names()[0]].is_partial());
+    const DTensor flags = distribute(Tensor::of(Numbers{1, 0, 1}, {3}).to(Dtype::boolean), mesh, {}, {.source = Source::every_rank});
+    CHECK(whole(add(p, flags)) == Numbers{values[0] + 1, values[1], values[2] + 1});
+    CHECK(whole(add(flags, p)) == Numbers{values[0] + 1, values[1], values[2] + 1});
+    CHECK(whole(sub(p, flags)) == Numbers{values[0] - 1, values[1], values[2] - 1});
+    CHECK(whole(where(flags, p, flags)) == Numbers{values[0], 0, values[2]});
+  };
+  on(2, [&](const DeviceMesh& mesh) { check(mesh, sum(placed(range(6), {2, 3}, mesh, {Shard(0)}), 0), {5, 7, 9}); });
+  on_2x2([&](const DeviceMesh& mesh) {
+    check(mesh, sum(placed(range(6), {2, 3}, mesh, {Shard(0), Replicate()}), 0), {5, 7, 9});
+    check(mesh, sum(placed(range(6), {2, 3}, mesh, {Shard(0), Shard(1)}), 0), {5, 7, 9});
+    check(mesh, sum(placed(range(12), {2, 2, 3}, mesh, {Shard(0), Shard(1)}), {0, 1}), {22, 26, 30});
+  });
+}
