@@ -6,8 +6,8 @@
 //
 //  * A case passes when every run of it gives results and gradients of the expected shape and dtype, within the case's tolerance, replicas alike.
 //  * Runs: on one rank (strided inputs as views); then on every mesh with all inputs split along their first, second, ... dimension, each input alone split
-//    along each dimension, each floating input alone Partial (if all values are finite), and random mixtures with StridedShard and RaggedShard. A case that fails on one rank is
-//    not run on the meshes.
+//    along each dimension, each floating input alone Partial, and random mixtures with StridedShard and RaggedShard. Nothing is Partial, nor is a gradient that
+//    comes in, if some value of the case is not finite: parts of infinity times 0 are NaN. A case that fails on one rank is not run on the meshes.
 //  * A case is a call of the public function of that name where it is more than one op (losses with weights, pieces, optimisers), else of the op of that name
 //    (find_op); if its signature does not take the case, the overloads "<name>.<overload>" are tried, and numbers that stand for tensors become tensors
 //    without dimensions. An unknown op or attribute is a failure.

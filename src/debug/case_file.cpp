@@ -129,6 +129,15 @@ class Reader {
 
 }  // namespace
 
+bool RecordedCase::is_finite() const {
+  const auto finite = [](const Whole& w) { return std::all_of(w.values.begin(), w.values.end(), [](double v) { return std::isfinite(v); }); };
+  const auto finite_or_absent = [&](const std::optional<Whole>& w) { return !w || finite(*w); };
+  const auto given = tensors();
+  return std::all_of(given.begin(), given.end(), [&](const CaseTensor* t) { return finite(t->value); }) &&
+         std::all_of(outputs.begin(), outputs.end(), finite) && std::all_of(grad_outputs.begin(), grad_outputs.end(), finite_or_absent) &&
+         std::all_of(grad_inputs.begin(), grad_inputs.end(), finite_or_absent);
+}
+
 std::vector<const CaseTensor*> RecordedCase::tensors() const {
   std::vector<const CaseTensor*> list;
   for (const CaseInput& input : inputs)

@@ -36,6 +36,8 @@ struct RecordedCase {
   double rtol = 0, atol = 0, grad_rtol = 0, grad_atol = 0;
   /// All tensors, lists laid out.
   std::vector<const CaseTensor*> tensors() const;
+  /// No infinity and no NaN in inputs, outputs and gradients.
+  bool is_finite() const;
 };
 
 /// @throws InvalidArgument for a folder or file that cannot be read. What is wrong with a single case is its `fault`.

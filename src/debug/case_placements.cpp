@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <functional>
 
 #include "debug/case_run.h"
@@ -14,7 +13,7 @@ constexpr int kMixtures = 3;
 class Choices {
  public:
   Choices(const RecordedCase& recorded, const std::vector<int>& mesh, std::uint64_t seed)
-      : tensors_(recorded.tensors()), mesh_(mesh), partial_(recorded.family != "optim" && is_finite(recorded)), seed_(seed) {}
+      : tensors_(recorded.tensors()), mesh_(mesh), partial_(recorded.family != "optim" && recorded.is_finite()), seed_(seed) {}
 
   std::vector<Case> list() {
     add([](std::size_t, std::size_t) { return Replicate(); });
@@ -33,13 +32,6 @@ class Choices {
   }
 
  private:
-  // Contributions times infinity do not add up to the value times infinity.
-  static bool is_finite(const RecordedCase& recorded) {
-    const auto finite = [](const Whole& w) { return std::all_of(w.values.begin(), w.values.end(), [](double v) { return std::isfinite(v); }); };
-    for (const CaseTensor* t : recorded.tensors())
-      if (!finite(t->value)) return false;
-    return std::all_of(recorded.outputs.begin(), recorded.outputs.end(), finite);
-  }
   static int ndim(const CaseTensor& t) { return t.value.shape.ndim(); }
   Placement cut(std::size_t i, int dim) const {
     const int n = ndim(*tensors_[i]);

@@ -91,6 +91,20 @@ double combine(std::optional<ReduceOp> op, double a, double b) {
   return a + b;
 }
 
+// Half the distance of neighbours, relative.
+double unit_roundoff(Dtype dtype) {
+  if (!info(dtype).floating) return 0;
+  return std::ldexp(1.0, dtype == Dtype::f64 ? -53 : dtype == Dtype::f32 ? -24 : dtype == Dtype::f16 ? -11 : -8);
+}
+
+// Integers wrap around.
+double wrapped(double value, Dtype dtype) {
+  if (!info(dtype).integral) return value;
+  const int bits = 8 * static_cast<int>(info(dtype).bytes);
+  const double period = std::ldexp(1.0, bits), low = dtype == Dtype::u8 ? 0 : -period / 2;
+  return value - period * std::floor((value - low) / period);
+}
+
 double tolerance(Dtype dtype) {
   switch (dtype) {
     case Dtype::f64:
@@ -198,12 +212,16 @@ std::optional<Whole> assemble(const Shape& shape, Dtype dtype, const placements:
     });
   }
   Whole whole{shape, dtype, std::vector<double>(count)};
+  const bool summed = op == ReduceOp::sum || op == ReduceOp::avg;
+  if (summed) whole.slack.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     for (std::size_t s = 0; s < slots.size(); ++s) {
       if (filled[s][i] == 0 && fault.empty()) fault = fmt::format("no rank holds element {}", index_text(static_cast<std::int64_t>(i), shape));
       whole.values[i] = s == 0 ? slots[s][i] : combine(op, whole.values[i], slots[s][i]);
+      if (summed) whole.slack[i] += std::abs(slots[s][i]) * unit_roundoff(dtype) / static_cast<double>(averaged);
     }
     if (averaged > 1) whole.values[i] /= static_cast<double>(averaged);
+    whole.values[i] = wrapped(whole.values[i], dtype);
   }
   if (!fault.empty()) return std::nullopt;
   return whole;

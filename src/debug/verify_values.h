@@ -19,6 +19,7 @@ struct Whole {
   Shape shape;
   Dtype dtype = Dtype::f32;
   std::vector<double> values;
+  std::vector<double> slack = {};  ///< of a value that was assembled of Partial sums: what the rounding of every part may have cost; else empty
 };
 /// What one rank holds of a result.
 struct Part {
