@@ -11,6 +11,9 @@
 #include <dtensor/dtensor.h>
 
 #include "local/cpu/binary.h"
+#include "local/cpu/gemm.h"
+#include "local/cpu/norms.h"
+#include "local/cpu/softmax.h"
 
 namespace {
 
@@ -47,8 +50,21 @@ std::vector<Case> cases() {
        }},
       {"mul by a scalar", [](const DTensor& a, const DTensor&) { return a * 1.5; },
        [](const Tensor& a, const Tensor&, const Tensor& out) { local::cpu::binary(local::cpu::Binary::mul, a, Scalar(1.5), out); }},
-      {"matmul", [](const DTensor& a, const DTensor& b) { return matmul(a, b); }, nullptr},
-      {"layer_norm", [](const DTensor& a, const DTensor&) { return layer_norm(a, {8}); }, nullptr},
+      {"matmul", [](const DTensor& a, const DTensor& b) { return matmul(a, b); },
+       [](const Tensor& a, const Tensor& b, const Tensor& out) {
+         const auto n = a.shape()[0];
+         local::cpu::gemm(
+             {.m = n, .n = n, .k = n, .a = local::cpu::matrix_operand(a, {}), .b = local::cpu::matrix_operand(b, {}), .out = out.data()});
+       }},
+      {"layer_norm", [](const DTensor& a, const DTensor&) { return layer_norm(a, {8}); },
+       [](const Tensor& a, const Tensor&, const Tensor& out) {
+         static thread_local const Tensor mean = Tensor::empty({8, 1}, Dtype::f32), rstd = Tensor::empty({8, 1}, Dtype::f32);
+         local::cpu::layer_norm(a, 8, nullptr, nullptr, 1e-5, out, mean, rstd);
+       }},
+      {"slice", [](const DTensor& a, const DTensor&) { return slice(a, 1, 2, 6); },
+       [](const Tensor& a, const Tensor&, const Tensor&) { static_cast<void>(a.narrow(1, 2, 4)); }},
+      {"softmax", [](const DTensor& a, const DTensor&) { return softmax(a, 1); },
+       [](const Tensor& a, const Tensor&, const Tensor& out) { local::cpu::softmax(a, 1, false, out); }},
   };
 }
 
@@ -60,11 +76,8 @@ void measure(World& world, const DeviceMesh& mesh, const std::string& where) {
     const auto start = Clock::now();
     c.call(a, b);
     const double first = nanoseconds(Clock::now() - start);
-    double bare = 0;
-    if (c.kernel) {
-      const Tensor x = a.local(), y = b.local(), out = Tensor::empty({8, 8}, Dtype::f32);
-      bare = time_of([&] { c.kernel(x, y, out); });
-    }
+    const Tensor x = a.local(), y = b.local(), out = Tensor::empty({8, 8}, Dtype::f32);
+    const double bare = time_of([&] { c.kernel(x, y, out); });
     double off = 0;
     {
       const NoGrad no_grad;
@@ -87,6 +100,14 @@ void measure(World& world, const DeviceMesh& mesh, const std::string& where) {
                   misses[100], first);
     world.print({std::string(line)});
   }
+  const Tensor part = Tensor::zeros({8, 8}, Dtype::f32);
+  const Placements rows{{mesh.ndim() == 1 ? "tp" : "dp", Shard(0)}};
+  const DTensor whole = from_local(part, mesh, rows);
+  const double into = time_of([&] { from_local(part, mesh, rows); }), out_of = time_of([&] { whole.to_local(); });
+  char line[200];
+  std::snprintf(line, sizeof(line), "%-24s %-16s %8s %10.0f\n%-24s %-16s %8s %10.0f", where.c_str(), "from_local", "", into, where.c_str(),
+                "to_local", "", out_of);
+  world.print({std::string(line)});
 }
 
 int program(World& world) {
