@@ -53,8 +53,13 @@ std::vector<Case> cases() {
       {"matmul", [](const DTensor& a, const DTensor& b) { return matmul(a, b); },
        [](const Tensor& a, const Tensor& b, const Tensor& out) {
          const auto n = a.shape()[0];
-         local::cpu::gemm(
-             {.m = n, .n = n, .k = n, .a = local::cpu::matrix_operand(a, {}), .b = local::cpu::matrix_operand(b, {}), .out = out.data()});
+         local::cpu::gemm({.m = n,
+                           .n = n,
+                           .k = n,
+                           .a = local::cpu::matrix_operand(a, {}),
+                           .b = local::cpu::matrix_operand(b, {}),
+                           .addend = {},
+                           .out = out.data()});
        }},
       {"layer_norm", [](const DTensor& a, const DTensor&) { return layer_norm(a, {8}); },
        [](const Tensor& a, const Tensor&, const Tensor& out) {
