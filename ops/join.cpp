@@ -14,8 +14,16 @@
 namespace dtensor {
 namespace {
 
+// PyTorch joins vectors of size 0 with tensors of any rank: they add nothing but their dtype.
+bool adds_nothing(const Shape& shape, int ndim) { return shape.ndim() == 1 && ndim != 1 && shape[0] == 0; }
+int first_with_shape(const ShapeCall& s) {
+  for (int i = 0; i < s.num_inputs(); ++i)
+    if (!adds_nothing(s.input(i).shape, 0)) return i;
+  return 0;
+}
+
 int cat_dim(const ShapeCall& s) {
-  const int n = s.input(0).shape.ndim();
+  const int n = s.input(first_with_shape(s)).shape.ndim();
   const auto dim = s.attribute(0).as_int();
   if (dim < -n || dim >= n) s.fail("dim " + std::to_string(dim) + " is out of range (" + s.describe(0) + "); give -ndim .. ndim-1");
   return static_cast<int>(dim < 0 ? dim + n : dim);
@@ -24,20 +32,23 @@ int cat_dim(const ShapeCall& s) {
 void cat_shape(ShapeCall& s) {
   if (s.num_inputs() == 0) s.fail("the list of tensors is empty; give at least one");
   const int dim = cat_dim(s);
-  TensorType out = s.input(0);
-  for (int i = 1; i < s.num_inputs(); ++i) {
+  const int first = first_with_shape(s);
+  TensorType out = s.input(first);
+  for (int i = 0; i < s.num_inputs(); ++i) {
+    if (i == first) continue;
     const TensorType& in = s.input(i);
+    out.dtype = promote(out.dtype, in.dtype);
+    if (adds_nothing(in.shape, out.shape.ndim())) continue;
     bool fits = in.shape.ndim() == out.shape.ndim();
     for (int d = 0; fits && d < out.shape.ndim(); ++d) fits = d == dim || in.shape[d] == out.shape[d];
-    if (!fits) s.fail("shapes differ outside dim " + std::to_string(dim) + " (" + s.describe(0) + ", " + s.describe(i) + ")");
+    if (!fits) s.fail("shapes differ outside dim " + std::to_string(dim) + " (" + s.describe(first) + ", " + s.describe(i) + ")");
     out.shape[dim] += in.shape[dim];
-    out.dtype = promote(out.dtype, in.dtype);
   }
   s.output(0) = out;
 }
 
 std::string cat_rule(const ShapeCall& s) {
-  const int n = s.input(0).shape.ndim(), dim = cat_dim(s);
+  const int n = s.input(first_with_shape(s)).shape.ndim(), dim = cat_dim(s);
   std::string text, windows;
   const auto operand = [&](const std::string& joined) {
     std::string o;
@@ -46,6 +57,12 @@ std::string cat_rule(const ShapeCall& s) {
   };
   std::int64_t at = 0;
   for (int i = 0; i < s.num_inputs(); ++i) {
+    if (adds_nothing(s.input(i).shape, n)) {
+      const std::string name = "e" + std::to_string(i);
+      text += (i == 0 ? "" : ", ") + name;
+      windows += name + ": whole; ";
+      continue;
+    }
     const std::string name = "c" + std::to_string(i);
     text += (i == 0 ? "" : ", ") + operand(name);
     windows += ops::window(name, "r", {.low = -at, .high = -at}) + "; ";
@@ -63,6 +80,7 @@ void cat_cpu(const KernelCall& call) {
   std::int64_t at = 0;
   for (int i = 0; i < call.num_inputs(); ++i) {
     const Tensor& in = call.input(i);
+    if (adds_nothing(call.input_place(i).global, n)) continue;
     const std::int64_t here = at + call.input_place(i).begin(dim);
     const std::int64_t from = std::max(begin, here), to = std::min(end, here + in.shape()[dim]);
     if (from < to && in.numel() > 0) out.narrow(dim, from - begin, to - from).copy_(in.narrow(dim, from - here, to - from));
@@ -71,14 +89,19 @@ void cat_cpu(const KernelCall& call) {
 }
 
 std::vector<DTensor> cat_gradient(const GradientCall& g) {
-  const int n = g.input_type(0).shape.ndim();
+  const int n = g.grad_output(0).ndim();
   const auto a = g.attribute(0).as_int();
   const int dim = static_cast<int>(a < 0 ? a + n : a);
   std::vector<DTensor> grads;
   std::int64_t at = 0;
   for (int i = 0; i < g.num_inputs(); ++i) {
-    const std::int64_t size = g.input_type(i).shape[dim];
-    grads.push_back(g.needs(i) ? slice(g.grad_output(0), dim, at, at + size).to(g.input_type(i).dtype) : DTensor());
+    const TensorType& in = g.input_type(i);
+    if (adds_nothing(in.shape, n)) {
+      grads.push_back(g.needs(i) ? reshape(slice(g.grad_output(0), dim, 0, 0), in.shape).to(in.dtype) : DTensor());
+      continue;
+    }
+    const std::int64_t size = in.shape[dim];
+    grads.push_back(g.needs(i) ? slice(g.grad_output(0), dim, at, at + size).to(in.dtype) : DTensor());
     at += size;
   }
   return grads;
@@ -94,7 +117,8 @@ constexpr OpDef kCat{
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{3, 5}, {2, 5}}, .attributes = {{"dim", "0"}}},
-                                     {.shapes = {{3, 5}, {3, 0}, {3, 1}}, .attributes = {{"dim", "1"}}}};
+                                     {.shapes = {{3, 5}, {3, 0}, {3, 1}}, .attributes = {{"dim", "1"}}},
+                                     {.shapes = {{0}, {3, 5}, {0}}, .attributes = {{"dim", "1"}}}};
         },
 };
 

@@ -268,12 +268,15 @@ constexpr OpDef kChunk{
           const int dim = dim_of(s, 1, "chunk");
           const std::int64_t chunks = s.attribute(0).as_int(), n = s.input(0).shape[dim];
           if (chunks < 1) s.fail(fmt::format("chunks {} is not positive", chunks));
-          set_pieces(s, dim, equal_pieces(n, std::max<std::int64_t>(1, (n + chunks - 1) / chunks)));
+          if (n == 0) return set_pieces(s, dim, std::vector<std::int64_t>(static_cast<std::size_t>(chunks)));
+          set_pieces(s, dim, equal_pieces(n, (n + chunks - 1) / chunks));
         },
     .decompose = [](const DecomposeCall& c) -> Results { return chunk(c.input(0), whole_number(c.attribute(0)), whole_number(c.attribute(1))); },
     .samples =
         [] {
-          return Samples{{.shapes = {{7, 3}}, .attributes = {{"chunks", "3"}}}, {.shapes = {{5}}, .attributes = {{"chunks", "9"}}}};
+          return Samples{{.shapes = {{7, 3}}, .attributes = {{"chunks", "3"}}},
+                         {.shapes = {{5}}, .attributes = {{"chunks", "9"}}},
+                         {.shapes = {{0, 3}}, .attributes = {{"chunks", "3"}}}};
         },
 };
 // Bounds between parts -> their sizes; bounds count from the end when negative and are clamped.

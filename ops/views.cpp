@@ -469,7 +469,8 @@ std::vector<DTensor> split(const DTensor& input, std::int64_t split_size, int di
 std::vector<DTensor> chunk(const DTensor& input, int chunks, int dim) {
   const int d = normalize_dim(dim, input.ndim(), "chunk");
   if (chunks < 1) throw InvalidArgument("chunk: chunks " + std::to_string(chunks) + " is not positive");
-  return split(input, std::max<std::int64_t>(1, (input.shape()[d] + chunks - 1) / chunks), d);
+  if (input.shape()[d] == 0) return std::vector<DTensor>(static_cast<std::size_t>(chunks), input);
+  return split(input, (input.shape()[d] + chunks - 1) / chunks, d);
 }
 
 DTensor alias(const DTensor& input) { return call(kAlias, {input}); }

@@ -9,7 +9,7 @@
 
 namespace dtensor {
 
-/// Along an existing dimension; the other sizes agree. @throws InvalidArgument otherwise, or for an empty list.
+/// Along an existing dimension; the other sizes agree. Vectors of size 0 fit everywhere. @throws InvalidArgument otherwise, or for an empty list.
 DTENSOR_EXPORT DTensor cat(std::span<const DTensor> tensors, int dim = 0);
 inline DTensor cat(std::initializer_list<DTensor> tensors, int dim = 0) {
   return cat(std::span<const DTensor>(tensors.begin(), tensors.size()), dim);

@@ -36,7 +36,7 @@ DTENSOR_EXPORT DTensor select(const DTensor& input, int dim, std::int64_t index)
 /// Parts of `split_size` (the last may be smaller), or of the listed sizes.
 DTENSOR_EXPORT std::vector<DTensor> split(const DTensor& input, std::int64_t split_size, int dim = 0);
 DTENSOR_EXPORT std::vector<DTensor> split(const DTensor& input, const Shape& sizes, int dim);
-/// At most `chunks` parts of ceil size.
+/// At most `chunks` parts of ceil size; of a dimension of size 0, that many parts of size 0.
 DTENSOR_EXPORT std::vector<DTensor> chunk(const DTensor& input, int chunks, int dim = 0);
 /// The same tensor with its own place on the tape: hooks on it see the gradient of its uses only.
 DTENSOR_EXPORT DTensor alias(const DTensor& input);
