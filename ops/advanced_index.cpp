@@ -231,9 +231,9 @@ std::string put_at_rule(const ShapeCall& s) {
   for (int d = 0; d < x.broadcast.ndim(); ++d) points += fmt::format("{}b{}", d == 0 ? "" : ", ", d);
   const std::string target = input_text(x, s.input(0).shape.ndim());
   return fmt::format("{}, {}{} -> {}    {}{}{}linear 1 2", target, join(from), indices_text(s, x, 2), target, points,
-                     points.empty()             ? ""
-                     : s.attribute(0).as_bool() ? ": reduce(sum, addend 1)"
-                                                : ": whole",
+                     points.empty()                                                   ? ""
+                     : s.attribute(0).as_bool() && s.input(0).dtype != Dtype::boolean ? ": reduce(sum, addend 1)"
+                                                                                      : ": whole",
                      points.empty() ? "" : "; ");
 }
 void put_at_cpu(const KernelCall& call) {

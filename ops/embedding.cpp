@@ -23,6 +23,7 @@ using local::cpu::RowsCall;
 using ops::check_index;
 using ops::Coordinates;
 using ops::dims_with;
+using ops::kind_for;
 using ops::lined;
 using ops::names_where_longer;
 using ops::positions;
@@ -146,7 +147,7 @@ void gather_shape(ShapeCall& s) {
   check_index(s, 1);
   const Shape &in = s.input(0).shape, &index = s.input(1).shape;
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
-  bool fits = in.empty() ? index.ndim() < 2 : in.ndim() == index.ndim();
+  bool fits = in.ndim() == index.ndim() || (in.ndim() < 2 && index.ndim() < 2);
   for (int d = 0; fits && d < in.ndim(); ++d) fits = d == dim || index[d] <= in[d];
   if (!fits)
     s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0),
@@ -156,10 +157,12 @@ void gather_shape(ShapeCall& s) {
 
 std::string gather_rule(const ShapeCall& s) {
   const Shape &in = s.input(0).shape, &index = s.input(1).shape;
+  const char* lookup = kind_for(s.input(0).dtype, "lookup");
   if (in.empty()) return index.empty() ? "(), () -> ()    linear 1" : "(), i -> i    linear 1";
+  if (index.empty()) return fmt::format("v, () -> ()    v: {}; linear 1", lookup);
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string out = dims_with(index.ndim(), dim, "i");
-  return fmt::format("{}, {} -> {}    v: lookup; {}linear 1", source_dims(in, index, dim), out, out,
+  return fmt::format("{}, {} -> {}    v: {}; {}linear 1", source_dims(in, index, dim), out, out, lookup,
                      names_where_longer(in, index, dim, 'w', "whole"));
 }
 
@@ -180,7 +183,7 @@ void gather_backward_shape(ShapeCall& s) {
 
 std::string gather_backward_rule(const ShapeCall& s) {
   const Shape &index = s.input(1).shape, out = s.attribute(1).as_shape();
-  if (index.empty()) return "(), () -> ()    linear 1";
+  if (index.empty()) return out.empty() ? "(), () -> ()    linear 1" : "(), () -> v    linear 1";
   if (out.empty()) return "i, i -> ()    i: reduce(sum); linear 1";
   const int dim = dim_of(s.attribute(0), s.input(0).shape, "gather");
   const std::string in = dims_with(index.ndim(), dim, "i");
@@ -227,13 +230,13 @@ std::vector<Sample> gather_samples() {
           {.shapes = {{5, 4, 3}, {2, 4, 3}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
           {.shapes = {{5, 4}, {3, 2}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4},
           {.shapes = {{5, 4}, {5, 0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4},
+          {.shapes = {{5}, {}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
           {.shapes = {{}, {}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 1}};
 }
 constexpr OpDef kGather{
     .name = "gather",
     .signature = "input, index, *, dim: int -> out",
     .saves = "index",
-    .dtypes = "number",
     .contiguous = true,
     .shape = gather_shape,
     .rule_for = gather_rule,
@@ -245,17 +248,19 @@ constexpr OpDef kGather{
 // index_select
 void select_shape(ShapeCall& s) {
   check_index(s, 1);
-  if (s.input(1).shape.ndim() != 1) s.fail(fmt::format("index must have one dim ({}); use gather or embedding for more", s.describe(1)));
+  if (s.input(1).shape.ndim() > 1) s.fail(fmt::format("index must have one dim ({}); use gather or embedding for more", s.describe(1)));
   Shape out = s.input(0).shape;
   const int dim = dim_of(s.attribute(0), out, "index_select");
-  if (out.empty() && s.input(1).shape[0] != 1) s.fail(fmt::format("a tensor without dims is read at one index ({})", s.describe(1)));
-  if (!out.empty()) out[dim] = s.input(1).shape[0];
+  if (out.empty() && s.input(1).shape.numel() != 1) s.fail(fmt::format("a tensor without dims is read at one index ({})", s.describe(1)));
+  if (!out.empty()) out[dim] = s.input(1).shape.numel();
   s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
 }
 std::string select_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim(), dim = dim_of(s.attribute(0), s.input(0).shape, "index_select");
-  if (n == 0) return "(), 1 -> ()    linear 1";
-  return fmt::format("{}, i -> {}    v: lookup; linear 1", dims_with(n, dim, "v"), dims_with(n, dim, "i"));
+  const bool one = s.input(1).shape.empty();
+  if (n == 0) return one ? "(), () -> ()    linear 1" : "(), 1 -> ()    linear 1";
+  return fmt::format("{}, {} -> {}    v: {}; linear 1", dims_with(n, dim, "v"), one ? "()" : "i", dims_with(n, dim, one ? "1" : "i"),
+                     kind_for(s.input(0).dtype, "lookup"));
 }
 void select_cpu(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "index_select");
@@ -272,7 +277,9 @@ void select_backward_shape(ShapeCall& s) {
 }
 std::string select_backward_rule(const ShapeCall& s) {
   const int n = s.input(0).shape.ndim(), dim = dim_of(s.attribute(0), s.input(0).shape, "index_select");
-  if (n == 0) return "(), 1 -> ()    linear 1";
+  const bool one = s.input(1).shape.empty();
+  if (n == 0) return one ? "(), () -> ()    linear 1" : "(), 1 -> ()    linear 1";
+  if (one) return fmt::format("{}, () -> {}    linear 1", dims_with(n, dim, "1"), dims_with(n, dim, "v"));
   return fmt::format("{}, i -> {}    i: reduce(sum); linear 1", dims_with(n, dim, "i"), dims_with(n, dim, "v"));
 }
 void select_backward_cpu(const KernelCall& call) {
@@ -285,7 +292,8 @@ std::vector<DTensor> select_backward_gradient(const GradientCall& g) {
 }
 std::vector<Sample> select_backward_samples() {
   return {{.shapes = {{5, 3}, {5}}, .attributes = {{"dim", "0"}, {"size", "7"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
-          {.shapes = {{5, 3, 2}, {3}}, .attributes = {{"dim", "1"}, {"size", "4"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4}};
+          {.shapes = {{5, 3, 2}, {3}}, .attributes = {{"dim", "1"}, {"size", "4"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4},
+          {.shapes = {{5, 1}, {}}, .attributes = {{"dim", "1"}, {"size", "4"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 4}};
 }
 constexpr OpDef kSelectBackward{
     .name = "index_select_backward",
@@ -309,13 +317,13 @@ std::vector<Sample> select_samples() {
   return {{.shapes = {{7, 3}, {5}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 7},
           {.shapes = {{2, 5, 3}, {4}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
           {.shapes = {{3, 5}, {0}}, .attributes = {{"dim", "1"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
+          {.shapes = {{5, 3}, {}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 5},
           {.shapes = {{}, {1}}, .attributes = {{"dim", "0"}}, .dtypes = {Dtype::f32, Dtype::i64}, .index_limit = 1}};
 }
 constexpr OpDef kIndexSelect{
     .name = "index_select",
     .signature = "input, index, *, dim: int -> out",
     .saves = "index",
-    .dtypes = "number",
     .contiguous = true,
     .shape = select_shape,
     .rule_for = select_rule,

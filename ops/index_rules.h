@@ -31,6 +31,8 @@ struct Coordinates {
 };
 local::cpu::RowsCall rows_of(const Shape& shape, int dim, std::span<const std::int64_t> at);
 
+/// The kind of a clause for a factor that is split among ranks that each read or add some: bools have no Partial, so theirs is whole.
+inline const char* kind_for(Dtype dtype, const char* kind) { return dtype == Dtype::boolean ? "whole" : kind; }
 /// "a0 a1 ..." with the entry of `dim` replaced.
 std::string dims_with(int ndim, int dim, const char* name);
 /// Dims of the tensor that is read at an index: `v` for dim, w where it is longer than the index.

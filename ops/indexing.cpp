@@ -144,10 +144,9 @@ constexpr OpDef kScatterAdd{
     .name = "scatter_add",
     .signature = "input, index, src, *, dim: int -> out",
     .saves = "index",
-    .dtypes = "number",
     .contiguous = true,
     .shape = [](ShapeCall& s) { scatter_shape(s, "scatter_add"); },
-    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter_add", true); },
+    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter_add", s.input(0).dtype != Dtype::boolean); },
     .cpu = [](const KernelCall& call) { scatter_cpu(call, true); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {g.grad_output(0), DTensor(), g.needs(2) ? read_back(g, g.input(1)) : DTensor()};
@@ -167,12 +166,12 @@ void index_write_shape(ShapeCall& s, std::string_view op) {
   check_index(s, 1);
   const Shape& in = s.input(0).shape;
   const int dim = dim_of(s.attribute(0), in, op);
-  if (s.input(1).shape.ndim() != 1) s.fail(fmt::format("index must have one dim ({})", s.describe(1)));
+  if (s.input(1).shape.ndim() > 1) s.fail(fmt::format("index must have one dim ({})", s.describe(1)));
   if (s.has_input(2)) {
     same_dtype(s, 2);
     Shape wanted = in;
-    if (!wanted.empty()) wanted[dim] = s.input(1).shape[0];
-    if (s.input(2).shape != wanted || (in.empty() && s.input(1).shape[0] != 1))
+    if (!wanted.empty()) wanted[dim] = s.input(1).shape.numel();
+    if (s.input(2).shape != wanted || (in.empty() && s.input(1).shape.numel() != 1))
       s.fail(fmt::format("source does not fit ({}, {}, {}, dim {}); it has input's sizes, and at dim one slice per index", s.describe(0),
                          s.describe(1), s.describe(2), dim));
   }
@@ -180,11 +179,12 @@ void index_write_shape(ShapeCall& s, std::string_view op) {
 }
 std::string index_write_rule(const ShapeCall& s, std::string_view op, const char* kind, const char* flags) {
   const int n = s.input(0).shape.ndim();
-  if (n == 0) return fmt::format("(), 1, () -> (){}{}", *flags == 0 ? "" : "    ", flags);
+  const bool one = s.input(1).shape.empty();
+  if (n == 0) return fmt::format("(), {}, () -> (){}{}", one ? "()" : "1", *flags == 0 ? "" : "    ", flags);
   const int dim = dim_of(s.attribute(0), s.input(0).shape, op);
-  const std::string target = dims_with(n, dim, "v");
-  return fmt::format("{}, i, {} -> {}    i: {}{}{}", target, s.has_input(2) ? dims_with(n, dim, "i") : "()", target, kind, *flags == 0 ? "" : "; ",
-                     flags);
+  const std::string target = dims_with(n, dim, "v"), clause = one ? "" : fmt::format("i: {}{}", kind, *flags == 0 ? "" : "; ");
+  const std::string source = s.has_input(2) ? dims_with(n, dim, one ? "1" : "i") : "()";
+  return fmt::format("{}, {}, {} -> {}{}{}{}", target, one ? "()" : "i", source, target, one && *flags == 0 ? "" : "    ", clause, flags);
 }
 struct IndexWrite {
   Tensor out;
@@ -210,10 +210,10 @@ constexpr OpDef kIndexAdd{
     .name = "index_add",
     .signature = "input, index, source, *, dim: int, alpha: number = 1 -> out",
     .saves = "index",
-    .dtypes = "number",
     .contiguous = true,
     .shape = [](ShapeCall& s) { index_write_shape(s, "index_add"); },
-    .rule_for = [](const ShapeCall& s) { return index_write_rule(s, "index_add", "reduce(sum, addend 1)", "linear 1 3"); },
+    .rule_for =
+        [](const ShapeCall& s) { return index_write_rule(s, "index_add", ops::kind_for(s.input(0).dtype, "reduce(sum, addend 1)"), "linear 1 3"); },
     .cpu =
         [](const KernelCall& call) {
           const IndexWrite w(call);
@@ -226,6 +226,7 @@ constexpr OpDef kIndexAdd{
               {.shapes = {{4, 3}, {7}, {7, 3}}, .attributes = {{"dim", "0"}, {"alpha", "-2"}}, .dtypes = one_index(3), .index_limit = 4},
               {.shapes = {{2, 5, 3}, {2}, {2, 2, 3}}, .attributes = {{"dim", "1"}, {"alpha", "0.5"}}, .dtypes = one_index(3), .index_limit = 5},
               {.shapes = {{3}, {0}, {0}}, .attributes = {{"dim", "0"}}, .dtypes = one_index(3), .index_limit = 3},
+              {.shapes = {{4, 3}, {}, {4, 1}}, .attributes = {{"dim", "1"}}, .dtypes = one_index(3), .index_limit = 3},
               {.shapes = {{}, {1}, {}}, .attributes = {{"dim", "0"}}, .dtypes = one_index(3), .index_limit = 1}};
         },
 };
@@ -264,9 +265,10 @@ constexpr OpDef kIndexFill{
     .rule_for =
         [](const ShapeCall& s) {
           const int n = s.input(0).shape.ndim();
-          if (n == 0) return std::string("(), 1 -> ()");
+          const bool one = s.input(1).shape.empty();
+          if (n == 0) return std::string(one ? "(), () -> ()" : "(), 1 -> ()");
           const std::string target = dims_with(n, dim_of(s.attribute(0), s.input(0).shape, "index_fill"), "v");
-          return fmt::format("{}, i -> {}    i: whole", target, target);
+          return fmt::format("{}, {} -> {}{}", target, one ? "()" : "i", target, one ? "" : "    i: whole");
         },
     .cpu =
         [](const KernelCall& call) {

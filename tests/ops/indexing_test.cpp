@@ -89,6 +89,37 @@ TEST_CASE("writes at computed indices keep the split of what is written") {
   });
 }
 
+TEST_CASE("bools added at computed indices are true where one of them is, and nothing is written beside them") {
+  for (const Placements& p : {Placements{Replicate()}, Placements{Shard(0)}})
+    on(2, [&](const DeviceMesh& mesh) {
+      const DTensor x = placed<double>({0, 1, 0, 0, 0}, {5}, mesh, p).to(Dtype::boolean);
+      const DTensor at = placed<std::int64_t>({4, 0, 4, 1}, {4}, mesh, p), v = placed<double>({1, 0, 0, 0}, {4}, mesh, p).to(Dtype::boolean);
+      for (const DTensor& t : {scatter_add(x, 0, at, v), index_add(x, 0, at, v), index_put(x, {at}, v, {.accumulate = true})}) {
+        CHECK(t.dtype() == Dtype::boolean);
+        CHECK(whole(t) == Numbers{0, 1, 0, 0, 1});
+      }
+      CHECK(whole(gather(x, 0, at)) == Numbers{0, 0, 0, 1});
+      CHECK(whole(index_select(x, 0, at)) == Numbers{0, 0, 0, 1});
+      CHECK(whole(masked_select(x, x)) == Numbers{1});
+    });
+}
+
+TEST_CASE("an index without dims reads and writes one slice") {
+  on(2, [](const DeviceMesh& mesh) {
+    for (const Placements& p : {Placements{Replicate()}, Placements{Shard(0)}}) {
+      const DTensor x = placed<double>({0, 1, 2, 3, 4}, {5}, mesh, p), v = placed<double>({10}, {1}, mesh, {Replicate()});
+      const DTensor at = placed<std::int64_t>({3}, {}, mesh, {Replicate()});
+      CHECK(index_select(x, 0, at).shape() == Shape{1});
+      CHECK(whole(index_select(x, 0, at)) == Numbers{3});
+      CHECK(gather(x, 0, at).shape() == Shape{});
+      CHECK(whole(gather(x, 0, at)) == Numbers{3});
+      CHECK(whole(index_add(x, 0, at, v)) == Numbers{0, 1, 2, 13, 4});
+      CHECK(whole(index_copy(x, 0, at, v)) == Numbers{0, 1, 2, 10, 4});
+      CHECK(whole(index_fill(x, 0, at, -1)) == Numbers{0, 1, 2, -1, 4});
+    }
+  });
+}
+
 TEST_CASE("index takes broadcast indices, whole dims and masks as NumPy does") {
   on(2, [](const DeviceMesh& mesh) {
     std::vector<double> values(24);

@@ -113,7 +113,8 @@ class Accumulator {
       for (std::int64_t i = 0; i < count_; ++i) out_[i] = static_cast<T>(wide_[static_cast<std::size_t>(i)]);
   }
   void add(C& to, const T& value) const {
-    if constexpr (std::is_integral_v<T>)
+    if constexpr (std::is_same_v<T, bool>) to = to || (alpha_ && value);
+    else if constexpr (std::is_integral_v<T>)
       to = static_cast<T>(static_cast<std::uint64_t>(to) + static_cast<std::uint64_t>(alpha_) * static_cast<std::uint64_t>(value));
     else to += alpha_ * static_cast<C>(value);
   }
@@ -148,7 +149,7 @@ void take_rows(const RowsCall& c, const Tensor& source, const Tensor& out) {
 
 void deposit_rows(const RowsCall& c, const Tensor& grad, const Tensor& sums, const DepositOptions& options) {
   if (sums.numel() == 0) return;
-  visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
+  visit_dtype(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     Accumulator<T> total(sums, options);
     const auto count = static_cast<std::int64_t>(c.at.size());
     const T* from = grad.raw_as<T>();
@@ -181,7 +182,7 @@ void take_elements(const ElementsCall& c, const Tensor& source, const Tensor& ou
 
 void deposit_elements(const ElementsCall& c, const Tensor& grad, const Tensor& sums, const DepositOptions& options) {
   if (sums.numel() == 0) return;
-  visit_arithmetic(grad.dtype(), [&]<class T>(std::type_identity<T>) {
+  visit_dtype(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     Accumulator<T> total(sums, options);
     const T* from = grad.raw_as<T>();
     each_element(c, sums.shape(), [&](std::int64_t i, std::int64_t position) {
@@ -222,7 +223,7 @@ void take_points(const PointsCall& c, const Tensor& source, const Tensor& values
 
 void deposit_points(const PointsCall& c, const Tensor& values, const Tensor& sums, const DepositOptions& options) {
   if (sums.numel() == 0) return;
-  visit_arithmetic(values.dtype(), [&]<class T>(std::type_identity<T>) {
+  visit_dtype(values.dtype(), [&]<class T>(std::type_identity<T>) {
     Accumulator<T> total(sums, options);
     const T* from = values.raw_as<T>();
     each_point(c, [&](std::int64_t i, std::int64_t position) {

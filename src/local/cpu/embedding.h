@@ -20,7 +20,7 @@ struct RowsCall {
 };
 void take_rows(const RowsCall& call, const Tensor& source, const Tensor& out);
 /// sums[o, at[i], :] = sum of grad[o, i, :] over i in rising order; what is kElsewhere is left out. In f32 for bf16 and f16, rounded once.
-/// With `add` to what sums holds. Each term is multiplied by alpha.
+/// With `add` to what sums holds. Each term is multiplied by alpha. A sum of bools is true where one of them is.
 struct DepositOptions {
   bool add = false;
   Scalar alpha = 1;
