@@ -138,10 +138,21 @@ CaseCall call_of_op(const RecordedCase& c, std::string& reason) {
   return nullptr;
 }
 
+// The dtype that a tensor without dimensions must have to leave the result's dtype to the case's tensors.
+Dtype number_dtype(const RecordedCase& c, bool integral, Dtype otherwise) {
+  Dtype dtype = otherwise;
+  for (const CaseTensor* t : c.tensors()) {
+    if (!t->present || (integral ? !info(t->value.dtype).integral : !info(t->value.dtype).floating)) continue;
+    if (t->value.shape.ndim() > 0) return otherwise;
+    dtype = t->value.dtype;
+  }
+  return dtype;
+}
+
 // A number takes no part in the dtype of a result beyond its kind, as a tensor without dimensions does.
 Whole as_tensor(const Json& number, const RecordedCase& c) {
   if (number.is_boolean()) return {{}, Dtype::boolean, {number.get<bool>() ? 1.0 : 0.0}};
-  if (number.is_number_integer()) return {{}, Dtype::i64, {number.get<double>()}};
+  if (number.is_number_integer()) return {{}, number_dtype(c, true, Dtype::i64), {number.get<double>()}};
   bool wide = false;
   for (const CaseTensor* t : c.tensors()) wide = wide || (t->present && t->value.dtype == Dtype::f64);
   double value = 0;
@@ -155,7 +166,7 @@ Whole as_tensor(const Json& number, const RecordedCase& c) {
   } else {
     value = number.get<double>();
   }
-  return {{}, wide ? Dtype::f64 : Dtype::f32, {value}};
+  return {{}, number_dtype(c, false, wide ? Dtype::f64 : Dtype::f32), {value}};
 }
 
 }  // namespace

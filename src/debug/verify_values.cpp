@@ -221,7 +221,7 @@ std::optional<Whole> assemble(const Shape& shape, Dtype dtype, const placements:
       if (summed) whole.slack[i] += std::abs(slots[s][i]) * unit_roundoff(dtype) / static_cast<double>(averaged);
     }
     if (averaged > 1) whole.values[i] /= static_cast<double>(averaged);
-    whole.values[i] = wrapped(whole.values[i], dtype);
+    if (summed || op == ReduceOp::product) whole.values[i] = wrapped(whole.values[i], dtype);
   }
   if (!fault.empty()) return std::nullopt;
   return whole;
