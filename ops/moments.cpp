@@ -51,7 +51,11 @@ DTensor split_var(const DecomposeCall& c) {
 }
 DTensor var_gradient_of(const GradientCall& g, const DTensor& grad) {
   const Shape dims = dims_of(g);
-  const DTensor scaled = mul(grad, 2.0 / divisor_of(g.input_type(0).shape, dims, g.attribute(2)));
+  // With dims that are named the formula goes on below a divisor of 0, where the value does not.
+  const bool named = !g.attribute(0).as_list().empty();
+  const Shape& shape = g.input_type(0).shape;
+  const double divisor = named ? count_over(shape, dims) - g.attribute(2).as_double() : divisor_of(shape, dims, g.attribute(2));
+  const DTensor scaled = mul(grad, 2.0 / divisor);
   return mul(spread(g, scaled), deviations(g.input(0), dims));
 }
 std::vector<Sample> var_samples() {
@@ -105,7 +109,7 @@ std::vector<Sample> arg_samples() {
 constexpr OpDef kArgmax{
     .name = "argmax",
     .signature = "input, dim: int? = none, keepdim: bool = false -> out",
-    .dtypes = "number",
+    .dtypes = "any",
     .shape = arg_shape,
     .rule_for = whole_rule,
     .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), true, call.output(0)); },
@@ -115,7 +119,7 @@ constexpr OpDef kArgmax{
 constexpr OpDef kArgmin{
     .name = "argmin",
     .signature = "input, dim: int? = none, keepdim: bool = false -> out",
-    .dtypes = "number",
+    .dtypes = "any",
     .shape = arg_shape,
     .rule_for = whole_rule,
     .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), false, call.output(0)); },
@@ -139,7 +143,7 @@ void first_equal_cpu(const KernelCall& call) {
 constexpr OpDef kFirstEqual{
     .name = "first_equal",
     .signature = "input, value, dim: int[], keepdim: bool -> out",
-    .dtypes = "number",
+    .dtypes = "any",
     .shape = [](ShapeCall& s) { set_result(s, Dtype::i64); },
     .rule_for =
         [](const ShapeCall& s) {

@@ -8,6 +8,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/summaries.h"
 #include "local/cpu/reduce.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
@@ -166,6 +167,42 @@ constexpr OpDef kAmin{
     .reasons = "an operand that is Partial(min) is reduced first: the notation has no flag for one kind alone",
 };
 
+// ---- max, min of all elements
+std::vector<DTensor> extreme_all_gradient(const GradientCall& g) {
+  const DTensor& x = g.input(0);
+  const DTensor mask = logical_or(eq(x, g.output(0)), isnan(x));  // where some are NaN, so is the result
+  return {where(mask, div(g.grad_output(0), sum(mask)), 0)};
+}
+template <bool largest>
+constexpr OpDef extreme_all(std::string_view name) {
+  return {.name = name,
+          .signature = "input -> out",
+          .saves = "input, out",
+          .shape =
+              [](ShapeCall& s) {
+                if (s.input(0).shape.numel() == 0) s.fail("the tensor has no element (" + s.describe(0) + ")");
+                s.output(0) = {.shape = {}, .dtype = s.input(0).dtype};
+              },
+          .rule_for =
+              [](const ShapeCall& s) {
+                const int ndim = s.input(0).shape.ndim();
+                return ops::reduction_rule(ndim, ops::normal_dims(Attribute(), ndim), false, largest ? "reduce(max)" : "reduce(min)", "");
+              },
+          .cpu =
+              [](const KernelCall& call) {
+                const Tensor& x = call.input(0);
+                cpu::reduce(largest ? Reduction::max : Reduction::min, x, ops::normal_dims(Attribute(), x.ndim()), call.output(0));
+              },
+          .gradient = extreme_all_gradient,
+          .samples =
+              [] {
+                return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{3, 2, 2}}}, {.shapes = {{1}}}, {.shapes = {{}}}};
+              },
+          .reasons = "an operand that is Partial of the same kind is reduced first: the notation has no flag for one kind alone"};
+}
+constexpr OpDef kMax = extreme_all<true>("max");
+constexpr OpDef kMin = extreme_all<false>("min");
+
 // ---- all, any
 std::vector<Sample> logical_samples() {
   std::vector<Sample> samples = sum_samples();
@@ -323,7 +360,8 @@ constexpr OpDef kCumsum{
         },
 };
 
-constexpr std::array<const OpDef*, 10> kOps{&kSum, &kMean, &kProd, &kAmax, &kAmin, &kAll, &kAny, &kSumToShape, &kExpandReduced, &kCumsum};
+constexpr std::array<const OpDef*, 12> kOps{&kSum, &kMean, &kProd, &kAmax,       &kAmin,          &kMax,
+                                            &kMin, &kAll,  &kAny,  &kSumToShape, &kExpandReduced, &kCumsum};
 
 Shape as_shape(std::span<const int> dims) {
   Shape shape;
@@ -379,6 +417,8 @@ DTensor amin(const DTensor& input, const KeepdimOptions& o) { return run(kAmin, 
 DTensor amin(const DTensor& input, int dim, const KeepdimOptions& o) { return run(kAmin, input, in(dim), o); }
 DTensor amin(const DTensor& input, List dim, const KeepdimOptions& o) { return run(kAmin, input, in(dim), o); }
 DTensor amin(const DTensor& input, std::span<const int> dim, const KeepdimOptions& o) { return run(kAmin, input, dim, o); }
+DTensor max(const DTensor& input) { return call(kMax, {input}); }
+DTensor min(const DTensor& input) { return call(kMin, {input}); }
 DTensor all(const DTensor& input, const KeepdimOptions& o) { return run(kAll, input, {}, o); }
 DTensor all(const DTensor& input, int dim, const KeepdimOptions& o) { return run(kAll, input, in(dim), o); }
 DTensor all(const DTensor& input, List dim, const KeepdimOptions& o) { return run(kAll, input, in(dim), o); }

@@ -7,6 +7,7 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
+#include "dtensor/ops/embedding.h"
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
@@ -96,7 +97,7 @@ constexpr OpDef kNanmean = composite(
 template <DTensor (*arg)(const DTensor&, int, const KeepdimOptions&), DTensor (*value)(const DTensor&, int, const KeepdimOptions&)>
 constexpr OpDef extreme_dim(std::string_view name) {
   return composite(
-      name, "input, dim: int, keepdim: bool = false -> values, indices", "number",
+      name, "input, dim: int, keepdim: bool = false -> values, indices", "any",
       [](ShapeCall& s) {
         refuse_empty(s);
         const Shape shape = result_shape(s, s.attribute(1).as_bool());
@@ -104,29 +105,19 @@ constexpr OpDef extreme_dim(std::string_view name) {
         s.output(1) = {shape, Dtype::i64};
       },
       [](const DecomposeCall& c) -> Results {
+        const DTensor& x = c.input(0);
         const int dim = static_cast<int>(c.attribute(0).as_int());
         const KeepdimOptions o{.keepdim = keeps(c)};
-        return {value(c.input(0), dim, o), arg(c.input(0), dim, o)};
+        if (!x.requires_grad()) return {value(x, dim, o), arg(x, dim, o)};
+        // Of equal elements the one that the index names has the gradient.
+        const DTensor at = arg(x, dim, {.keepdim = true}), values = gather(x, dim, at);
+        if (o.keepdim || x.ndim() == 0) return {values, at};
+        return {squeeze(values, dim), squeeze(at, dim)};
       },
       dim_samples);
 }
 constexpr OpDef kMaxDim = extreme_dim<argmax, amax>("max.dim");
 constexpr OpDef kMinDim = extreme_dim<argmin, amin>("min.dim");
-template <DTensor (*value)(const DTensor&, const KeepdimOptions&)>
-constexpr OpDef extreme_all(std::string_view name) {
-  return composite(
-      name, "input -> out", "any",
-      [](ShapeCall& s) {
-        if (s.input(0).shape.numel() == 0) s.fail("the tensor has no element (" + s.describe(0) + ")");
-        s.output(0) = {{}, s.input(0).dtype};
-      },
-      [](const DecomposeCall& c) -> Results { return {value(c.input(0), {})}; },
-      [] {
-        return std::vector<Sample>{{.shapes = {{5, 7}}}, {.shapes = {{3, 2, 2}}}, {.shapes = {{1}}}, {.shapes = {{}}}};
-      });
-}
-constexpr OpDef kMax = extreme_all<amax>("max");
-constexpr OpDef kMin = extreme_all<amin>("min");
 constexpr OpDef kAminmax = composite(
     "aminmax", "input, dim: int? = none, keepdim: bool = false -> min, max", "any",
     [](ShapeCall& s) {
@@ -266,8 +257,8 @@ constexpr OpDef kRenorm = composite(
                                  {.shapes = {{3, 4, 2}}, .attributes = {{"p", "1"}, {"dim", "-1"}, {"maxnorm", "5"}}}};
     });
 
-constexpr const OpDef* kFamily[] = {&kCountNonzero, &kNansum,  &kNanmean, &kMaxDim, &kMinDim, &kMax,   &kMin,
-                                    &kAminmax,      &kVarMean, &kStdMean, &kTrace,  &kDist,   &kCdist, &kRenorm};
+constexpr const OpDef* kFamily[] = {&kCountNonzero, &kNansum,  &kNanmean, &kMaxDim, &kMinDim, &kAminmax,
+                                    &kVarMean,      &kStdMean, &kTrace,   &kDist,   &kCdist,  &kRenorm};
 
 Shape listed(std::initializer_list<int> dims) {
   Shape shape;
@@ -306,8 +297,6 @@ DTensor trace(const DTensor& input) { return call(kTrace, {input}); }
 DTensor dist(const DTensor& input, const DTensor& other, double p) { return call(kDist, {input, other}, {p}); }
 DTensor cdist(const DTensor& x1, const DTensor& x2, double p) { return call(kCdist, {x1, x2}, {p}); }
 DTensor renorm(const DTensor& input, double p, int dim, double maxnorm) { return call(kRenorm, {input}, {p, dim, maxnorm}); }
-DTensor max(const DTensor& input) { return call(kMax, {input}); }
-DTensor min(const DTensor& input) { return call(kMin, {input}); }
 ValuesIndices max(const DTensor& input, int dim, const KeepdimOptions& o) { return two<ValuesIndices>(kMaxDim, input, {dim, o.keepdim}); }
 ValuesIndices min(const DTensor& input, int dim, const KeepdimOptions& o) { return two<ValuesIndices>(kMinDim, input, {dim, o.keepdim}); }
 

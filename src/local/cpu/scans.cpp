@@ -49,6 +49,14 @@ T product(T a, T b) {
   else return a * b;
 }
 
+// The sum of grad * product from i on, over x_i: with infinities and NaN every gradient before them shows them, as the products do.
+void product_backward_by_quotients(std::vector<double>& g, const std::vector<double>& x) {
+  double y = 1;
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] *= (y *= x[i]);
+  double sum = 0;
+  for (std::size_t i = g.size(); i-- > 0;) g[i] = (sum += g[i]) / x[i];
+}
+
 }  // namespace
 
 void cumulative_product(const Tensor& input, int dim, const Tensor& output) {
@@ -69,6 +77,11 @@ void cumulative_product_backward(const Tensor& grad, const Tensor& input, int di
   for (std::int64_t l = 0; l < lines.count; ++l) {
     lines.load(grad, l, g);
     lines.load(input, l, x);
+    if (!std::all_of(x.begin(), x.end(), [](double v) { return std::isfinite(v); })) {
+      product_backward_by_quotients(g, x);
+      lines.store(output, l, g);
+      continue;
+    }
     for (std::size_t i = g.size() - 1; i-- > 0;) g[i] += x[i + 1] * g[i + 1];  // what reaches the product that ends at i
     double before = 1;
     for (std::size_t i = 0; i < g.size(); ++i) {
