@@ -10,6 +10,7 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/activations.h"
+#include "local/cpu/binary.h"
 #include "ops/composite.h"
 #include "ops/elementwise.h"
 
@@ -73,9 +74,14 @@ constexpr OpDef activation(std::string_view name, std::string_view signature, bo
           .signature = signature,
           .rule = increasing ? "... -> ...    monotone" : "... -> ...",
           .saves = "input",
-          .dtypes = "floating",
+          .dtypes = kind == Activation::hardtanh ? "number" : "floating",
           .shape = ops::same_type,
-          .cpu = [](const KernelCall& c) { cpu::activation(kind, c.input(0), c.output(0), numbers(c.attributes_).data()); },
+          .cpu =
+              [](const KernelCall& c) {
+                const Numbers n = numbers(c.attributes_);
+                if (info(c.output(0).dtype()).floating) cpu::activation(kind, c.input(0), c.output(0), n.data());
+                else cpu::ternary(cpu::Ternary::clamp, c.input(0), n[0], n[1], c.output(0));
+              },
           .gradient = [](const GradientCall& g) -> Gradients {
             return {derivative(g.grad_output(0), g.input(0), static_cast<int>(kind), 1, numbers(g.attributes_))};
           },

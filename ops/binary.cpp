@@ -31,6 +31,9 @@ void number_type(ShapeCall& s) { s.output(0) = {s.input(0).shape, promote(s.inpu
 void refuse_bool(ShapeCall& s) {
   if (s.output(0).dtype == Dtype::boolean) s.fail("bool has no difference (" + s.describe(0) + "); use logical_xor or logical_not");
 }
+void refuse_bool_rest(ShapeCall& s) {
+  if (s.output(0).dtype == Dtype::boolean) s.fail("bool has no remainder (" + s.describe(0) + "); convert with to()");
+}
 void to_floating(ShapeCall& s) { s.output(0).dtype = ops::floating_dtype(s.output(0).dtype); }
 void check_alpha(ShapeCall& s, int attribute) {
   if (s.attribute(attribute).scalar().kind() == ScalarKind::floating && !info(s.output(0).dtype).floating)
@@ -378,8 +381,12 @@ constexpr OpDef rest_op(std::string_view name) {
           .signature = "input, other -> out",
           .rule = kTwo,
           .saves = "input, other",
-          .dtypes = "number",
-          .shape = two_type,
+          .dtypes = "any",
+          .shape =
+              [](ShapeCall& s) {
+                two_type(s);
+                refuse_bool_rest(s);
+              },
           .cpu = two_cpu<op>,
           .gradient = rest_gradient<op>,
           .samples = positive_samples};
@@ -389,8 +396,12 @@ constexpr OpDef rest_number_op(std::string_view name) {
   return {.name = name,
           .signature = "input, *, other: number -> out",
           .rule = kOne,
-          .dtypes = "number",
-          .shape = number_type,
+          .dtypes = "any",
+          .shape =
+              [](ShapeCall& s) {
+                number_type(s);
+                refuse_bool_rest(s);
+              },
           .cpu = number_cpu<op>,
           .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; },
           .samples = other_samples};
@@ -437,8 +448,12 @@ constexpr OpDef kAddcmul{
     .signature = "input, tensor1, tensor2, *, value: number = 1 -> out",
     .rule = "..., ..., ... -> ...",
     .saves = "tensor1, tensor2",
-    .dtypes = "number",
-    .shape = three_type,
+    .dtypes = "any",
+    .shape =
+        [](ShapeCall& s) {
+          three_type(s);
+          if (s.output(0).dtype == Dtype::boolean) s.fail("bool has no sum of products (" + s.describe(0) + "); convert with to()");
+        },
     .cpu = value_cpu<Ternary::addcmul>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);
@@ -453,8 +468,13 @@ constexpr OpDef kAddcdiv{
     .signature = "input, tensor1, tensor2, *, value: number = 1 -> out",
     .rule = "..., ..., ... -> ...",
     .saves = "tensor1, tensor2",
-    .dtypes = "floating",
-    .shape = three_type,
+    .dtypes = "any",
+    .shape =
+        [](ShapeCall& s) {
+          if (!info(s.input(1).dtype).floating && !info(s.input(2).dtype).floating)
+            s.fail("integers do not divide (" + s.describe(1) + ", " + s.describe(2) + "); convert one with to()");
+          three_type(s);
+        },
     .cpu = value_cpu<Ternary::addcdiv>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);

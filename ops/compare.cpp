@@ -179,7 +179,7 @@ constexpr OpDef kMaskedFillTensor = ops::composite(
       return std::vector<Sample>{{.shapes = {{5, 7}, {7}, {}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {}}, .dtypes = dtypes}};
     });
 constexpr OpDef kClampTensor = ops::composite(
-    "clamp.tensor", "input, min?, max? -> out", "number",
+    "clamp.tensor", "input, min?, max? -> out", "any",
     [](ShapeCall& s) {
       if (!s.has_input(1) && !s.has_input(2)) s.fail("neither min nor max is given; give at least one");
       Dtype dtype = s.input(0).dtype;

@@ -242,7 +242,10 @@ Term simplified(DTensor x, Labels labels, const Equation& e, const std::vector<S
     if (has(needed, labels[i])) kept += labels[i];
     else alone.push_back(static_cast<int>(i));
   }
-  if (!alone.empty()) x = sum(x, std::span<const int>(alone), {.keepdim = false, .dtype = x.dtype()});
+  // A single operand is summed as sum() does, integers in i64.
+  ReduceOptions options{.keepdim = false, .dtype = x.dtype()};
+  if (shapes.size() == 1) options.dtype.reset();
+  if (!alone.empty()) x = sum(x, std::span<const int>(alone), options);
   return {x, kept};
 }
 DTensor ordered(const DTensor& x, const Labels& labels, const Labels& wanted) {
@@ -317,6 +320,8 @@ void einsum_shape(ShapeCall& s) {
   }
   TensorType out{{}, s.input(0).dtype};
   for (char c : e.result) out.shape.push_back(size_of(c, e, shapes, fail));
+  const bool sums = std::any_of(e.operands[0].begin(), e.operands[0].end(), [&](char c) { return !has(e.result, c); });
+  if (shapes.size() == 1 && sums && info(out.dtype).integral) out.dtype = Dtype::i64;
   s.output(0) = out;
 }
 constexpr OpDef kEinsum = ops::composite("einsum", "operands[], equation: text -> out", "number", einsum_shape, einsum_decomposed, [] {

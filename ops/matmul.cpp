@@ -10,6 +10,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
+#include "local/cpu/binary.h"
 #include "local/cpu/gemm.h"
 #include "ops/families.h"
 
@@ -93,17 +94,19 @@ void addmm_shape(ShapeCall& s) {
 
 void linear_shape(ShapeCall& s) {
   check_dtypes(s);
-  check_ndim(s, 1, 2);
   const Shape& x = s.input(0).shape;
   const Shape& w = s.input(1).shape;
+  if (w.ndim() != 1) check_ndim(s, 1, 2);
   if (x.ndim() == 0) s.fail(fmt::format("input needs at least one dim ({})", s.describe(0)));
-  if (x.back() != w[1])
-    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim 1 = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(),
-                       s.describe(1), w[1]));
-  if (s.has_input(2) && s.input(2).shape != Shape{w[0]})
-    s.fail(fmt::format("bias has the wrong shape ({}, {}); [{}] is wanted", s.describe(2), s.describe(1), w[0]));
+  if (x.back() != w.back())
+    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim {} = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(),
+                       s.describe(1), w.ndim() - 1, w.back()));
+  const Shape features = w.ndim() == 1 ? Shape() : Shape{w[0]};
+  if (s.has_input(2) && s.input(2).shape != features)
+    s.fail(fmt::format("bias has the wrong shape ({}, {}); {} is wanted", s.describe(2), s.describe(1), to_string(features)));
   Shape out = x;
-  out[x.ndim() - 1] = w[0];
+  out.pop_back();
+  for (std::int64_t n : features) out.push_back(n);
   s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
 }
 
@@ -132,6 +135,8 @@ std::string addmm_rule(const ShapeCall& s) {
 
 std::string linear_rule(const ShapeCall& s) {
   // With a bias a Partial input is no free pass: the bias would be added on every rank.
+  if (s.input(1).shape.ndim() == 1)
+    return s.has_input(2) ? "... k, k, () -> ...    k: reduce(sum, addend 3)" : "... k, k, () -> ...    k: reduce(sum); bilinear 1 2";
   if (!s.has_input(2)) return "... k, n k, () -> ... n    k: reduce(sum); bilinear 1 2";
   return "... k, n k, n -> ... n    k: reduce(sum, addend 3)";
 }
@@ -168,6 +173,11 @@ void matmul_cpu(const KernelCall& call) {
 
 void outer_cpu(const KernelCall& call) {
   const Tensor &a = call.input(0), &b = call.input(1), &out = call.output(0);
+  if (out.dtype() == Dtype::boolean) {
+    local::cpu::binary(local::cpu::Binary::mul, a.as_strided(out.shape(), {a.strides()[0], 0}, a.offset()),
+                       b.as_strided(out.shape(), {0, b.strides()[0]}, b.offset()), out);
+    return;
+  }
   GemmCall g;
   g.dtype = out.dtype();
   g.m = a.shape()[0];
@@ -185,7 +195,7 @@ void addmm_cpu(const KernelCall& call) {
   g.dtype = out.dtype();
   g.m = out.shape()[0];
   g.n = out.shape()[1];
-  g.k = a.shape()[1];
+  g.k = call.attribute(1).as_double() == 0 ? 0 : a.shape()[1];  // a product that counts nothing brings no NaN
   g.a = matrix_operand(a, {});
   g.b = matrix_operand(b, {});
   const auto stride = [&](int from_right) {
@@ -203,15 +213,16 @@ void linear_cpu(const KernelCall& call) {
   const Tensor &x = call.input(0), &w = call.input(1), &out = call.output(0);
   GemmCall g;
   g.dtype = out.dtype();
-  g.batch = out.shape();
+  g.batch = x.shape();
   g.batch.pop_back();
   if (x.ndim() > 1) g.batch.pop_back();
+  const bool vector = w.ndim() == 1;
   g.m = x.ndim() > 1 ? x.shape()[x.ndim() - 2] : 1;
-  g.n = w.shape()[0];
-  g.k = w.shape()[1];
+  g.n = vector ? 1 : w.shape()[0];
+  g.k = w.shape().back();
   g.a = x.ndim() > 1 ? matrix_operand(x, g.batch) : no_batch(x, 0, x.strides()[0], g.batch);
-  g.b = no_batch(w, w.strides()[1], w.strides()[0], g.batch);
-  if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, call.input(2).strides()[0], g.batch);
+  g.b = no_batch(w, w.strides().back(), vector ? 0 : w.strides()[0], g.batch);
+  if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, vector ? 0 : call.input(2).strides()[0], g.batch);
   g.out = out.raw();
   gemm(g);
 }
@@ -316,6 +327,11 @@ std::vector<DTensor> addmm_gradient(const GradientCall& g) {
 
 std::vector<DTensor> linear_gradient(const GradientCall& g) {
   const DTensor& up = g.grad_output(0);
+  if (g.input_type(1).shape.ndim() == 1) {
+    const DTensor column = unsqueeze(up, -1);
+    return {g.needs(0) ? mul(column, g.input(1)) : DTensor(), g.needs(1) ? squeeze(sum_of_outer(column, g.input(0)), 0) : DTensor(),
+            g.needs(2) ? fitted(up, {}) : DTensor()};
+  }
   return {g.needs(0) ? matmul(up, g.input(1)) : DTensor(), g.needs(1) ? sum_of_outer(up, g.input(0)) : DTensor(),
           g.needs(2) ? fitted(up, g.input_type(2).shape) : DTensor()};
 }
@@ -345,8 +361,9 @@ std::vector<Sample> addmm_samples() {
           {.shapes = {{2, 3}, {2, 0}, {0, 3}}}};
 }
 std::vector<Sample> linear_samples() {
-  return {{.shapes = {{5, 7}, {4, 7}, {4}}}, {.shapes = {{2, 3, 5}, {4, 5}, {}}}, {.shapes = {{2, 3, 5}, {4, 5}, {4}}},
-          {.shapes = {{3}, {2, 3}, {2}}},    {.shapes = {{0, 3}, {2, 3}, {2}}},   {.shapes = {{2, 0}, {3, 0}, {3}}}};
+  return {{.shapes = {{5, 7}, {4, 7}, {4}}},    {.shapes = {{2, 3, 5}, {5}, {}}}, {.shapes = {{2, 3, 5}, {4, 5}, {}}},
+          {.shapes = {{2, 3, 5}, {4, 5}, {4}}}, {.shapes = {{3}, {2, 3}, {2}}},   {.shapes = {{0, 3}, {2, 3}, {2}}},
+          {.shapes = {{2, 0}, {3, 0}, {3}}}};
 }
 
 constexpr OpDef product(std::string_view name, std::string_view signature, std::string_view saves, void (*shape)(ShapeCall&),
@@ -373,7 +390,7 @@ constexpr OpDef kOuter{
     .signature = "input, vec2 -> out",
     .rule = "m, n -> m n    bilinear",
     .saves = "input, vec2",
-    .dtypes = "number",
+    .dtypes = "any",
     .shape = outer_shape,
     .cpu = outer_cpu,
     .gradient = outer_gradient,

@@ -63,17 +63,20 @@ constexpr OpDef real_op(std::string_view name, std::string_view rule, Kernel ker
           .gradient = gradient,
           .samples = samples};
 }
-constexpr OpDef number_op(std::string_view name, std::string_view rule, Kernel kernel, std::string_view saves, Gradient gradient) {
+constexpr OpDef number_op(std::string_view name, std::string_view rule, Kernel kernel, std::string_view saves, Gradient gradient,
+                          std::string_view dtypes = "number", void (*shape)(ShapeCall&) = ops::same_type) {
   return {.name = name,
           .signature = "input -> out",
           .rule = rule,
           .saves = saves,
-          .dtypes = "number",
-          .shape = ops::same_type,
+          .dtypes = dtypes,
+          .shape = shape,
           .cpu = kernel,
           .gradient = gradient,
           .samples = any_samples};
 }
+// Powers of bool count in i64.
+void square_type(ShapeCall& s) { s.output(0) = {s.input(0).shape, s.input(0).dtype == Dtype::boolean ? Dtype::i64 : s.input(0).dtype}; }
 constexpr OpDef predicate_op(std::string_view name, Kernel kernel) {
   return {
       .name = name, .signature = "input -> out", .rule = kPass, .dtypes = "any", .shape = ops::boolean_type, .cpu = kernel, .samples = any_samples};
@@ -99,9 +102,10 @@ constexpr OpDef kNeg =
     number_op("neg", "... -> ...    linear", unary_cpu<Unary::neg>, "", [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0))}; });
 constexpr OpDef kAbs =
     number_op("abs", kPass, unary_cpu<Unary::abs>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * sign(g.input(0))}; });
-constexpr OpDef kSign = number_op("sign", kIncreasing, unary_cpu<Unary::sign>, "", ops::zero_gradient);
-constexpr OpDef kSquare = number_op("square", kPass, unary_cpu<Unary::square>, "input",
-                                    [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; });
+constexpr OpDef kSign = number_op("sign", kIncreasing, unary_cpu<Unary::sign>, "", ops::zero_gradient, "any");
+constexpr OpDef kSquare = number_op(
+    "square", kPass, unary_cpu<Unary::square>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; },
+    "any", square_type);
 constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_cpu<Unary::relu>, "out",
                                   [](const GradientCall& g) -> Gradients { return {relu_backward(g.grad_output(0), g.output(0))}; });
 constexpr OpDef kFloor = number_op("floor", kIncreasing, unary_cpu<Unary::floor>, "", ops::zero_gradient);
@@ -348,7 +352,7 @@ constexpr OpDef kClamp{
     .signature = "input, *, min: number? = none, max: number? = none -> out",
     .rule = kIncreasing,
     .saves = "input",
-    .dtypes = "number",
+    .dtypes = "any",
     .shape = clamp_type,
     .cpu =
         [](const KernelCall& c) {

@@ -2,12 +2,14 @@
 #include "dtensor/ops/softmax.h"
 
 #include <array>
+#include <limits>
 
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "local/cpu/softmax.h"
+#include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/softmax_ops.h"
@@ -196,27 +198,32 @@ constexpr OpDef kLogSumExp{
     .name = "logsumexp",
     .signature = "input, dim: int[], keepdim: bool = false -> out",
     .saves = "input, out",
-    .dtypes = "floating",
+    .dtypes = "any",
     .shape =
         [](ShapeCall& s) {
           s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool()),
-                         .dtype = s.input(0).dtype};
+                         .dtype = ops::floating_dtype(s.input(0).dtype)};
         },
     .rule_for =
         [](const ShapeCall& s) {
           return ops::reduction_rule(s.input(0).shape.ndim(), ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool(), "whole", "");
         },
-    .cpu = [](const KernelCall& call) { cpu::log_sum_exp(call.input(0), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0)); },
+    .cpu =
+        [](const KernelCall& call) {
+          const Tensor& x = call.input(0);
+          cpu::log_sum_exp(info(x.dtype()).floating ? x : x.to(call.output(0).dtype()), ops::normal_dims(call.attribute(0), x.ndim()),
+                           call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
       const Shape dims = ops::normal_dims(g.attribute(0), shape.ndim());
       const bool keepdim = g.attribute(1).as_bool();
       // A group of nothing but -inf has no gradient.
-      const DTensor out = masked_fill(g.output(0), isinf(g.output(0)), 0);
+      const DTensor out = masked_fill(g.output(0), eq(g.output(0), -std::numeric_limits<double>::infinity()), 0);
       return {mul(exp(sub(g.input(0), ops::expand_reduced(out, dims, keepdim, shape))), ops::expand_reduced(g.grad_output(0), dims, keepdim, shape))};
     },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
-      const DTensor& x = c.input(0);
+      const DTensor x = ops::in_dtype(c.input(0), ops::floating_dtype(c.input(0).dtype()));
       const Shape dims = ops::normal_dims(c.attribute(0), x.ndim());
       const bool keepdim = c.attribute(1).as_bool();
       if (ops::reduced_shape(x.shape(), dims, true).numel() * x.numel() == 0)

@@ -123,8 +123,7 @@ struct Pow {
     return std::pow(a, b);
   }
   static std::int64_t of(std::int64_t a, std::int64_t b) {
-    if (b < 0) {  // as 1 / a^-b, truncated
-      if (a == 0) throw std::domain_error("zero to a negative integer power");
+    if (b < 0) {  // as 1 / a^-b, truncated; of zero, zero
       return a == 1 ? 1 : a == -1 ? (b % 2 == 0 ? 1 : -1) : 0;
     }
     std::int64_t result = 1;
@@ -172,8 +171,8 @@ struct Select {
 struct Clamp {
   template <class T>
   static T of(T x, T low, T high) {
-    const T raised = x < low ? low : x;
-    return raised > high ? high : raised;
+    const T raised = x < low || low != low ? low : x;
+    return raised > high || high != high ? high : raised;
   }
 };
 struct Lerp {  // exact at both ends

@@ -143,7 +143,7 @@ struct ClampBackward {
   static constexpr int numbers = 2;
   template <class T>
   static T of(T g, T x, const T* k) {
-    return x < k[0] || x > k[1] ? T(0) : g;
+    return x >= k[0] && x <= k[1] ? g : T(0);
   }
 };
 struct Swiglu {
