@@ -11,6 +11,8 @@
 #include "dtensor/ops/views.h"
 #include "ops/view_rules.h"
 #include "tensor/impl.h"
+#include "tensor/move_ops.h"
+#include "tensor/state.h"
 
 namespace dtensor {
 namespace {
@@ -83,21 +85,58 @@ std::vector<int> axes_of(const placements::Layout& layout, int dim) {
   return axes;
 }
 
-// Whole along `dim`; the rest as it is.
-DTensor brought_together(const DTensor& x, int dim) {
-  const tensor::Spec& spec = *x.impl()->spec;
-  std::vector<AxisPlacement> kept;
-  for (const AxisPlacement& e : x.placements().entries()) {
-    bool drop = false;
-    for (int a : axes_of(*spec.layout, dim)) drop = drop || spec.mesh.names()[static_cast<std::size_t>(a)] == e.axis;
-    if (!drop) kept.push_back(e);
+// Whole along `dim`, the axes that split it splitting `other`, if any; the rest as it is.
+DTensor moved_from(const DTensor& x, int dim, int other = -1) {
+  placements::Layout to = *x.impl()->spec->layout;
+  if (other >= 0)
+    for (int a : axes_of(to, dim)) to.dims[static_cast<std::size_t>(other)].push_back({{a}, 1, {}});
+  to.dims[static_cast<std::size_t>(dim)].clear();
+  return tensor::redistribute_to(x, placements::intern(to));
+}
+
+// Bytes that a rank receives when the parts of `dim`, over `count` ranks, become parts of another dim, or come together.
+double exchanged(const DTensor& x, std::int64_t count) {
+  const double bytes = static_cast<double>(x.shape().numel()) * info(x.dtype()).bytes;
+  return bytes * static_cast<double>(count - 1) / static_cast<double>(count * count);
+}
+std::int64_t ranks_along(const placements::Layout& layout, int dim) {
+  std::int64_t count = 1;
+  for (int a : axes_of(layout, dim)) count *= layout.mesh_sizes[static_cast<std::size_t>(a)];
+  return count;
+}
+// The dim whose parts are largest, if every rank gets some of it; -1.
+int roomiest(const tensor::Spec& spec, int dim) {
+  const std::int64_t count = ranks_along(*spec.layout, dim);
+  int best = -1;
+  std::int64_t most = count - 1;
+  for (int d = 0; d < spec.shape.ndim(); ++d) {
+    const std::int64_t each = spec.shape[d] / ranks_along(*spec.layout, d);
+    if (d != dim && each > most) best = d, most = each;
   }
-  return x.redistribute(Placements(std::move(kept)));
+  return best;
 }
 
 }  // namespace
 
 namespace ops {
+
+DTensor whole_along(const OpDef& op, const DTensor& x, int dim) {
+  const tensor::Inserted inserted(op.name);
+  return moved_from(x, dim, roomiest(*x.impl()->spec, dim));
+}
+Results on_whole_lines(const OpDef& op, const DecomposeCall& c, int dim) {
+  std::vector<DTensor> moved;
+  for (const DTensor* t : c.inputs) moved.push_back(whole_along(op, *t, dim));
+  const std::vector<Input> inputs(moved.begin(), moved.end());
+  return call_all(op, inputs, c.attributes);
+}
+bool fewer_as_candidates(const DTensor& x, std::int64_t k, int dim) {
+  const tensor::Spec& spec = *x.impl()->spec;
+  const std::int64_t count = ranks_along(*spec.layout, dim), n = x.shape()[dim];
+  if (n == 0) return true;
+  const double parts = static_cast<double>(count - 1) * static_cast<double>(k * (x.shape().numel() / n) * (info(x.dtype()).bytes + 8));
+  return parts <= exchanged(x, count) * (roomiest(spec, dim) < 0 ? static_cast<double>(count) : 1);
+}
 
 const OpDef& in_parts_op() { return kInParts; }
 
@@ -105,8 +144,7 @@ DTensor in_parts(const DTensor& x, int dim, std::int64_t count, const Scalar& fi
 
 std::pair<DTensor, DTensor> first_of_parts(const DTensor& x, std::int64_t k, int dim, const Scalar& last, First first) {
   const tensor::Spec& spec = *x.impl()->spec;
-  std::int64_t count = 1;
-  for (int a : axes_of(*spec.layout, dim)) count *= spec.layout->mesh_sizes[static_cast<std::size_t>(a)];
+  const std::int64_t count = ranks_along(*spec.layout, dim);
   const std::int64_t each = std::max<std::int64_t>(1, (x.shape()[dim] + count - 1) / count);
   const DTensor parts = in_parts(x, dim, count, last);
   const auto [values, places] = first(parts, std::min(k, parts.shape()[dim + 1]), dim + 1);
@@ -114,7 +152,7 @@ std::pair<DTensor, DTensor> first_of_parts(const DTensor& x, std::int64_t k, int
   Shape column = Shape::filled(values.ndim(), 1);
   column[dim] = count;
   const DTensor starts = reshape(arange(0, count * each, each, x.mesh(), {}, {.dtype = Dtype::i64}), column);
-  const DTensor candidates = brought_together(joined(values, dim), dim), indices = brought_together(joined(add(places, starts), dim), dim);
+  const DTensor candidates = moved_from(joined(values, dim), dim), indices = moved_from(joined(add(places, starts), dim), dim);
   const auto [best, at] = first(candidates, k, dim);
   return {best, gather(indices, dim, at)};
 }

@@ -20,4 +20,12 @@ using First = std::pair<DTensor, DTensor> (*)(const DTensor& x, std::int64_t k, 
 /// after in the order; equal elements must stand in the order of their indices. Results are Replicate on the axes that split `dim`.
 std::pair<DTensor, DTensor> first_of_parts(const DTensor& x, std::int64_t k, int dim, const Scalar& last, First first);
 
+/// x with `dim` whole: the axes that split it split the dim of which each rank then has most instead (one exchange), none where no other has an index for every
+/// rank (a gather). The move counts as one that a rule of `op` inserts.
+DTensor whole_along(const OpDef& op, const DTensor& x, int dim);
+/// The op on its inputs with `dim` whole: the decomposition of one that orders lines and has another dim to split.
+Results on_whole_lines(const OpDef& op, const DecomposeCall& c, int dim);
+/// Whether first_of_parts of k brings a rank no more bytes than whole_along.
+bool fewer_as_candidates(const DTensor& x, std::int64_t k, int dim);
+
 }  // namespace dtensor::ops

@@ -140,7 +140,7 @@ std::vector<DTensor> split_group_norm_backward(const DecomposeCall& c) {
   const int ndim = c.input(1).ndim();
   const std::int64_t groups = c.attribute(0).as_int();
   const std::vector<int> dims = group_dims(ndim);
-  const DTensor grad = in_dtype(ops::without_partial(c.input(0)), dtype);
+  const DTensor grad = in_dtype(ops::without_partial("group_norm_backward", c.input(0)), dtype);
   const DTensor rstd = rsqrt(add(beside_groups(c.input(4), ndim), c.attribute(1).as_double()));
   const DTensor normal = mul(sub(in_groups(in_dtype(c.input(1), dtype), groups), beside_groups(c.input(3), ndim)), rstd);
   const DTensor weighted = in_groups(c.has_input(2) ? mul(grad, across(c.input(2), ndim, dtype)) : grad, groups);
@@ -299,7 +299,7 @@ constexpr OpDef kBatchNorm{
 
 // Of a batch that is split only sums per channel move.
 std::vector<DTensor> split_batch_norm(const DecomposeCall& c) {
-  const DTensor x = ops::without_partial(c.input(0));
+  const DTensor x = ops::without_partial("batch_norm", c.input(0));
   const Dtype dtype = computation_dtype(x.dtype());
   const double count = elements_per_channel(x.shape());
   const auto mean_of = [&](std::initializer_list<Input> inputs) {
@@ -372,7 +372,8 @@ constexpr OpDef kBatchNormInput{
     .reasons = "sums per channel that are Partial are reduced first: they are smaller than the result",
 };
 std::vector<DTensor> split_batch_norm_backward(const DecomposeCall& c) {
-  const DTensor grad = ops::without_partial(c.input(0)), x = ops::without_partial(c.input(1));
+  constexpr std::string_view kName = "batch_norm_backward";
+  const DTensor grad = ops::without_partial(kName, c.input(0)), x = ops::without_partial(kName, c.input(1));
   const Attribute eps = c.attribute(1);
   const std::array<Input, 4> inputs{grad, x, c.input(3), c.input(4)};
   const std::array<Attribute, 1> attributes{eps};

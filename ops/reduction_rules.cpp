@@ -5,6 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "tensor/state.h"
+
 namespace dtensor::ops {
 namespace {
 
@@ -88,6 +90,11 @@ DTensor without_partial(const DTensor& tensor) {
   std::vector<Placement> list;
   for (const AxisPlacement& e : entries) list.push_back(settled(e.placement));
   return tensor.redistribute(Placements(std::span<const Placement>(list)));
+}
+
+DTensor without_partial(std::string_view op, const DTensor& operand) {
+  const tensor::Inserted inserted(op);
+  return without_partial(operand);
 }
 
 DTensor in_dtype(const DTensor& tensor, Dtype dtype) { return tensor.dtype() == dtype ? tensor : tensor.to(dtype); }

@@ -26,6 +26,8 @@ std::string reduction_rule(int ndim, const Shape& dims, bool keepdim, std::strin
 
 /// The same value with Replicate where it is Partial, so that using it twice reduces it once.
 DTensor without_partial(const DTensor& tensor);
+/// The same for an operand that the decomposition of `op` was given: the move counts as one that its rule inserts.
+DTensor without_partial(std::string_view op, const DTensor& operand);
 /// Gives a reduced tensor (dims dropped, or kept as ones) the shape before the reduction.
 DTensor expand_reduced(const DTensor& reduced, const Shape& dims, bool keepdim, const Shape& shape);
 /// Ops whose gradients use themselves.

@@ -58,12 +58,8 @@ DTensor moved(std::string_view op, const DTensor& x, const Layout& layout) {
   const Spec& spec = spec_of(x);
   const LayoutRef to = placements::intern(layout);
   if (to == spec.layout) return x;
-  const auto names = spec.mesh.names();
-  if (tensor::call_state().implicit == tensor::ImplicitPolicy::refuse &&
-      redistribute::find_route(spec.layout, to, spec.shape, spec.dtype)->launches > 0)
-    base::fail<InvalidArgument>("{}: implicit communication is refused here ({} -> {}); redistribute the inputs explicitly", op,
-                                tensor::to_string(spec), placements::to_string(*to, names));
-  return x.redistribute(placements::to_placements(*to, names));
+  const tensor::Inserted inserted(op);
+  return x.redistribute(placements::to_placements(*to, spec.mesh.names()));
 }
 
 // What an axis splits of the query and of keys and values, from what it splits now.

@@ -60,6 +60,7 @@ constexpr std::string_view kWholeLines = "a line is ordered where all of it is";
 std::vector<DTensor> sort_gradient(const GradientCall& g) {
   return {back_to_lines(g, g.grad_output(0), g.output(1), dim_of(g.attribute(0), g.input_type(0).shape, "sort"), false)};
 }
+extern const OpDef kSort;
 constexpr OpDef kSort{
     .name = "sort",
     .signature = "input, dim: int = -1, descending: bool = false, stable: bool = false -> values, indices",
@@ -82,6 +83,7 @@ constexpr OpDef kSort{
           order(call, {.dim = dim, .first = 0, .count = in.shape()[dim], .descending = call.attribute(1).as_bool(), .nan_first = false});
         },
     .gradient = sort_gradient,
+    .decompose = [](const DecomposeCall& c) { return ops::on_whole_lines(kSort, c, dim_of(c.attribute(0), c.input(0).shape(), "sort")); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}},
@@ -118,11 +120,14 @@ Scalar last_in_order(Dtype dtype, bool largest) {
       return !largest;
   }
 }
+extern const OpDef kTopk;
 Results topk_of_parts(const DecomposeCall& c) {
   const DTensor& x = c.input(0);
   const bool largest = c.attribute(2).as_bool();
-  auto [values, indices] = ops::first_of_parts(x, c.attribute(0).as_int(), dim_of(c.attribute(1), x.shape(), "topk"),
-                                               last_in_order(x.dtype(), largest), largest ? first_of_lines<true> : first_of_lines<false>);
+  const int dim = dim_of(c.attribute(1), x.shape(), "topk");
+  const std::int64_t k = c.attribute(0).as_int();
+  if (!ops::fewer_as_candidates(x, k, dim)) return ops::on_whole_lines(kTopk, c, dim);
+  auto [values, indices] = ops::first_of_parts(x, k, dim, last_in_order(x.dtype(), largest), largest ? first_of_lines<true> : first_of_lines<false>);
   return {std::move(values), std::move(indices)};
 }
 constexpr OpDef kTopk{
@@ -162,6 +167,8 @@ constexpr OpDef kTopk{
 std::string one_rule(const ShapeCall& s, const Attribute& dim, bool keepdim, std::string_view op) {
   return lines_rule(s.input(0).shape, dim_of(dim, s.input(0).shape, op), keepdim ? "1" : "");
 }
+// The last of the k smallest, or of whole lines where k is large.
+Results kth_of_parts(const DecomposeCall& c);
 constexpr OpDef kKthvalue{
     .name = "kthvalue",
     .signature = "input, k: int, dim: int = -1, keepdim: bool = false -> values, indices",
@@ -183,6 +190,7 @@ constexpr OpDef kKthvalue{
       const int dim = dim_of(g.attribute(1), g.input_type(0).shape, "kthvalue");
       return {back_to_lines(g, g.grad_output(0), g.output(1), dim, !g.attribute(2).as_bool())};
     },
+    .decompose = kth_of_parts,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"k", "3"}}},
@@ -192,6 +200,16 @@ constexpr OpDef kKthvalue{
         },
     .reasons = kWholeLines,
 };
+Results kth_of_parts(const DecomposeCall& c) {
+  const DTensor& x = c.input(0);
+  const std::int64_t k = c.attribute(0).as_int();
+  const int dim = dim_of(c.attribute(1), x.shape(), "kthvalue");
+  if (!ops::fewer_as_candidates(x, k, dim)) return ops::on_whole_lines(kKthvalue, c, dim);
+  const auto [values, indices] = ops::first_of_parts(x, k, dim, last_in_order(x.dtype(), false), first_of_lines<false>);
+  if (c.attribute(2).as_bool()) return {narrow(values, dim, k - 1, 1), narrow(indices, dim, k - 1, 1)};
+  return {select(values, dim, k - 1), select(indices, dim, k - 1)};
+}
+extern const OpDef kMedianDim;
 constexpr OpDef kMedianDim{
     .name = "median.dim",
     .signature = "input, dim: int, keepdim: bool = false -> values, indices",
@@ -214,6 +232,7 @@ constexpr OpDef kMedianDim{
       const int dim = dim_of(g.attribute(0), g.input_type(0).shape, "median");
       return {back_to_lines(g, g.grad_output(0), g.output(1), dim, !g.attribute(1).as_bool())};
     },
+    .decompose = [](const DecomposeCall& c) { return ops::on_whole_lines(kMedianDim, c, dim_of(c.attribute(0), c.input(0).shape(), "median")); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},

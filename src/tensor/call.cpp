@@ -100,11 +100,14 @@ std::span<const Attribute> complete(const OpInfo& info, std::span<const Attribut
   return {storage.data(), declared.size()};
 }
 
-[[noreturn]] void refuse_implicit(const Plan& plan) {
+bool communicates(const Plan& plan) {
+  return std::any_of(plan.moves.begin(), plan.moves.end(), [](const auto& m) { return m.communicates(); });
+}
+[[noreturn]] void refuse_implicit(const Plan& plan, std::string_view op) {
   std::string moves;
   for (const auto& m : plan.moves)
     if (m.communicates()) moves += fmt::format("{}{} {}", moves.empty() ? "" : ", ", redistribute::to_string(m.move.kind), m.detail);
-  base::fail<InvalidArgument>("{}: implicit communication is refused here ({}); redistribute the inputs explicitly", plan.op->name, moves);
+  base::fail<InvalidArgument>("{}: implicit communication is refused here ({}); redistribute the inputs explicitly", op, moves);
 }
 
 struct Placed {
@@ -153,9 +156,10 @@ class Invocation {
   }
 
   void run(std::span<DTensor> results) {
-    if (plan_->implicit && state_.implicit != ImplicitPolicy::allow) {
-      if (state_.implicit == ImplicitPolicy::refuse) refuse_implicit(*plan_);
-      std::fprintf(stderr, "[rank %d] warning: %s communicates implicitly\n", rank_.rank, info_.op->name.data());
+    if (state_.implicit != ImplicitPolicy::allow && (plan_->implicit || (!state_.inserted.empty() && communicates(*plan_)))) {
+      const std::string_view op = state_.inserted.empty() ? info_.op->name : state_.inserted;
+      if (state_.implicit == ImplicitPolicy::refuse) refuse_implicit(*plan_, op);
+      std::fprintf(stderr, "[rank %d] warning: %s communicates implicitly\n", rank_.rank, op.data());
     }
     for (StepObserver* o : state_.observers) o->on_call(*info_.op, inputs_, attributes_);
     std::uint64_t seed = 0, random_call = 0;

@@ -67,7 +67,8 @@ std::vector<const redistribute::PreparedMove*> moves_of(const Plan& plan, const 
 void notify(const Plan& plan, const Step& step, CallState& state) {
   const std::vector<const redistribute::PreparedMove*> moves = moves_of(plan, step);
   for (StepObserver* o : state.observers)
-    o->on_step({step.kind, *plan.op, moves, plan, !moves.empty() && plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0});
+    o->on_step({step.kind, *plan.op, moves, plan,
+                !moves.empty() && (!state.inserted.empty() || plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0)});
 }
 
 void before_read(const Plan& plan, const Tensor& t, CallState& state) {

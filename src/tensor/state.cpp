@@ -45,9 +45,10 @@ void PlanCache::insert(std::uint64_t hash, PlanRef plan) {
 }
 
 const OpInfo& CallState::info(const OpDef& op) {
-  auto& slot = ops[(reinterpret_cast<std::uintptr_t>(&op) >> 4) % ops.size()];
-  if (!slot || slot->op != &op) slot = std::make_shared<OpInfo>(OpInfo{&op, parse_signature(op), {}});
-  return *slot;
+  std::shared_ptr<OpInfo>* slot = &ops[(reinterpret_cast<std::uintptr_t>(&op) >> 4) % ops.size()];
+  while (*slot && (*slot)->op != &op) slot = &(*slot)->next;
+  if (!*slot) *slot = std::make_shared<OpInfo>(OpInfo{&op, parse_signature(op), {}, {}});
+  return **slot;
 }
 
 CallState& call_state(base::RankContext& rank) { return base::rank_state<CallState>(rank); }

@@ -51,6 +51,7 @@ struct OpInfo {
   const OpDef* op = nullptr;
   Signature signature;
   mutable propagate::RuleCache rules;
+  std::shared_ptr<OpInfo> next;  ///< another op of the same place in the table
 };
 
 /// Plans by key; bounded: when full, all are dropped (they are cheap to make again).
@@ -74,16 +75,28 @@ class PlanCache {
 
 struct CallState {
   bool grad_enabled = true;
-  bool recording = true;  ///< off inside a decomposition
+  bool recording = true;      ///< off inside a decomposition
+  std::string_view inserted;  ///< not empty: the op on whose behalf moves count as inserted by a rule, whoever asks for them
   ImplicitPolicy implicit = ImplicitPolicy::allow;
   Generator* generator = nullptr;  ///< overrides default_generator() in a scope
   std::vector<StepObserver*> observers;
   PlanCache plans;
-  std::array<std::shared_ptr<OpInfo>, 1024> ops{};  ///< direct-mapped by address
-  const OpInfo& info(const OpDef& op);
+  std::array<std::shared_ptr<OpInfo>, 1024> ops{};  ///< by address
+  const OpInfo& info(const OpDef& op);              ///< stays valid: a call holds it while its decomposition calls other ops
 };
 CallState& call_state();
 CallState& call_state(base::RankContext& rank);
+/// Within its life moves count as implicit ones of `op` (a name that lives on): its decomposition moves an operand, although the caller asked for no move.
+class Inserted {
+ public:
+  explicit Inserted(std::string_view op) : state_(call_state()), was_(state_.inserted) { state_.inserted = op; }
+  ~Inserted() { state_.inserted = was_; }
+  Inserted(const Inserted&) = delete;
+
+ private:
+  CallState& state_;
+  std::string_view was_;
+};
 
 /// The plan for a call (cached). `factory` gives mesh, layout and device of ops without inputs.
 struct Factory {

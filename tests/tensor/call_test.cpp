@@ -4,11 +4,13 @@
 
 #include <atomic>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "dtensor/debug.h"
 #include "dtensor/dtensor.h"
+#include "tensor/state.h"
 
 using namespace dtensor;
 
@@ -219,6 +221,47 @@ TEST_CASE("refused implicit communication names the op and the move; explicit mo
     const DTensor p = counting({4}, world.mesh({{"tp", 2}}), {}).redistribute({Partial()});
     { const RefuseImplicit refuse; }
     CHECK_NOTHROW(exp(p));
+  });
+}
+
+TEST_CASE("a move inside a decomposition is refused under the name of the op that was called, and counts as implicit") {
+  const std::string text = text_on_all([](World&, const DeviceMesh& mesh) {
+    const DTensor x = counting({4, 6}, mesh, {Shard(0)});
+    const RefuseImplicit refuse;
+    CHECK_NOTHROW(sort(x, 1));
+    CHECK_NOTHROW(cumprod(x, 0));
+    sort(x, 0);
+  });
+  CHECK(text == "sort: implicit communication is refused here (all_to_all f32[4, 6]{tp: S(0)} -> {tp: S(1)}); redistribute the inputs explicitly");
+  const std::string sums = text_on_all([](World&, const DeviceMesh& mesh) {
+    const DTensor x = counting({4, 6}, mesh, {}).redistribute({Partial()});
+    const RefuseImplicit refuse;
+    cumprod(x, 0);
+  });
+  CHECK(sums.find("cumprod: implicit communication is refused here (all_reduce ") == 0);
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DTensor x = counting({4, 6}, world.mesh({{"tp", 2}}), {Shard(0)});
+    const CommCounter counter;
+    sort(x, 0);
+    CHECK(counter.launches() == 1);
+    CHECK(counter.implicit_launches() == 1);
+    cumprod(x, 0);
+    CHECK(counter.launches() == 2);
+    CHECK(counter.implicit_launches() == 1);
+  });
+}
+
+TEST_CASE("what is known of an op stays where it is when an op with the same place in the table comes") {
+  run_ranks({.ranks = 1}, [](World&) {
+    constexpr std::size_t kTurn = 16 * 1024, kApart = kTurn / std::gcd(sizeof(OpDef), kTurn);
+    OpDef op;
+    op.signature = "input -> out";
+    const std::vector<OpDef> ops(kApart + 1, op);
+    tensor::CallState state;
+    const tensor::OpInfo& first = state.info(ops.front());
+    const tensor::OpInfo& second = state.info(ops.back());
+    CHECK(&state.info(ops.front()) == &first);
+    CHECK(&state.info(ops.back()) == &second);
   });
 }
 
