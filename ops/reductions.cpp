@@ -388,7 +388,7 @@ const OpDef& cumsum_op() { return kCumsum; }
 OpList reduction_ops() {
   static const std::vector<const OpDef*> list = [] {
     std::vector<const OpDef*> l(kOps.begin(), kOps.end());
-    l.push_back(&scan_carry_op());
+    l.push_back(&scan_totals_op());
     return l;
   }();
   return list;

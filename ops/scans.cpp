@@ -2,9 +2,17 @@
 #include "dtensor/ops/scans.h"
 
 #include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/factories.h"
+#include "dtensor/ops/pointwise.h"
+#include "dtensor/ops/views.h"
 #include "local/cpu/scans.h"
+#include "ops/candidates.h"
 #include "ops/elementwise.h"
+#include "ops/index_rules.h"
 #include "ops/reduction_rules.h"
+#include "ops/split_scan.h"
 
 namespace dtensor {
 namespace {
@@ -35,7 +43,9 @@ std::string backward_rule(const ShapeCall& s) {
   const std::string text = whole_rule(s);
   return text + (text.back() == ' ' ? "linear 1" : "; linear 1");
 }
-constexpr std::string_view kReasons = "the dimension is whole: a scan over parts is not written";
+constexpr std::string_view kReasons = "the dimension is whole; split, it is scanned in parts";
+constexpr std::string_view kBackwardReasons = "the dimension is whole; split, another one is split instead";
+int dim_of(const DecomposeCall& c) { return static_cast<int>(ops::normal_dims(c.attribute(0), c.input(0).ndim())[0]); }
 std::vector<Sample> scan_samples() {
   return {{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
           {.shapes = {{3, 2, 4}}, .attributes = {{"dim", "-2"}}},
@@ -62,8 +72,9 @@ constexpr OpDef kCumprodBackward{
     .shape = backward_shape,
     .rule_for = backward_rule,
     .cpu = [](const KernelCall& c) { cpu::cumulative_product_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
+    .decompose = [](const DecomposeCall& c) -> Results { return ops::on_whole_lines(kCumprodBackward, c, dim_of(c)); },
     .samples = [] { return repeated(2); },
-    .reasons = kReasons,
+    .reasons = kBackwardReasons,
 };
 Dtype product_dtype(const ShapeCall& s) {
   const Dtype dtype = s.input(0).dtype;
@@ -85,6 +96,11 @@ constexpr OpDef kCumprod{
       const DTensor& u = g.grad_output(0);
       return {in_dtype(call(kCumprodBackward, {u, in_dtype(g.input(0), u.dtype())}, {g.attribute(0)}), g.input_type(0).dtype)};
     },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      const DTensor x = ops::without_partial("cumprod", c.input(0));
+      const Dtype result = !c.attribute(1).is_none() ? c.attribute(1).as_dtype() : info(x.dtype()).floating ? x.dtype() : Dtype::i64;
+      return {ops::split_scan(in_dtype(x, result), dim_of(c), "product", false, result)};
+    },
     .samples = scan_samples,
     .reasons = kReasons,
 };
@@ -98,12 +114,27 @@ constexpr OpDef kExtremeBackward{
     .rule_for = backward_rule,
     .cpu =
         [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); }); },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      return {call(ops::gather_backward_op(), {c.input(0), c.input(1)}, {dim_of(c), c.input(0).shape()})};
+    },
     .samples =
         [] {
           return repeated(2, {Dtype::f32, Dtype::i64}, 3);
         },
-    .reasons = kReasons,
+    .reasons = "the dimension is whole; split, the gradients are put at their indices, and the sum is Partial",
 };
+// The last index whose element is the extreme so far is the largest of such indices so far.
+template <bool largest>
+Results split_extreme(const DecomposeCall& c) {
+  const DTensor x = ops::without_partial(largest ? "cummax" : "cummin", c.input(0));
+  const int dim = dim_of(c);
+  const DTensor values = ops::split_scan(x, dim, largest ? "max" : "min", false, x.dtype());
+  Shape line = Shape::filled(x.ndim(), 1);
+  line[dim] = x.shape()[dim];
+  const DTensor places = reshape(arange(0, x.shape()[dim], 1, x.mesh(), {}, {.dtype = Dtype::i64}), line);
+  const DTensor sets = info(x.dtype()).floating ? logical_or(eq(x, values), isnan(x)) : eq(x, values);
+  return {values, ops::split_scan(where(sets, places, 0), dim, "max", false, Dtype::i64)};
+}
 template <bool largest>
 constexpr OpDef extreme_op(std::string_view name) {
   return {.name = name,
@@ -122,6 +153,7 @@ constexpr OpDef extreme_op(std::string_view name) {
           .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
             return {call(kExtremeBackward, {g.grad_output(0), g.output(1)}, {g.attribute(0)})};
           },
+          .decompose = split_extreme<largest>,
           .samples = scan_samples,
           .reasons = kReasons};
 }
@@ -137,8 +169,9 @@ constexpr OpDef kLogBackward{
     .shape = backward_shape,
     .rule_for = backward_rule,
     .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum_backward(c.input(0), c.input(1), c.input(2), dim_of(c), c.output(0)); },
+    .decompose = [](const DecomposeCall& c) -> Results { return ops::on_whole_lines(kLogBackward, c, dim_of(c)); },
     .samples = [] { return repeated(3); },
-    .reasons = kReasons,
+    .reasons = kBackwardReasons,
 };
 constexpr OpDef kLogCumSumExp{
     .name = "logcumsumexp",
@@ -155,6 +188,10 @@ constexpr OpDef kLogCumSumExp{
     .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum(c.input(0), dim_of(c), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kLogBackward, {g.grad_output(0), g.input(0), g.output(0)}, {g.attribute(0)})};
+    },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      const DTensor x = ops::without_partial("logcumsumexp", c.input(0));
+      return {ops::split_scan(x, dim_of(c), "log_sum", false, x.dtype())};
     },
     .samples = scan_samples,
     .reasons = kReasons,

@@ -10,6 +10,7 @@
 #include "local/cpu/scan_parts.h"
 #include "ops/reduction_rules.h"
 #include "tensor/impl.h"
+#include "tensor/move_ops.h"
 
 namespace dtensor {
 namespace {
@@ -19,7 +20,11 @@ using local::cpu::ScanOp;
 // Attributes of both ops: dim, bounds, op, reverse, dtype.
 int dim_of(const KernelCall& call) { return static_cast<int>(call.attribute(0).as_int()); }
 ScanOp op_of(std::string_view name) {
-  return name == "sum" ? ScanOp::sum : name == "product" ? ScanOp::product : name == "max" ? ScanOp::max : ScanOp::min;
+  return name == "sum"       ? ScanOp::sum
+         : name == "product" ? ScanOp::product
+         : name == "max"     ? ScanOp::max
+         : name == "min"     ? ScanOp::min
+                             : ScanOp::log_sum;
 }
 local::cpu::ScanCall scan_of(const KernelCall& call) {
   const int dim = dim_of(call);
@@ -34,8 +39,9 @@ std::string dims_with(int ndim, int dim, std::string_view name) {
 }
 std::string_view linear_clause(const ShapeCall& s) { return s.attribute(2).as_text() == "sum" ? "; linear" : ""; }
 
-constexpr OpDef kScanCarry{
-    .name = "scan_carry",
+// A log_sum of parts that are cut would be no largest of them: each run of a rank is a part.
+constexpr OpDef kScanTotals{
+    .name = "scan_totals",
     .signature = "input, dim: int, bounds: int[], op: text, reverse: bool, dtype: dtype -> out",
     .dtypes = "number",
     .shape =
@@ -47,10 +53,11 @@ constexpr OpDef kScanCarry{
     .rule_for =
         [](const ShapeCall& s) {
           const int ndim = s.input(0).shape.ndim(), dim = static_cast<int>(s.attribute(0).as_int());
+          const std::string_view op = s.attribute(2).as_text();
           return ops::all_names(ndim) + " -> " + dims_with(ndim, dim, "k") + "    " +
-                 ops::clause({dim}, "reduce(" + std::string(s.attribute(2).as_text()) + ")") + std::string(linear_clause(s));
+                 ops::clause({dim}, "reduce(" + std::string(op == "log_sum" ? "max" : op) + ")") + std::string(linear_clause(s));
         },
-    .cpu = [](const KernelCall& call) { local::cpu::scan_carry(scan_of(call), call.input(0), call.output(0)); },
+    .cpu = [](const KernelCall& call) { local::cpu::scan_totals(scan_of(call), call.input(0), call.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{
@@ -61,10 +68,10 @@ constexpr OpDef kScanCarry{
         },
 };
 
-// Right where the rank's runs begin (reverse: end) at bounds; split_scan calls it so.
+// Right where the rank's runs are parts; split_scan calls it so.
 constexpr OpDef kScanFrom{
     .name = "scan_from",
-    .signature = "input, carry, dim: int, bounds: int[], op: text, reverse: bool, dtype: dtype -> out",
+    .signature = "input, totals, dim: int, bounds: int[], op: text, reverse: bool, dtype: dtype -> out",
     .dtypes = "number",
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = s.input(0).shape, .dtype = s.attribute(4).as_dtype()}; },
     .rule_for =
@@ -100,29 +107,25 @@ std::vector<std::int64_t> bounds_of(const tensor::Spec& spec, int dim) {
 
 // Replicate on the axes that split dimension `dim` of `like`; the rest as it is.
 DTensor complete_along(const DTensor& totals, const tensor::Spec& like, int dim) {
-  std::vector<AxisPlacement> kept;
-  for (const AxisPlacement& e : totals.placements().entries()) {
-    bool drop = false;
-    for (int a = 0; a < like.layout->mesh_ndim(); ++a)
-      drop = drop || (like.mesh.names()[static_cast<std::size_t>(a)] == e.axis && like.layout->dim_of(a) == dim);
-    if (!drop) kept.push_back(e);
-  }
-  return totals.redistribute(Placements(std::move(kept)));
+  placements::Layout to = *totals.impl()->spec->layout;
+  for (int a = 0; a < to.mesh_ndim(); ++a)
+    if (like.layout->dim_of(a) == dim) to.partial[static_cast<std::size_t>(a)].reset();
+  return tensor::redistribute_to(totals, placements::intern(to));
 }
 
 }  // namespace
 
 namespace ops {
 
-const OpDef& scan_carry_op() { return kScanCarry; }
+const OpDef& scan_totals_op() { return kScanTotals; }
 
-DTensor split_scan(const DTensor& input, int dim, std::string_view op, bool reverse, Dtype result) {
-  const DTensor x = op == "sum" ? input : without_partial(input);
+DTensor split_scan(const DTensor& x, int dim, std::string_view op, bool reverse, Dtype result) {
   const tensor::Spec& spec = *x.impl()->spec;
   const std::vector<std::int64_t> bounds = bounds_of(spec, dim);
   const std::span<const std::int64_t> list(bounds);
-  const Dtype carried = info(result).floating ? computation_dtype(result) : result;
-  const DTensor totals = complete_along(call(kScanCarry, {x}, {dim, list, op, reverse, carried}), spec, dim);
+  // Neutral elements are those of the wide type; a product that leaves f32 may come back.
+  const Dtype carried = !info(result).floating ? Dtype::i64 : op == "product" ? Dtype::f64 : computation_dtype(result);
+  const DTensor totals = complete_along(call(kScanTotals, {x}, {dim, list, op, reverse, carried}), spec, dim);
   return call(kScanFrom, {x, totals}, {dim, list, op, reverse, result});
 }
 

@@ -15,7 +15,7 @@ template <class T>
 T neutral(ScanOp op) {
   using Limits = std::numeric_limits<T>;
   const T low = Limits::has_infinity ? -Limits::infinity() : Limits::lowest(), high = Limits::has_infinity ? Limits::infinity() : Limits::max();
-  return op == ScanOp::sum ? T{0} : op == ScanOp::product ? T{1} : op == ScanOp::max ? low : high;
+  return op == ScanOp::sum ? T{0} : op == ScanOp::product ? T{1} : op == ScanOp::min ? high : low;
 }
 
 template <class T>
@@ -25,6 +25,10 @@ T combine(ScanOp op, T a, T b) {
     if (op == ScanOp::product) return a * b;
     if (std::isnan(a)) return a;
     if (std::isnan(b)) return b;
+    if (op == ScanOp::log_sum) {
+      const double high = std::max(a, b);
+      return std::isinf(high) ? high : high + std::log1p(std::exp(std::min(a, b) - high));
+    }
   } else {
     // Integers wrap.
     const auto x = static_cast<std::uint64_t>(a), y = static_cast<std::uint64_t>(b);
@@ -46,11 +50,10 @@ struct Rows {
 };
 
 template <class T>
-void carry_rows(const ScanCall& scan, const Tensor& in, const Tensor& out) {
+void total_rows(const ScanCall& scan, const Tensor& in, const Tensor& out) {
   const Rows from(in.shape(), scan.dim), to(out.shape(), scan.dim);
   const T* x = in.raw_as<T>();
   T* y = out.raw_as<T>();
-  const auto parts = static_cast<std::int64_t>(scan.bounds.size());
   for (std::int64_t row = 0; row < to.count; ++row) {
     std::vector<T> totals(scan.bounds.size(), neutral<T>(scan.op));
     std::int64_t at = 0;
@@ -62,12 +65,7 @@ void carry_rows(const ScanCall& scan, const Tensor& in, const Tensor& out) {
         total = combine(scan.op, total, x[from.offset(row) + at * from.inner]);
       }
     }
-    T running = neutral<T>(scan.op);
-    for (std::int64_t step = 0; step < parts; ++step) {
-      const std::int64_t k = scan.reverse ? parts - 1 - step : step;
-      y[to.offset(row) + k * to.inner] = running;
-      running = combine(scan.op, running, totals[static_cast<std::size_t>(k)]);
-    }
+    for (std::size_t k = 0; k < totals.size(); ++k) y[to.offset(row) + static_cast<std::int64_t>(k) * to.inner] = totals[k];
   }
 }
 
@@ -82,16 +80,19 @@ std::int64_t part_of(const ScanCall& scan, const placements::Run& run) {
 }
 
 template <class T>
-void scan_rows(const ScanCall& scan, const Tensor& in, const Tensor& carry, const Tensor& out) {
-  const Rows rows(in.shape(), scan.dim), carries(carry.shape(), scan.dim);
+void scan_rows(const ScanCall& scan, const Tensor& in, const Tensor& totals, const Tensor& out) {
+  const Rows rows(in.shape(), scan.dim), carries(totals.shape(), scan.dim);
+  const auto parts = static_cast<std::int64_t>(scan.bounds.size());
   const T* x = in.raw_as<T>();
-  const T* c = carry.raw_as<T>();
+  const T* c = totals.raw_as<T>();
   T* y = out.raw_as<T>();
   std::int64_t begin = 0;
   for (const placements::Run& run : scan.runs) {
     const std::int64_t part = part_of(scan, run);
     for (std::int64_t row = 0; row < rows.count; ++row) {
-      T running = c[carries.offset(row) + part * carries.inner];
+      T running = neutral<T>(scan.op);
+      for (std::int64_t k = scan.reverse ? parts - 1 : 0; k != part; k += scan.reverse ? -1 : 1)
+        running = combine(scan.op, running, c[carries.offset(row) + k * carries.inner]);
       for (std::int64_t step = 0; step < run.length; ++step) {
         const std::int64_t i = rows.offset(row) + (begin + (scan.reverse ? run.length - 1 - step : step)) * rows.inner;
         y[i] = running = combine(scan.op, running, x[i]);
@@ -114,20 +115,20 @@ void with_type(Dtype dtype, F&& f) {
 
 }  // namespace
 
-void scan_carry(const ScanCall& scan, const Tensor& input, const Tensor& output) {
+void scan_totals(const ScanCall& scan, const Tensor& input, const Tensor& output) {
   if (output.numel() == 0) return;
   with_type(output.dtype(), [&](auto type, Dtype dtype) {
     const Tensor wide = Tensor::empty(output.shape(), dtype, output.device());
-    carry_rows<decltype(type)>(scan, row_major(input, dtype), wide);
+    total_rows<decltype(type)>(scan, row_major(input, dtype), wide);
     output.copy_(wide.to(output.dtype()));
   });
 }
 
-void scan_from(const ScanCall& scan, const Tensor& input, const Tensor& carry, const Tensor& output) {
+void scan_from(const ScanCall& scan, const Tensor& input, const Tensor& totals, const Tensor& output) {
   if (output.numel() == 0) return;
   with_type(output.dtype(), [&](auto type, Dtype dtype) {
     const Tensor wide = Tensor::empty(output.shape(), dtype, output.device());
-    scan_rows<decltype(type)>(scan, row_major(input, dtype), row_major(carry, dtype), wide);
+    scan_rows<decltype(type)>(scan, row_major(input, dtype), row_major(totals, dtype), wide);
     output.copy_(wide.to(output.dtype()));
   });
 }

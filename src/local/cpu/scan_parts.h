@@ -11,7 +11,8 @@
 
 namespace dtensor::local::cpu {
 
-enum class ScanOp : std::uint8_t { sum, product, min, max };
+/// log_sum: log(exp(a) + exp(b)), in which infinities and NaN stay.
+enum class ScanOp : std::uint8_t { sum, product, min, max, log_sum };
 /// A scan along `dim`, of `size` in all, of which `runs` are here, in local order. `bounds` rise and cut it; the part after bounds[k] ends at bounds[k + 1] or `size`.
 struct ScanCall {
   ScanOp op = ScanOp::sum;
@@ -22,9 +23,9 @@ struct ScanCall {
   std::vector<placements::Run> runs;
 };
 
-/// output[k]: what the indices here before bounds[k] come to (reverse: those from the end of part k on); the neutral element where there is none.
-void scan_carry(const ScanCall& scan, const Tensor& input, const Tensor& output);
-/// The scan of every run from carry[k], where part k begins (reverse: ends) as the run does. @throws InternalError for a run where none does.
-void scan_from(const ScanCall& scan, const Tensor& input, const Tensor& carry, const Tensor& output);
+/// output[k]: what the indices of part k that are here come to; the neutral element where there is none.
+void scan_totals(const ScanCall& scan, const Tensor& input, const Tensor& output);
+/// The scan of every run from what the parts before it (reverse: after it) come to, by `totals`. @throws InternalError for a run where no part begins (ends).
+void scan_from(const ScanCall& scan, const Tensor& input, const Tensor& totals, const Tensor& output);
 
 }  // namespace dtensor::local::cpu
