@@ -10,6 +10,9 @@
 
 #include "dtensor/error.h"
 #include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/factories.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/arrange.h"
 #include "ops/families.h"
@@ -162,6 +165,22 @@ std::vector<DTensor> roll_gradient(const GradientCall& g) {
   for (std::int64_t& shift : back) shift = -shift;
   return {roll(g.grad_output(0), back, g.attribute(1).as_shape())};
 }
+// Rolled as if it were flat: each dim by its digit of the shift, and by one more where the dims after it are short of it.
+Results roll_by_digits(const DecomposeCall& c) {
+  DTensor x = c.input(0), carry;
+  std::int64_t left = c.attribute(0).as_list()[0];
+  for (int d = x.ndim(); d-- > 0;) {
+    const std::int64_t n = x.shape()[d], digit = ((left % n) + n) % n;
+    left = (left - digit) / n;
+    Shape line = Shape::filled(x.ndim(), 1);
+    line[d] = n;
+    const DTensor places = reshape(arange(n, x.mesh(), {}, {.dtype = Dtype::i64}), line);
+    const DTensor plain = roll(x, {digit}, {d});
+    x = carry ? where(carry, roll(x, {digit + 1}, {d}), plain) : plain;
+    carry = carry ? where(carry, le(places, digit), lt(places, digit)) : lt(places, digit);
+  }
+  return {x};
+}
 constexpr OpDef kRoll{
     .name = "roll",
     .signature = "input, shifts: int[], dims: int[] = [] -> out",
@@ -169,11 +188,13 @@ constexpr OpDef kRoll{
     .rule_for = roll_rule,
     .cpu = roll_cpu,
     .gradient = roll_gradient,
+    .decompose = roll_by_digits,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"shifts", "[2]"}, {"dims", "[1]"}}},
                                      {.shapes = {{3, 4}}, .attributes = {{"shifts", "[1, -9]"}, {"dims", "[0, -1]"}}},
                                      {.shapes = {{2, 3}}, .attributes = {{"shifts", "[4]"}}},
+                                     {.shapes = {{5, 2, 3}}, .attributes = {{"shifts", "[-8]"}}},
                                      {.shapes = {{0, 2}}, .attributes = {{"shifts", "[1]"}, {"dims", "[0]"}}},
                                      {.shapes = {{}}, .attributes = {{"shifts", "[1]"}}}};
         },
@@ -260,25 +281,50 @@ Diagonal diagonal_of(const Shape& shape, const Attribute& offset, const Attribut
 }
 // The operand with the two dims, and the one with the diagonal last.
 struct DiagonalDims {
-  std::string matrix, line, whole;
+  std::string matrix, line;
   DiagonalDims(int ndim, const Diagonal& g) {
     for (int d = 0; d < ndim; ++d) {
       matrix += fmt::format("{}d{}", d == 0 ? "" : " ", d);
       if (d != g.dim1 && d != g.dim2) line += fmt::format("d{} ", d);
     }
     line += "v";
-    whole = fmt::format("d{}, d{}, v: whole; linear; monotone", g.dim1, g.dim2);
   }
 };
-// The diagonal of local memory that is whole in both dims.
-Tensor diagonal_view(const Tensor& in, const Diagonal& g, const Shape& shape) {
+// Of the two dims and the diagonal, where element 0 of the diagonal lies in them.
+std::int64_t diagonal_start(const Diagonal& g, int dim) {
+  return dim == g.dim1 ? std::max<std::int64_t>(0, -g.offset) : std::max<std::int64_t>(0, g.offset);
+}
+// One of the two dims may be split, and the diagonal with it.
+std::string diagonal_rule(int ndim, const Diagonal& g) {
+  const DiagonalDims text(ndim, g);
+  if (g.length == 0) return fmt::format("{} -> {}    d{}, d{}, v: whole; linear; monotone", text.matrix, text.line, g.dim1, g.dim2);
+  std::string rule;
+  for (const auto [split, whole] : {std::array{g.dim1, g.dim2}, std::array{g.dim2, g.dim1}}) {
+    const std::int64_t start = diagonal_start(g, split);
+    rule += fmt::format("{}{} -> {}    {}; d{}: whole; linear; monotone", rule.empty() ? "" : " | ", text.matrix, text.line,
+                        ops::window(fmt::format("d{}", split), "v", {.low = start, .high = start}), whole);
+  }
+  return rule;
+}
+std::string diagonal_backward_rule(int ndim, const Diagonal& g) {
+  const DiagonalDims text(ndim, g);
+  if (g.length == 0) return fmt::format("{} -> {}    d{}, d{}, v: whole; linear", text.line, text.matrix, g.dim1, g.dim2);
+  std::string rule;
+  for (const auto [split, whole] : {std::array{g.dim1, g.dim2}, std::array{g.dim2, g.dim1}}) {
+    const std::int64_t start = diagonal_start(g, split);
+    rule += fmt::format("{}{} -> {}    {}; d{}: whole; linear", rule.empty() ? "" : " | ", text.line, text.matrix,
+                        ops::window("v", fmt::format("d{}", split), {.low = -start, .high = -start}), whole);
+  }
+  return rule;
+}
+// The diagonal, of `shape`, from local element (row, column) of the two dims on.
+Tensor diagonal_view(const Tensor& in, const Diagonal& g, std::int64_t row, std::int64_t column, const Shape& shape) {
   Shape strides;
   for (int d = 0; d < in.ndim(); ++d)
     if (d != g.dim1 && d != g.dim2) strides.push_back(in.strides()[d]);
   strides.push_back(in.strides()[g.dim1] + in.strides()[g.dim2]);
-  std::int64_t at = in.offset();
-  if (shape.numel() > 0) at += g.offset < 0 ? -g.offset * in.strides()[g.dim1] : g.offset * in.strides()[g.dim2];
-  return in.as_strided(shape, strides, at);
+  const std::int64_t at = shape.numel() == 0 ? 0 : row * in.strides()[g.dim1] + column * in.strides()[g.dim2];
+  return in.as_strided(shape, strides, in.offset() + at);
 }
 Diagonal diagonal_at(const ShapeCall& s) { return diagonal_of(s.input(0).shape, s.attribute(0), s.attribute(1), s.attribute(2), "diagonal"); }
 void diagonal_shape(ShapeCall& s) {
@@ -294,15 +340,14 @@ constexpr OpDef kDiagonal{
     .name = "diagonal",
     .signature = "input, offset: int = 0, dim1: int = 0, dim2: int = 1 -> view(input)",
     .shape = diagonal_shape,
-    .rule_for =
-        [](const ShapeCall& s) {
-          const DiagonalDims text(s.input(0).shape.ndim(), diagonal_at(s));
-          return text.matrix + " -> " + text.line + "    " + text.whole;
-        },
+    .rule_for = [](const ShapeCall& s) { return diagonal_rule(s.input(0).shape.ndim(), diagonal_at(s)); },
     .cpu =
         [](const KernelCall& call) {
-          const Diagonal g = diagonal_of(call.input(0).shape(), call.attribute(0), call.attribute(1), call.attribute(2), "diagonal");
-          call.set_output(0, diagonal_view(call.input(0), g, call.output_shape(0)));
+          const Place& from = call.input_place(0);
+          const Diagonal g = diagonal_of(from.global, call.attribute(0), call.attribute(1), call.attribute(2), "diagonal");
+          const std::int64_t first = call.output_place(0).begin(static_cast<int>(call.output_shape(0).size()) - 1);
+          call.set_output(0, diagonal_view(call.input(0), g, first + diagonal_start(g, g.dim1) - from.begin(g.dim1),
+                                           first + diagonal_start(g, g.dim2) - from.begin(g.dim2), call.output_shape(0)));
         },
     .gradient = diagonal_gradient,
     .samples =
@@ -328,15 +373,22 @@ constexpr OpDef kDiagonalBackward{
     .rule_for =
         [](const ShapeCall& s) {
           const Shape shape = s.attribute(0).as_shape();
-          const DiagonalDims text(shape.ndim(), diagonal_of(shape, s.attribute(1), s.attribute(2), s.attribute(3), "diagonal_backward"));
-          return text.line + " -> " + text.matrix + "    " + text.whole.substr(0, text.whole.rfind(';'));
+          return diagonal_backward_rule(shape.ndim(), diagonal_of(shape, s.attribute(1), s.attribute(2), s.attribute(3), "diagonal_backward"));
         },
     .cpu =
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           out.fill_(0);
-          const Diagonal g = diagonal_of(out.shape(), call.attribute(1), call.attribute(2), call.attribute(3), "diagonal_backward");
-          diagonal_view(out, g, call.input(0).shape()).copy_(call.input(0));
+          const Place &to = call.output_place(0), &from = call.input_place(0);
+          const Diagonal g = diagonal_of(to.global, call.attribute(1), call.attribute(2), call.attribute(3), "diagonal_backward");
+          const int last = call.input(0).ndim() - 1;
+          // Of the elements that are here, those that lie in this part.
+          const auto starts = std::array{diagonal_start(g, g.dim1) - to.begin(g.dim1), diagonal_start(g, g.dim2) - to.begin(g.dim2)};
+          const std::int64_t here = from.begin(last), begin = std::max({here, -starts[0], -starts[1]});
+          const std::int64_t end = std::min({here + call.input(0).shape()[last], out.shape()[g.dim1] - starts[0], out.shape()[g.dim2] - starts[1]});
+          if (begin >= end) return;
+          const Tensor source = call.input(0).narrow(last, begin - here, end - begin);
+          diagonal_view(out, g, begin + starts[0], begin + starts[1], source.shape()).copy_(source);
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kDiagonal, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3)})};
