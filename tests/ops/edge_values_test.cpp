@@ -80,3 +80,77 @@ TEST_CASE("the extremes of i32 over shards of which one is empty are those of th
     CHECK(amax(neg(x)).item<int>() == -1);
   });
 }
+
+namespace {
+
+// `op` of a tensor that is whole on one rank, or split on two.
+void each_split(const Shape& shape, const std::vector<float>& values, const std::function<void(const DTensor&)>& body) {
+  for (const int ranks : {1, 2, 3}) {
+    run_ranks({.ranks = ranks}, [&](World& world) {
+      const DeviceMesh mesh = world.mesh({{"tp", world.size()}});
+      for (int d = 0; d < shape.ndim(); ++d) body(distribute(Tensor::of(values, shape), mesh, {Shard(d)}).set_requires_grad());
+    });
+  }
+}
+std::vector<double> gathered(const DTensor& t) {
+  const Tensor all = t.detach().full_tensor().local().to(Dtype::f64);
+  const auto v = all.values<const double>();
+  return {v.begin(), v.end()};
+}
+std::vector<double> gradient_of(const DTensor& y, const DTensor& x) {
+  x.set_grad({});
+  sum(y).backward();
+  return gathered(x.grad());
+}
+
+}  // namespace
+
+TEST_CASE("of equal extremes the one that the index names has the gradient of max(dim), all share that of max()") {
+  each_split({2, 3}, {1, 4, 4, 7, 7, 7}, [](const DTensor& x) {
+    const ValuesIndices top = max(x, 1);
+    CHECK(gathered(top.values) == std::vector<double>{4, 7});
+    CHECK(gathered(top.indices) == std::vector<double>{1, 0});
+    CHECK(gradient_of(top.values, x) == std::vector<double>{0, 1, 0, 1, 0, 0});
+    CHECK(gradient_of(min(x, 0, {.keepdim = true}).values, x) == std::vector<double>{1, 1, 1, 0, 0, 0});
+    CHECK(gradient_of(max(x) * 6, x) == std::vector<double>{0, 0, 0, 2, 2, 2});
+  });
+}
+
+TEST_CASE("NaN takes the gradient of an extreme, and nothing else does") {
+  each_split({2, 2}, {1, kNan, 5, 3}, [](const DTensor& x) {
+    CHECK(gradient_of(max(x), x) == std::vector<double>{0, 1, 0, 0});
+    CHECK(gradient_of(min(x), x) == std::vector<double>{0, 1, 0, 0});
+    CHECK(gradient_of(max(x, 1).values, x) == std::vector<double>{0, 1, 1, 0});
+  });
+}
+
+TEST_CASE("bool and integers give what their numbers give, in a dtype that holds it") {
+  each_split({4}, {1, 0, 3, 1}, [](const DTensor& x) {
+    const DTensor flags = x.detach().to(Dtype::boolean), counts = x.detach().to(Dtype::i32);
+    CHECK(square(flags).dtype() == Dtype::i64);
+    CHECK(gathered(square(flags)) == std::vector<double>{1, 0, 1, 1});
+    CHECK(gathered(remainder(flags, 2)) == std::vector<double>{1, 0, 1, 1});
+    CHECK(gathered(clamp(flags, {.min = 1, .max = {}})) == std::vector<double>{1, 1, 1, 1});
+    CHECK(gathered(max(flags, 0).indices) == std::vector<double>{0});
+    CHECK(max(flags, 0).values.dtype() == Dtype::boolean);
+    CHECK(outer(flags, flags).dtype() == Dtype::boolean);
+    CHECK(gathered(sum(outer(flags, flags))) == std::vector<double>{9});
+    CHECK(gathered(hardtanh(counts)) == std::vector<double>{1, 0, 1, 1});
+    CHECK(hardtanh(counts).dtype() == Dtype::i32);
+    CHECK(std::abs(gathered(logsumexp(counts, 0))[0] - std::log(2 * std::exp(1.0) + 1 + std::exp(3.0))) < 1e-5);
+    CHECK(gathered(pow(counts * 0, counts - 4)) == std::vector<double>{0, 0, 0, 0});
+    for (const double v : gathered(clamp(x, {.min = {}, .max = std::nan("")}))) CHECK(std::isnan(v));
+  });
+}
+
+TEST_CASE("a weight of one dimension makes linear a product of vectors, with its gradients") {
+  each_split({2, 3}, {1, 2, 3, 4, 5, 6}, [](const DTensor& x) {
+    const DTensor w = distribute(Tensor::of(std::vector<float>{2, 0, -1}, {3}), x.mesh(), {Shard(0)}).set_requires_grad();
+    const DTensor b = full({}, 10, x.mesh(), {}).set_requires_grad();
+    CHECK(gathered(linear(x, w)) == std::vector<double>{-1, 2});
+    CHECK(gathered(linear(x, w, b)) == std::vector<double>{9, 12});
+    CHECK(gradient_of(linear(x, w, b), x) == std::vector<double>{2, 0, -1, 2, 0, -1});
+    CHECK(gathered(w.grad()) == std::vector<double>{5, 7, 9});
+    CHECK(gathered(b.grad()) == std::vector<double>{2});
+  });
+}

@@ -59,7 +59,7 @@ struct ValueOptions {
 };
 /// input + value * tensor1 * tensor2
 DTENSOR_EXPORT DTensor addcmul(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& options = {});
-/// input + value * tensor1 / tensor2; floating dtypes
+/// input + value * tensor1 / tensor2; one of the two divided is floating
 DTENSOR_EXPORT DTensor addcdiv(const DTensor& input, const DTensor& tensor1, const DTensor& tensor2, const ValueOptions& options = {});
 /// input + weight * (end - input); floating dtypes
 DTENSOR_EXPORT DTensor lerp(const DTensor& input, const DTensor& end, const DTensor& weight);

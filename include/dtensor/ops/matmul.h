@@ -27,6 +27,7 @@ struct AddmmOptions {
 DTENSOR_EXPORT DTensor addmm(const DTensor& input, const DTensor& mat1, const DTensor& mat2, const AddmmOptions& options = {});
 
 /// input [..., k], weight [n, k], bias [n] or absent -> input weight^T + bias [..., n]. With k split the bias is added once.
+/// weight [k] and a bias without dimensions give [...].
 DTENSOR_EXPORT DTensor linear(const DTensor& input, const DTensor& weight, const DTensor& bias = {});
 
 }  // namespace dtensor

@@ -44,7 +44,7 @@ DTENSOR_EXPORT DTensor amin(const DTensor& input, const KeepdimOptions& options 
 DTENSOR_EXPORT DTensor amin(const DTensor& input, int dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor amin(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor amin(const DTensor& input, std::span<const int> dim, const KeepdimOptions& options = {});
-/// bool: every element differs from 0.
+/// bool: every element differs from 0. A list without dims stands for all, as it does in sum.
 DTENSOR_EXPORT DTensor all(const DTensor& input, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor all(const DTensor& input, int dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor all(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});

@@ -37,7 +37,7 @@ DTENSOR_EXPORT DTensor dist(const DTensor& input, const DTensor& other, double p
 DTENSOR_EXPORT DTensor cdist(const DTensor& x1, const DTensor& x2, double p = 2);
 /// Each part along `dim` with a p-norm above maxnorm is scaled down to it.
 DTENSOR_EXPORT DTensor renorm(const DTensor& input, double p, int dim, double maxnorm);
-/// Largest (smallest) of all elements; of one dimension with the index of the first such.
+/// Largest (smallest) of all elements, equal ones share the gradient; of one dimension with the index of the first such, which has the gradient.
 DTENSOR_EXPORT DTensor max(const DTensor& input);
 DTENSOR_EXPORT DTensor min(const DTensor& input);
 DTENSOR_EXPORT ValuesIndices max(const DTensor& input, int dim, const KeepdimOptions& options = {});
