@@ -341,15 +341,19 @@ constexpr OpDef kCumsum{
         },
     .cpu =
         [](const KernelCall& call) {
-          cpu::cumulative_sum(call.input(0), cumsum_dim(call.attribute(0), call.input(0).ndim()), call.attribute(2).as_bool(), call.output(0));
+          const Tensor &x = call.input(0), &out = call.output(0);
+          // Integers are summed, not rounded sums.
+          const bool rounds = info(x.dtype()).floating && !info(out.dtype()).floating;
+          cpu::cumulative_sum(rounds ? x.to(out.dtype()) : x, cumsum_dim(call.attribute(0), x.ndim()), call.attribute(2).as_bool(), out);
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(call(ops::cumsum_op(), {g.grad_output(0)}, {g.attribute(0), Attribute(), !g.attribute(2).as_bool()}), g.input_type(0).dtype)};
     },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
       const Dtype result = dtype_or(c.attribute(1), summed(c.input(0).dtype()));
-      return {ops::split_scan(c.input(0).dtype() == Dtype::boolean ? in_dtype(c.input(0), result) : c.input(0),
-                              cumsum_dim(c.attribute(0), c.input(0).ndim()), "sum", c.attribute(2).as_bool(), result)};
+      const DTensor& x = c.input(0);
+      const bool first = x.dtype() == Dtype::boolean || (info(x.dtype()).floating && !info(result).floating);
+      return {ops::split_scan(first ? in_dtype(x, result) : x, cumsum_dim(c.attribute(0), x.ndim()), "sum", c.attribute(2).as_bool(), result)};
     },
     .samples =
         [] {

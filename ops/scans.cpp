@@ -91,7 +91,12 @@ constexpr OpDef kCumprod{
           s.output(0) = {.shape = s.input(0).shape, .dtype = product_dtype(s)};
         },
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& c) { cpu::cumulative_product(c.input(0), dim_of(c), c.output(0)); },
+    .cpu =
+        [](const KernelCall& c) {
+          const Tensor &x = c.input(0), &out = c.output(0);
+          const bool rounds = info(x.dtype()).floating && !info(out.dtype()).floating;
+          cpu::cumulative_product(rounds ? x.to(out.dtype()) : x, dim_of(c), out);
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& u = g.grad_output(0);
       return {in_dtype(call(kCumprodBackward, {u, in_dtype(g.input(0), u.dtype())}, {g.attribute(0)}), g.input_type(0).dtype)};
