@@ -12,12 +12,16 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
+#include "dtensor/ops/embedding.h"
 #include "dtensor/ops/factories.h"
+#include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/arrange.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/view_rules.h"
+#include "tensor/impl.h"
+#include "tensor/state.h"
 
 namespace dtensor {
 namespace {
@@ -335,9 +339,9 @@ void diagonal_shape(ShapeCall& s) {
   out.shape.push_back(g.length);
   s.output(0) = out;
 }
-std::vector<DTensor> diagonal_gradient(const GradientCall& g);
-constexpr OpDef kDiagonal{
-    .name = "diagonal",
+// A view, of rows that are fetched where the parts of the diagonal are not those of the split dim.
+constexpr OpDef kDiagonalOfRows{
+    .name = "diagonal_of_rows",
     .signature = "input, offset: int = 0, dim1: int = 0, dim2: int = 1 -> view(input)",
     .shape = diagonal_shape,
     .rule_for = [](const ShapeCall& s) { return diagonal_rule(s.input(0).shape.ndim(), diagonal_at(s)); },
@@ -349,7 +353,49 @@ constexpr OpDef kDiagonal{
           call.set_output(0, diagonal_view(call.input(0), g, first + diagonal_start(g, g.dim1) - from.begin(g.dim1),
                                            first + diagonal_start(g, g.dim2) - from.begin(g.dim2), call.output_shape(0)));
         },
+};
+// Whether the parts of `dim`, in one split of chunks, are also those of the diagonal.
+bool parts_are_same(const DTensor& x, const Diagonal& g, int dim) {
+  const placements::Layout& layout = *x.impl()->spec->layout;
+  const auto& splits = layout.dims[static_cast<std::size_t>(dim)];
+  if (splits.empty()) return true;
+  if (g.length == 0) return true;
+  if (splits.size() > 1 || splits[0].pieces != 1 || !splits[0].sizes.empty()) return false;
+  const std::int64_t ranks = layout.mesh_sizes[static_cast<std::size_t>(splits[0].axes[0])];
+  return diagonal_start(g, dim) == 0 && (x.shape()[dim] + ranks - 1) / ranks == (g.length + ranks - 1) / ranks;
+}
+// Every rank takes the element of each of its rows; of these the diagonal is a slice, so that no rows move.
+Results split_diagonal(const DecomposeCall& c) {
+  const DTensor& x = c.input(0);
+  const Diagonal g = diagonal_of(x.shape(), c.attribute(0), c.attribute(1), c.attribute(2), "diagonal");
+  const int split = x.impl()->spec->layout->dims[static_cast<std::size_t>(g.dim1)].empty() ? g.dim2 : g.dim1, whole = g.dim1 + g.dim2 - split;
+  const bool both = !x.impl()->spec->layout->dims[static_cast<std::size_t>(whole)].empty();
+  if (both || parts_are_same(x, g, split)) return {call(kDiagonalOfRows, {x}, {c.attribute(0), c.attribute(1), c.attribute(2)})};
+  const tensor::Inserted inserted("diagonal");
+  const std::int64_t n = x.shape()[split], start = diagonal_start(g, split), first = diagonal_start(g, whole) - start;
+  Shape line = Shape::filled(x.ndim(), 1), each = x.shape();
+  line[split] = n;
+  each[whole] = 1;
+  const DTensor at = clamp(arange(first, first + n, 1, x.mesh(), {}, {.dtype = Dtype::i64}), {.min = 0, .max = x.shape()[whole] - 1});
+  const DTensor rows = squeeze(gather(x, whole, expand(reshape(at, line), each)), whole);
+  const DTensor result = slice(movedim(rows, split > whole ? split - 1 : split, -1), -1, start, start + g.length);
+  result.impl()->copied_view = true;
+  return {result};
+}
+std::vector<DTensor> diagonal_gradient(const GradientCall& g);
+constexpr OpDef kDiagonal{
+    .name = "diagonal",
+    .signature = "input, offset: int = 0, dim1: int = 0, dim2: int = 1 -> view(input)",
+    .shape = diagonal_shape,
+    .rule_for =
+        [](const ShapeCall& s) {
+          const Diagonal g = diagonal_at(s);
+          const DiagonalDims text(s.input(0).shape.ndim(), g);
+          return fmt::format("{} -> {}    d{}, d{}, v: whole; linear; monotone", text.matrix, text.line, g.dim1, g.dim2);
+        },
+    .cpu = kDiagonalOfRows.cpu,
     .gradient = diagonal_gradient,
+    .decompose = split_diagonal,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"offset", "1"}}},
