@@ -15,6 +15,9 @@
 #include "ops/attention_scores.h"
 #include "ops/families.h"
 #include "ops/ring_attention.h"
+#include "tensor/impl.h"
+#include "tensor/move_ops.h"
+#include "tensor/state.h"
 
 namespace dtensor {
 namespace {
@@ -150,7 +153,7 @@ constexpr OpDef kWholeBackward{
     .samples = backward_samples,
 };
 
-// Distributed forms, for keys that are split along the sequence. With a mask, and where only widths are split, the operands are gathered as the rule says.
+// Distributed forms, for keys that are split along the sequence. With a mask their lengths are gathered as the rule says.
 ops::RingAttention ring_options(const DecomposeCall& c) {
   return {c.attribute(kIsCausal).as_bool(), c.attribute(kScale), c.attribute(kCausalOffset).as_int()};
 }
@@ -158,12 +161,57 @@ Results call_whole(const OpDef& op, const DecomposeCall& c) {
   const std::vector<Input> inputs(c.inputs.begin(), c.inputs.end());
   return call_all(op, inputs, c.attributes);
 }
+// Where axes that split widths go: the batch, or the heads, where that gives every rank some; -1: nowhere, as they split something else, too.
+int instead_of_width(std::span<const DTensor* const> operands, int axis) {
+  const placements::Layout& first = *operands[0]->impl()->spec->layout;
+  const std::int64_t ranks = first.mesh_sizes[static_cast<std::size_t>(axis)];
+  bool found = false, batch = true, heads = true;
+  for (const DTensor* t : operands) {
+    const placements::Layout& layout = *t->impl()->spec->layout;
+    const int dim = layout.dim_of(axis);
+    if (dim >= 0 && dim != 3) return -1;
+    found = found || dim == 3;
+    for (const placements::Split& s : layout.dims[3])
+      if (s.axes.size() > 1) return -1;
+    batch = batch && layout.dims[0].empty() && t->size(0) >= ranks;
+    heads = heads && layout.dims[1].empty() && t->size(1) % ranks == 0 && t->size(1) > 0;
+  }
+  return !found || ranks == 1 ? -1 : batch ? 0 : heads ? 1 : -1;
+}
+// Inputs `query` to `query` + 2 with axes that split their widths splitting their batches or heads instead: one exchange each; nothing where none can.
+std::vector<DTensor> with_whole_widths(const OpDef& op, const DecomposeCall& c, int query) {
+  std::vector<DTensor> result;
+  for (int i = 0; i < 3; ++i) result.push_back(c.input(query + i));
+  bool any = false;
+  for (int axis = 0; axis < result[0].impl()->spec->layout->mesh_ndim(); ++axis) {
+    const std::array<const DTensor*, 3> operands{&result[0], &result[1], &result[2]};
+    const int dim = instead_of_width(operands, axis);
+    if (dim < 0) continue;
+    any = true;
+    const tensor::Inserted inserted(op.name);
+    for (DTensor& t : result) {
+      placements::Layout to = *t.impl()->spec->layout;
+      std::erase_if(to.dims[3], [axis](const placements::Split& s) { return s.axes[0] == axis; });
+      to.partial[static_cast<std::size_t>(axis)].reset();
+      to.dims[static_cast<std::size_t>(dim)].push_back({{axis}, 1, {}});
+      t = tensor::redistribute_to(t, placements::intern(to));
+    }
+  }
+  return any ? result : std::vector<DTensor>();
+}
+Results call_with(const OpDef& op, const DecomposeCall& c, int query, std::span<const DTensor> moved) {
+  std::vector<Input> inputs(c.inputs.begin(), c.inputs.end());
+  for (std::size_t i = 0; i < moved.size(); ++i) inputs[static_cast<std::size_t>(query) + i] = moved[i];
+  return call_all(op, inputs, c.attributes);
+}
 constexpr OpDef with_split_form(OpDef op, std::vector<DTensor> (*decompose)(const DecomposeCall&)) {
   op.decompose = decompose;
   return op;
 }
 
+extern const OpDef kBackward, kAttention;
 Results split_backward(const DecomposeCall& c) {
+  if (const auto moved = with_whole_widths(kWholeBackward, c, kReverse.query); !moved.empty()) return call_with(kBackward, c, kReverse.query, moved);
   if (c.has_input(kReverse.mask)) return call_whole(kWholeBackward, c);
   const auto operands = ops::arrange_attention(kWholeBackward.name, c.input(kReverse.query), c.input(kReverse.key), c.input(kReverse.value));
   if (!operands.split) return call_whole(kWholeBackward, c);
@@ -209,6 +257,7 @@ constexpr OpDef kWholeAttention{
 };
 
 Results split_attention(const DecomposeCall& c) {
+  if (const auto moved = with_whole_widths(kWholeAttention, c, 0); !moved.empty()) return call_with(kAttention, c, 0, moved);
   if (c.has_input(kForward.mask)) return call_whole(kWholeAttention, c);
   const auto operands = ops::arrange_attention(kWholeAttention.name, c.input(0), c.input(1), c.input(2));
   if (!operands.split) return call_whole(kWholeAttention, c);
