@@ -41,10 +41,12 @@ DTensor column(const DTensor& index, std::int64_t width) { return expand(unsquee
 Results both(const ValuesAndIndices& r) { return {r.values, r.indices}; }
 Results both(const ValuesIndices& r) { return {r.values, r.indices}; }
 DTensor small(const DTensor& x) { return x * 0.01; }
+DTensor split(const DTensor& x) { return x.redistribute({Shard(0)}); }
 using X = const DTensor&;
 
 // Why an op receives as much as a gather of its operand.
 constexpr const char* kMiddle = "all elements are one line, of whose parts any half may lie before the middle";
+constexpr const char* kOneLine = "no other dim to split; an exchange by value has sizes that only the values tell, and brings the indices, too";
 constexpr const char* kWholeResult = "the result is whole on every rank, each of which needs every element";
 constexpr const char* kLargeResult = "Partial, without communication; an all-reduce brings up to twice the bytes of the result";
 constexpr const char* kCounts = "Partial, without communication; the result has more bytes than the operand";
@@ -86,6 +88,10 @@ const std::vector<Row>& rows() {
       {"median 0", kMatrix, [](X x) -> Results { return both(median(x, 0)); }, {{2304, 0}, {0, 0}}},
       {"median", kMatrix, [](X x) -> Results { return {median(x)}; }, {{9216, 0, kMiddle}, {9216, 0, kMiddle}}},
       {"sort 0", kMatrix, [](X x) -> Results { return both(sort(x, 0)); }, {{2304, 0}, {0, 0}}},
+      {"sort, one line", {640}, [](X x) -> Results { return both(sort(x, 0)); }, {{1920, 0, kOneLine}}},
+      {"topk 3, one line", {640}, [](X x) -> Results { return both(topk(x, 3, 0)); }, {{108, 0}}},
+      {"kthvalue 3, one line", {640}, [](X x) -> Results { return both(kthvalue(x, 3, 0)); }, {{108, 0}}},
+      {"cummax, one line", {640}, [](X x) -> Results { return both(cummax(x, 0)); }, {{72, 0}}},
       {"slice 3:60, 0", kMatrix, [](X x) -> Results { return {slice(x, 0, 3, 60)}; }, {{384, 0}, {0, 0}}},
       {"slice ::2, 0", kMatrix, [](X x) -> Results { return {slice(x, 0, 0, 64, 2)}; }, {{0, 0}, {0, 0}}},
       {"select 0", kMatrix, [](X x) -> Results { return {select(x, 0, 5)}; }, {{192, 0}, {0, 0}}},
@@ -101,12 +107,17 @@ const std::vector<Row>& rows() {
       {"diagonal -5", kMatrix, [](X x) -> Results { return {diagonal(x, -5)}; }, {{28, 0}, {0, 0}}},
       {"gather 0", kMatrix, [](X x) -> Results { return {gather(x, 0, column(integers(x, 12, 5), 48))}; }, {{0, 3456}, {0, 0}}},
       {"gather 0, of the index", {12, 48}, [](X x) -> Results { return {gather(numbers(x, {64, 48}), 0, abs(x).to(Dtype::i64))}; }, {{0, 0}, {0, 0}}},
+      {"gather 0, both split", kMatrix, [](X x) -> Results { return {gather(x, 0, split(column(integers(x, 12, 5), 48)))}; }, {{3456, 3456}, {864, 0}}},
       {"scatter 0", kMatrix, [](X x) -> Results { return {scatter(x, 0, column(integers(x, 12, 5), 48), numbers(x, {12, 48}))}; }, {{0, 0}, {0, 0}}},
       {"scatter 0, of the source", {12, 48}, [](X x) -> Results { return {scatter(numbers(x, {64, 48}), 0, column(integers(x, 12, 5), 48), x)}; }, {{1728, 0, kWholeResult}, {0, 0}}},
+      {"scatter 0, all split", kMatrix, [](X x) -> Results { return {scatter(x, 0, split(column(integers(x, 12, 5), 48)), split(numbers(x, {12, 48})))}; }, {{5184, 0}, {1296, 0}}},
       {"index_select 0", kMatrix, [](X x) -> Results { return {index_select(x, 0, integers(x, 12, 5))}; }, {{0, 3456}, {0, 0}}},
+      {"index_select 0, both split", kMatrix, [](X x) -> Results { return {index_select(x, 0, split(integers(x, 12, 5)))}; }, {{72, 3456}, {72, 0}}},
       {"index_add 0", kMatrix, [](X x) -> Results { return {index_add(x, 0, integers(x, 12, 5), numbers(x, {12, 48}))}; }, {{0, 0}, {0, 0}}},
       {"index_add 0, of the source", {12, 48}, [](X x) -> Results { return {index_add(numbers(x, {64, 48}), 0, integers(x, 12, 5), x)}; }, {{0, 18432, kLargeResult}, {0, 0}}},
+      {"index_add 0, all split", kMatrix, [](X x) -> Results { return {index_add(x, 0, split(integers(x, 12, 5)), split(numbers(x, {12, 48})))}; }, {{0, 18432, kLargeResult}, {0, 18432, kLargeResult}}},
       {"index_put 0", kMatrix, [](X x) -> Results { return {index_put(x, {integers(x, 12, 5)}, numbers(x, {12, 48}))}; }, {{0, 0}, {0, 0}}},
+      {"index_put 0, all split", kMatrix, [](X x) -> Results { return {index_put(x, {split(integers(x, 12, 5))}, split(numbers(x, {12, 48})))}; }, {{1800, 0}, {504, 0}}},
       {"embedding, of the weight", kMatrix, [](X x) -> Results { return {embedding(integers(x, 12, 5), x)}; }, {{0, 3456}, {0, 0}}},
       {"embedding, of the input", {12, 4}, [](X x) -> Results { return {embedding(abs(x).to(Dtype::i64), numbers(x, {64, 48}))}; }, {{0, 0}, {0, 0}}},
       {"tril", kMatrix, [](X x) -> Results { return {tril(x)}; }, {{0, 0}, {0, 0}}},
