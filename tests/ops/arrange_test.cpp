@@ -78,6 +78,25 @@ TEST_CASE("pad along a split dimension moves the rows that change their rank") {
   for (std::size_t r = 0; r < 19; ++r) CHECK(s.values[r * 3 + 1] == (r == 0 || r > 16 ? 7 : static_cast<float>((r - 1) * 3 + 1)));
 }
 
+TEST_CASE("a diagonal of split rows moves its elements alone, and what moved cannot be written through") {
+  for (const std::int64_t offset : {0, -3, 2}) {
+    CAPTURE(offset);
+    const Seen s = seen([&](const DeviceMesh& mesh) { return diagonal(counting({12, 8}, mesh, {Shard(0)}), offset); });
+    std::vector<float> expected;
+    for (std::int64_t r = std::max<std::int64_t>(0, -offset); r < 12 && r + offset < 8; ++r)
+      expected.push_back(static_cast<float>(8 * r + r + offset));
+    CHECK(s.values == expected);
+    for (const std::int64_t bytes : s.bytes) CHECK(bytes <= 2 * 4);
+  }
+  run_ranks({.ranks = kRanks}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", kRanks}});
+    CHECK_THROWS_AS(fill_(diagonal(counting({12, 8}, mesh, {Shard(0)})), 1), InvalidArgument);
+    const DTensor square = counting({8, 8}, mesh, {Shard(0)});
+    fill_(diagonal(square), -1);
+    CHECK(whole(square)[9] == -1);
+  });
+}
+
 TEST_CASE("unfold of a split dimension brings the ends of windows, and its gradient their sums") {
   const Seen s = seen([](const DeviceMesh& mesh) { return unfold(counting({16, 3}, mesh, {Shard(0)}), 0, 3, 1); });
   CHECK(s.bytes == ByRank{2 * kRow, 2 * kRow, 2 * kRow, 0});
