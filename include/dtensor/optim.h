@@ -100,7 +100,8 @@ class DTENSOR_EXPORT Adam final : public Optimizer {
 };
 
 /// Collective. Scales gradients by min(1, max_norm / (norm + 1e-6)); returns the norm over all of them, Replicate, without waiting for it on the host.
-/// norm_type p: the p-norm; infinity: the largest magnitude. @throws InvalidArgument for a norm_type that is not above 0.
+/// norm_type p: the p-norm; infinity, -infinity: the largest, the least magnitude; 0: how many gradients are not zero all over.
+/// @throws InvalidArgument for a norm_type that is NaN.
 DTENSOR_EXPORT DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm, double norm_type = 2);
 
 /// Linear warm-up to `lr`, then a cosine down to `final_lr` at `total_steps`.

@@ -9,6 +9,7 @@
 #include "dtensor/error.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/cast.h"
+#include "dtensor/ops/compare.h"
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/inplace.h"
 #include "dtensor/ops/optimizer.h"
@@ -148,31 +149,32 @@ void reduce_partial(const std::vector<nn::Parameter>& parameters) {
 }  // namespace
 
 namespace {
-// What a gradient adds to the norm before the root: its part of a sum, or a largest magnitude.
+// What a gradient adds to the norm before the root: its part of a sum, or an extreme magnitude.
 DTensor norm_part(const DTensor& grad, double norm_type) {
   const DTensor wide = grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32);
   if (norm_type == 2) return sum(square(wide));
-  if (std::isinf(norm_type)) return amax(abs(wide));
+  if (norm_type == 0) return any(ne(wide, 0)).to(wide.dtype()).redistribute({});
+  if (std::isinf(norm_type)) return (norm_type > 0 ? amax(abs(wide)) : amin(abs(wide))).redistribute({});
   return sum(norm_type == 1 ? abs(wide) : pow(abs(wide), norm_type));
 }
 }  // namespace
 
 DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max_norm, double norm_type) {
-  if (!(norm_type > 0)) throw InvalidArgument("clip_grad_norm_: norm_type is " + std::to_string(norm_type) + "; give a number above 0");
+  if (std::isnan(norm_type)) throw InvalidArgument("clip_grad_norm_: norm_type is nan; give a number or an infinity");
   const NoGrad off;
-  const bool largest = std::isinf(norm_type);
+  const bool extreme = std::isinf(norm_type);
   reduce_partial(parameters);
   DTensor total;
   for (const nn::Parameter& p : parameters) {
     const DTensor grad = p.grad();
-    if (!grad || (largest && grad.shape().numel() == 0)) continue;
+    if (!grad || (extreme && grad.shape().numel() == 0)) continue;
     // A sharded gradient gives a Partial number; all are combined before the one reduction.
     const DTensor part = norm_part(grad, norm_type);
-    total = !total ? part : largest ? maximum(total.redistribute({}), part.redistribute({})) : total + part;
+    total = !total ? part : !extreme ? total + part : norm_type > 0 ? maximum(total, part) : minimum(total, part);
   }
   if (!total) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
   total = total.redistribute({});
-  const DTensor norm = norm_type == 2 ? sqrt(total) : largest || norm_type == 1 ? total : pow(total, 1 / norm_type);
+  const DTensor norm = norm_type == 2 ? sqrt(total) : extreme || norm_type == 1 || norm_type == 0 ? total : pow(total, 1 / norm_type);
   const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
   for (const nn::Parameter& p : parameters)
     if (const DTensor grad = p.grad()) mul_(grad, scale.to(grad.dtype()));

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -244,6 +245,24 @@ TEST_CASE("gradients below the limit are left as they are, and none at all is an
     const Numbers before = whole(p.grad());
     optim::clip_grad_norm_({p}, 1e6);
     CHECK(whole(p.grad()) == before);
+  });
+}
+
+TEST_CASE("norms of order 0 and -infinity count the gradients that are not zero and take the least magnitude") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    const std::vector<nn::Parameter> p{parameter("a", mesh, {Shard(0)}).parameter, parameter("b", mesh, {}).parameter,
+                                       parameter("c", mesh, {Shard(1)}).parameter};
+    const auto give = [&] {
+      for (std::size_t k = 0; k < 3; ++k)
+        p[k].value().set_grad(filled(mesh, p[k].placements(), {kRows, kColumns}, [k](std::size_t i) { return k == 2 ? 0.0 : i == 0 ? -0.5 : 3.0; }));
+    };
+    give();
+    CHECK(optim::clip_grad_norm_(p, 1, 0).item() == 2);
+    CHECK(whole(p[0].grad())[1] == doctest::Approx(1.5).epsilon(1e-6));
+    give();
+    CHECK(optim::clip_grad_norm_({p[0], p[1]}, 1, -std::numeric_limits<double>::infinity()).item() == 0.5);
+    CHECK(error_of([&] { optim::clip_grad_norm_(p, 1, std::nan("")); }) == "clip_grad_norm_: norm_type is nan; give a number or an infinity");
   });
 }
 
