@@ -135,7 +135,7 @@ constexpr OpDef kMap{
     .name = "convolution",
     .signature = "input, weight, *, output_size: int[], stride: int[], padding: int[], dilation: int[], groups: int = 1 -> out",
     .saves = "input, weight",
-    .dtypes = "floating",
+    .dtypes = "number",
     .contiguous = true,
     .shape =
         [](ShapeCall& s) {
@@ -328,7 +328,7 @@ constexpr OpDef convolution(std::string_view name, void (*shape)(ShapeCall&), st
   op.name = name;
   op.signature = "input, weight, bias?, *, stride: int[] = [1], padding: text = 0, dilation: int[] = [1], groups: int = 1 -> out";
   op.saves = "input, weight";
-  op.dtypes = "floating";
+  op.dtypes = "number";
   op.contiguous = true;
   op.shape = shape;
   op.rule_for = convolution_rule;

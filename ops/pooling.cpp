@@ -145,7 +145,7 @@ constexpr OpDef kMaxPool{
         "input, kernel_size: int[], stride: int[]? = none, padding: int[] = [0], dilation: int[] = [1], ceil_mode: bool = false, "
         "return_indices: bool = false -> out, indices",
     .saves = "indices",
-    .dtypes = "floating",
+    .dtypes = "number",
     .contiguous = true,
     .shape =
         [](ShapeCall& s) {
@@ -234,7 +234,8 @@ Averages adaptive_of(const Place& image, const Place& result) {
 }
 std::string average_rule(const ShapeCall& s, bool backward, const std::string& windows) {
   const std::string lead = numbered("n", s.input(0).shape.ndim() - 2), image = lead + " h w", result = lead + " y x";
-  return (backward ? result + " -> " + image : image + " -> " + result) + "  " + windows + "; linear";
+  // A quotient of integers is not linear.
+  return (backward ? result + " -> " + image : image + " -> " + result) + "  " + windows + (info(s.input(0).dtype).floating ? "; linear" : "");
 }
 std::string pool_rule(const ShapeCall& s) {
   const Pool p = pool_of(s, 0, -1, 3);
@@ -262,7 +263,7 @@ constexpr OpDef kAvgPool{
     .signature =
         "input, kernel_size: int[], stride: int[]? = none, padding: int[] = [0], ceil_mode: bool = false, count_include_pad: bool = true, "
         "divisor_override: int? = none -> out",
-    .dtypes = "floating",
+    .dtypes = "f64 f32 bf16 f16 i64",
     .contiguous = true,
     .shape =
         [](ShapeCall& s) {
@@ -406,11 +407,7 @@ std::vector<double> scales_of(const Attribute& scale, int spatial) {
 std::vector<std::int64_t> nearest(std::int64_t in, std::int64_t out, double factor) {
   const float scale = factor > 0 ? static_cast<float>(1.0 / factor) : static_cast<float>(in) / static_cast<float>(out);
   std::vector<std::int64_t> at;
-  for (std::int64_t i = 0; i < out; ++i) {
-    if (in == out) at.push_back(i);
-    else if (out == 2 * in) at.push_back(i / 2);
-    else at.push_back(std::min(static_cast<std::int64_t>(std::floor(static_cast<float>(i) * scale)), in - 1));
-  }
+  for (std::int64_t i = 0; i < out; ++i) { at.push_back(std::min(static_cast<std::int64_t>(std::floor(static_cast<float>(i) * scale)), in - 1)); }
   return at;
 }
 // One factor per dim as the kernel uses it, 0 for that of the sizes; `attribute` 1 is the scale, 3 says that it is computed anew.

@@ -74,6 +74,33 @@ TEST_CASE("max pooling over a split width gives indices of the whole image") {
   });
 }
 
+TEST_CASE("pooling and convolution of integers are exact, and quotients are cut towards 0") {
+  const std::vector<std::int64_t> big{-7, -(std::int64_t{1} << 53) - 1, 2, 3, 4, 9, 1, 0, 5};
+  for (const int ranks : {1, 2}) {
+    run_ranks({.ranks = ranks}, [&](World& world) {
+      const DTensor x = distribute(Tensor::of(big, {1, 3, 3}), world.mesh({{"x", ranks}}), {Shard(1)});
+      const auto all = [](const DTensor& t) {
+        const Tensor local = t.full_tensor().local();
+        const auto v = local.values<const std::int64_t>();
+        return std::vector<std::int64_t>(v.begin(), v.end());
+      };
+      CHECK(all(max_pool2d(x, {1, 2}, {.stride = {1}})) == std::vector<std::int64_t>{-7, 2, 4, 9, 1, 5});
+      CHECK(all(avg_pool2d(x, {2, 1}, {.stride = {1}})) == std::vector<std::int64_t>{-2, (big[1] + 4) / 2, 5, 2, 2, 7});
+      const DTensor two = ones({1, 1, 1, 1}, x.mesh(), {Replicate()}, {.dtype = Dtype::i64});
+      CHECK(all(conv2d(x, add(two, two))) == std::vector<std::int64_t>{-14, 2 * big[1], 4, 6, 8, 18, 2, 0, 10});
+    });
+  }
+}
+
+TEST_CASE("a factor that gives twice the size still reads at its own steps") {
+  run_ranks({.ranks = 1}, [](World& world) {
+    const DTensor x = distribute(Tensor::of(std::vector<float>{1, 2, 3}, {1, 1, 3}), world.mesh({{"x", 1}}), {});
+    const Tensor y = interpolate(x, {.scale_factor = {2.3}}).local();
+    const auto v = y.values<const float>();
+    CHECK(std::vector<float>(v.begin(), v.end()) == std::vector<float>{1, 1, 1, 2, 2, 3});
+  });
+}
+
 TEST_CASE("batch_norm of a split batch moves statistics, not the batch") {
   const ByRank bytes = received(
       [](const DeviceMesh& mesh, const Placements& p) {

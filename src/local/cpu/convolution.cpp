@@ -180,7 +180,7 @@ void weight_gradient(const Problem& p, const T* grad, const T* input, T* out) {
   });
 }
 
-Dtype computed_in(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+Dtype computed_in(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : info(dtype).floating ? Dtype::f32 : Dtype::i64; }
 Tensor converted(const Tensor& t, Dtype dtype) { return t.dtype() == dtype ? t : t.to(dtype); }
 
 // f(a, b, bias, out) with all in the dtype of computation.
@@ -193,6 +193,7 @@ void computed(const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor
     f(left.raw_as<const T>(), right.raw_as<const T>(), bias != nullptr ? addend.raw_as<const T>() : nullptr, wide.raw_as<T>());
   };
   if (dtype == Dtype::f64) run(std::type_identity<double>{});
+  else if (dtype == Dtype::i64) run(std::type_identity<std::int64_t>{});
   else run(std::type_identity<float>{});
   if (!wide.shares_storage_with(out)) out.copy_(wide);
 }

@@ -11,7 +11,7 @@ namespace dtensor::local::cpu {
 
 /// Input [N, G q, sizes...] (without N: one sample), weight [G p, q, kernel...], result [N, G p, sizes...]; N, p, q, G are those of the tensors given:
 /// G is the channels of the input by those of the weight. Output position t reads input positions t * stride - padding + k * dilation; outside there are zeros.
-/// Floating, one dtype, row-major. Computed in f64 for f64, in f32 otherwise, rounded once. What is summed over nothing is zero.
+/// All but bool, one dtype, row-major. Computed in f64 for f64, in f32 for other floating dtypes, in i64 for integers; rounded once. What is summed over nothing is zero.
 struct Convolution {
   int spatial = 2;  ///< 1 to 3; the arrays are filled from the right, ones on the left
   std::array<std::int64_t, 3> stride{1, 1, 1}, dilation{1, 1, 1};

@@ -82,7 +82,7 @@ void max_plane(const T* in, std::int64_t height, std::int64_t width, const MaxWi
   for (std::int64_t j = 0; j < rows; ++j)
     for (std::int64_t i = 0; i < columns; ++i) {
       const std::int64_t top = first(y, j), bottom = last(y, j, height), left = first(x, i), right = last(x, i, width);
-      A best = -std::numeric_limits<A>::infinity();
+      A best = kIsFloating<T> ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
       std::int64_t best_y = top, best_x = left;
       for (std::int64_t a = top; a < bottom; a += y.dilation)
         for (std::int64_t b = left; b < right; b += x.dilation) {
@@ -125,7 +125,7 @@ Grid filled(const Grid& at, int spatial) {
 
 void average_windows(const Tensor& input, const Windows& y, const Windows& x, double divisor, const Tensor& out) {
   const std::int64_t from = plane_size(input, 2), to = plane_size(out, 2), width = input.shape().back();
-  visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
+  visit_arithmetic(out.dtype(), [&]<class T>(std::type_identity<T>) {
     parallel_for(planes(out, 2), grain(from), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = begin; p < end; ++p) average_plane(input.raw_as<const T>() + p * from, width, y, x, divisor, out.raw_as<T>() + p * to);
     });
@@ -141,7 +141,7 @@ void average_windows_backward(const Tensor& grad, const Windows& y, const Window
 void max_windows(const Tensor& input, const MaxWindow& y, const MaxWindow& x, const PlanePart& part, const Tensor& out, const Tensor& indices) {
   const int n = input.ndim();
   const std::int64_t height = input.shape()[n - 2], width = input.shape()[n - 1], rows = out.shape()[n - 2], columns = out.shape()[n - 1];
-  visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
+  visit_arithmetic(out.dtype(), [&]<class T>(std::type_identity<T>) {
     parallel_for(planes(out, 2), grain(height * width), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = begin; p < end; ++p)
         max_plane(input.raw_as<const T>() + p * height * width, height, width, y, x, part, rows, columns, out.raw_as<T>() + p * rows * columns,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pooling and resizing of planes: the last dims of the tensors; all dims before them are the same in input and result. Row-major.
-// Computed in f64 for f64, in f32 otherwise, rounded once.
+// Computed in f64 for f64, in f32 for other floating dtypes, rounded once; in the dtype for integers, whose quotients are cut towards 0.
 #pragma once
 
 #include <array>
