@@ -48,6 +48,12 @@ void same_loss_type(ShapeCall& s) {
   loss_type<reduction>(s);
 }
 
+// Dims that one of them lacks count as given: a number promotes as a tensor does.
+DTensor difference(const DecomposeCall& c) {
+  const Dtype dtype = promote(c.input(0).dtype(), c.input(1).dtype());
+  return c.input(0).to(dtype) - c.input(1).to(dtype);
+}
+
 using Attributes = std::vector<std::pair<std::string, std::string>>;
 std::vector<Sample> two_samples(double low, double high, const Attributes& more) {
   const auto with = [&](std::string reduction) {
@@ -64,12 +70,12 @@ std::vector<Sample> pair_samples() { return two_samples(-2, 2, {}); }
 
 constexpr OpDef kL1 = composite(
     "l1_loss", "input, target, reduction: text? = mean -> loss", "any", loss_type<0>,
-    [](const DecomposeCall& c) { return reduced(abs(c.input(0) - c.input(1)), c.attribute(0)); }, pair_samples);
+    [](const DecomposeCall& c) { return reduced(abs(difference(c)), c.attribute(0)); }, pair_samples);
 constexpr OpDef kSmoothL1 = composite(
     "smooth_l1_loss", "input, target, reduction: text? = mean, beta: float = 1.0 -> loss", "floating", loss_type<0>,
     [](const DecomposeCall& c) {
       const double beta = c.attribute(1).as_double();
-      const DTensor d = abs(c.input(0) - c.input(1));
+      const DTensor d = abs(difference(c));
       return reduced(beta == 0 ? d : where(lt(d, beta), square(d) * (0.5 / beta), d - 0.5 * beta), c.attribute(0));
     },
     [] {
@@ -79,7 +85,7 @@ constexpr OpDef kHuber = composite(
     "huber_loss", "input, target, reduction: text? = mean, delta: float = 1.0 -> loss", "floating", loss_type<0>,
     [](const DecomposeCall& c) {
       const double delta = c.attribute(1).as_double();
-      const DTensor d = abs(c.input(0) - c.input(1));
+      const DTensor d = abs(difference(c));
       return reduced(where(le(d, delta), square(d) * 0.5, (d - 0.5 * delta) * delta), c.attribute(0));
     },
     [] {

@@ -220,7 +220,8 @@ constexpr OpDef kCrossEntropyRows{
 Results split_rows(const DTensor& input, const DTensor& target, const Attribute& ignore_index, double smoothing) {
   const int dim = class_dim(input.ndim());
   const DTensor top = ops::without_partial(amax(input, dim));
-  const DTensor shift = in_dtype(masked_fill(top, isinf(top), 0), computation_dtype(input.dtype()));
+  // exp_sum counts an infinite shift as 0; a row whose maximum is infinite is NaN all over.
+  const DTensor shift = in_dtype(add(top, sub(top, top)), computation_dtype(input.dtype()));
   const DTensor log_sum = add(log(ops::exp_sum(input, top, {dim}, false)), shift);
   const DTensor logit = call(kTargetLogit, {input, target}, {ignore_index, smoothing});
   return {masked_fill(sub(log_sum, logit), eq(target, ignore_index.scalar()), 0), log_sum};

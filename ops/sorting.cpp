@@ -10,6 +10,8 @@
 
 #include "dtensor/error.h"
 #include "dtensor/op.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/sorting.h"
 #include "ops/candidates.h"
@@ -248,13 +250,13 @@ constexpr OpDef kMedian{
     .signature = "input -> out",
     .shape =
         [](ShapeCall& s) {
-          if (s.input(0).shape.numel() == 0) s.fail(fmt::format("{} has no element", s.describe(0)));
+          if (s.input(0).shape.numel() == 0 && !info(s.input(0).dtype).floating) s.fail(fmt::format("{} has no element", s.describe(0)));
           s.output(0) = {.shape = {}, .dtype = s.input(0).dtype};
         },
     .decompose = [](const DecomposeCall& c) -> Results { return {median(c.input(0))}; },
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{3, 5}}}, {.shapes = {{4}}}, {.shapes = {{}}}};
+          return std::vector<Sample>{{.shapes = {{3, 5}}}, {.shapes = {{4}}}, {.shapes = {{}}}, {.shapes = {{0, 3}}}};
         },
 };
 constexpr OpDef kArgsort{
@@ -376,7 +378,10 @@ ValuesAndIndices topk(const DTensor& input, std::int64_t k, int dim, const TopkO
 ValuesAndIndices kthvalue(const DTensor& input, std::int64_t k, int dim, const OrderOptions& options) {
   return both(kKthvalue, input, std::array<Attribute, 3>{k, dim, options.keepdim});
 }
-DTensor median(const DTensor& input) { return median(reshape(input, {input.numel()}), 0).values; }
+DTensor median(const DTensor& input) {
+  if (input.numel() == 0 && info(input.dtype()).floating) return add(sum(input), std::numeric_limits<double>::quiet_NaN());
+  return median(reshape(input, {input.numel()}), 0).values;
+}
 ValuesAndIndices median(const DTensor& input, int dim, const OrderOptions& options) {
   return both(kMedianDim, input, std::array<Attribute, 2>{dim, options.keepdim});
 }

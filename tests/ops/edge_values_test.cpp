@@ -73,6 +73,29 @@ TEST_CASE("softmax of a row with infinity is NaN, whole or split") {
   }
 }
 
+TEST_CASE("the cross entropy of a row with infinity is NaN, whole or split, beside rows without") {
+  for (const int ranks : {1, 2}) {
+    run_ranks({.ranks = ranks}, [](World& world) {
+      const DeviceMesh mesh = world.mesh({{"tp", world.size()}});
+      const DTensor x = distribute(Tensor::of(std::vector<float>{0, kInf, 1, 2, 0, 0, 0, 0}, {2, 4}), mesh, {Shard(1)});
+      const DTensor target = distribute(Tensor::of(std::vector<std::int64_t>{2, 3}, {2}), mesh, {Replicate()});
+      const Tensor all = cross_entropy(x, target, {.reduction = "none"}).redistribute({Replicate()}).local();
+      CHECK(std::isnan(all.values<const float>()[0]));
+      CHECK(all.values<const float>()[1] == doctest::Approx(std::log(4.0)));
+    });
+  }
+}
+
+TEST_CASE("the median of nothing is NaN, and a number in a loss promotes as a tensor does") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    CHECK(std::isnan(median(zeros({0, 3}, mesh, {Shard(1)})).item()));
+    const DTensor x = zeros({4}, mesh, {Shard(0)}), y = full({}, 0.1, mesh, {}, {.dtype = Dtype::f64});
+    for (const DTensor& loss : {l1_loss(x, y), smooth_l1_loss(x, y, {.beta = 0}), huber_loss(x, y, {.delta = 0.1}) / 0.05})
+      CHECK(loss.item() == doctest::Approx(0.1).epsilon(1e-14));
+  });
+}
+
 TEST_CASE("the extremes of i32 over shards of which one is empty are those of the values") {
   run_ranks({.ranks = 3}, [](World& world) {
     const DTensor x = distribute(Tensor::of(std::vector<std::int32_t>{3, 1, 2, 5}, {4}), world.mesh({{"tp", 3}}), {Shard(0)});

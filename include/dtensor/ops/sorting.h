@@ -34,6 +34,7 @@ struct OrderOptions {
 /// The k-th smallest element (k from 1) of each line.
 DTENSOR_EXPORT ValuesAndIndices kthvalue(const DTensor& input, std::int64_t k, int dim = -1, const OrderOptions& options = {});
 /// The lower of the two middle elements; NaN where there is one. Without dim: of all elements.
+/// Of all elements; NaN where there is none.
 DTENSOR_EXPORT DTensor median(const DTensor& input);
 DTENSOR_EXPORT ValuesAndIndices median(const DTensor& input, int dim, const OrderOptions& options = {});
 

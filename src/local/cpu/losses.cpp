@@ -45,8 +45,9 @@ std::optional<std::int64_t> cross_entropy_rows(const Tensor& logits, const Tenso
     for (std::int64_t r = 0; r < rows.count; ++r) {
       load(logits.raw(), rows.offset(r), rows.inner, n, x);
       std::fill(x + n, x + size, -std::numeric_limits<Acc>::infinity());
-      const Acc top = size == 0 ? Acc(0) : max_of(x, size), shift = std::isinf(top) ? Acc(0) : top;
-      const Acc lse = std::log(sum_terms<Acc>(size, [x, shift](std::int64_t i) { return vexp(x[i] - shift); })) + shift;
+      // An infinite maximum makes the row NaN, as log_softmax does.
+      const Acc top = size == 0 ? Acc(0) : max_of(x, size);
+      const Acc lse = std::log(sum_terms<Acc>(size, [x, top](std::int64_t i) { return vexp(x[i] - top); })) + top + (top - top);
       log_sum.raw_as<Acc>()[r] = lse;
       const std::int64_t t = targets[r];
       Acc value = 0;
