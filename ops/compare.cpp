@@ -178,22 +178,46 @@ constexpr OpDef kMaskedFillTensor = ops::composite(
       const std::vector<Dtype> dtypes{Dtype::f32, Dtype::boolean, Dtype::f32};
       return std::vector<Sample>{{.shapes = {{5, 7}, {7}, {}}, .dtypes = dtypes}, {.shapes = {{0, 3}, {3}, {}}, .dtypes = dtypes}};
     });
-constexpr OpDef kClampTensor = ops::composite(
-    "clamp.tensor", "input, min?, max? -> out", "any",
-    [](ShapeCall& s) {
-      if (!s.has_input(1) && !s.has_input(2)) s.fail("neither min nor max is given; give at least one");
-      Dtype dtype = s.input(0).dtype;
-      for (int i : {1, 2})
-        if (s.has_input(i)) dtype = ops::promote_operands({s.input(0).shape, dtype}, s.input(i));
-      s.output(0) = {ops::broadcast_shape(s, 0, 3), dtype};
-    },
-    [](const DecomposeCall& c) -> Results {
-      const DTensor raised = c.has_input(1) ? maximum(c.input(0), c.input(1)) : c.input(0);
-      return {c.has_input(2) ? minimum(raised, c.input(2)) : raised};
-    },
-    [] {
-      return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}}}, {.shapes = {{5, 3}, {3}, {}}}, {.shapes = {{0, 3}, {}, {3}}}};
-    });
+Gradients clamp_gradient(const GradientCall& g) {
+  const DTensor &u = g.grad_output(0), &x = g.input(0), &min = g.inputs_[1], &max = g.inputs_[2];  // empty when absent
+  if (!min || !max) {                                                                              // maximum or minimum: equal elements share
+    const DTensor& bound = min ? min : max;
+    const DTensor shared = where(eq(x, bound), u * 0.5, u);
+    const DTensor to_input = gradient_for(g, 0, masked_fill(shared, min ? lt(x, bound) : gt(x, bound), 0));
+    const DTensor to_bound = masked_fill(shared, min ? gt(x, bound) : lt(x, bound), 0);
+    return {to_input, min ? gradient_for(g, 1, to_bound) : DTensor(), max ? gradient_for(g, 2, to_bound) : DTensor()};
+  }
+  // A bound that the input only touches leaves it its gradient; of bounds that are crossed the upper one counts.
+  const DTensor low = lt(x, min), high = gt(x, max);
+  return {gradient_for(g, 0, masked_fill(u, logical_or(low, high), 0)), gradient_for(g, 1, where(logical_and(low, lt(min, max)), u, 0)),
+          gradient_for(g, 2, where(logical_or(high, lt(max, min)), u, 0))};
+}
+constexpr OpDef kClampTensor{
+    .name = "clamp.tensor",
+    .signature = "input, min?, max? -> out",
+    .rule = "..., ..., ... -> ...",
+    .saves = "input, min, max",
+    .dtypes = "any",
+    .shape =
+        [](ShapeCall& s) {
+          if (!s.has_input(1) && !s.has_input(2)) s.fail("neither min nor max is given; give at least one");
+          Dtype dtype = s.input(0).dtype;
+          for (int i : {1, 2})
+            if (s.has_input(i)) dtype = ops::promote_operands({s.input(0).shape, dtype}, s.input(i));
+          s.output(0) = {ops::broadcast_shape(s, 0, 3), dtype};
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          const Tensor* value = &c.input(0);
+          if (c.has_input(1)) cpu::binary(cpu::Binary::maximum, *value, c.input(1), c.output(0)), value = &c.output(0);
+          if (c.has_input(2)) cpu::binary(cpu::Binary::minimum, *value, c.input(2), c.output(0));
+        },
+    .gradient = clamp_gradient,
+    .samples =
+        [] {
+          return std::vector<Sample>{{.shapes = {{5, 7}, {5, 7}, {7}}}, {.shapes = {{5, 3}, {3}, {}}}, {.shapes = {{0, 3}, {}, {3}}}};
+        },
+};
 
 constexpr const OpDef* kFamily[] = {
     &kEq,       &kNe,       &kLt,         &kLe,        &kGt,         &kGe,      &kEqScalar, &kNeScalar,   &kLtScalar,         &kLeScalar,
@@ -211,6 +235,11 @@ namespace ops {
 OpList compare_ops() { return kFamily; }
 }  // namespace ops
 
+DTensor clamp(const DTensor& input, const DTensor& min, const DTensor& max) {
+  if (!min && !max) return input;
+  const Input inputs[3] = {input, min, max};
+  return call_all(kClampTensor, inputs)[0];
+}
 DTensor eq(const DTensor& input, const DTensor& other) { return call(kEq, {input, other}); }
 DTensor eq(const DTensor& input, const Scalar& other) { return call(kEqScalar, {input}, {other}); }
 DTensor ne(const DTensor& input, const DTensor& other) { return call(kNe, {input, other}); }

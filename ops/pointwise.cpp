@@ -523,10 +523,6 @@ DTensor gelu(const DTensor& input, const GeluOptions& options) { return call(kGe
 DTensor softplus(const DTensor& input, const SoftplusOptions& options) { return call(kSoftplus, {input}, {options.beta, options.threshold}); }
 DTensor swiglu(const DTensor& gate, const DTensor& up) { return call(kSwiglu, {gate, up}); }
 DTensor clamp(const DTensor& input, const ClampOptions& options) { return call(kClamp, {input}, {options.min, options.max}); }
-DTensor clamp(const DTensor& input, const DTensor& min, const DTensor& max) {
-  const DTensor raised = min ? maximum(input, min) : input;
-  return max ? minimum(raised, max) : raised;
-}
 DTensor logical_not(const DTensor& input) { return call(kLogicalNot, {input}); }
 DTensor isnan(const DTensor& input) { return call(kIsNan, {input}); }
 DTensor isinf(const DTensor& input) { return call(kIsInf, {input}); }

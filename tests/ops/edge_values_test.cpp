@@ -166,6 +166,17 @@ TEST_CASE("bool and integers give what their numbers give, in a dtype that holds
   });
 }
 
+TEST_CASE("clamp between tensors gives an input on a bound all of its gradient, and shares it where there is one bound") {
+  each_split({4}, {1, 2, 3, 5}, [](const DTensor& x) {
+    const DTensor two = full({4}, 2, x.mesh(), {}).set_requires_grad(), four = full({4}, 4, x.mesh(), {}).set_requires_grad();
+    CHECK(gathered(clamp(x, two, four)) == std::vector<double>{2, 2, 3, 4});
+    CHECK(gradient_of(clamp(x, two, four), x) == std::vector<double>{0, 1, 1, 0});
+    CHECK(gathered(two.grad()) == std::vector<double>{1, 0, 0, 0});
+    CHECK(gathered(four.grad()) == std::vector<double>{0, 0, 0, 1});
+    CHECK(gradient_of(clamp(x, two, DTensor()), x) == std::vector<double>{0, 0.5, 1, 1});
+  });
+}
+
 TEST_CASE("a weight of one dimension makes linear a product of vectors, with its gradients") {
   each_split({2, 3}, {1, 2, 3, 4, 5, 6}, [](const DTensor& x) {
     const DTensor w = distribute(Tensor::of(std::vector<float>{2, 0, -1}, {3}), x.mesh(), {Shard(0)}).set_requires_grad();
