@@ -52,8 +52,8 @@ DTensor split_var(const DecomposeCall& c) {
 DTensor var_gradient_of(const GradientCall& g, const DTensor& grad) {
   const Shape dims = dims_of(g);
   // With dims that are named the formula goes on below a divisor of 0, where the value does not.
-  const bool named = !g.attribute(0).as_list().empty();
   const Shape& shape = g.input_type(0).shape;
+  const bool named = !g.attribute(0).as_list().empty() && !shape.empty();
   const double divisor = named ? count_over(shape, dims) - g.attribute(2).as_double() : divisor_of(shape, dims, g.attribute(2));
   const DTensor scaled = mul(grad, 2.0 / divisor);
   return mul(spread(g, scaled), deviations(g.input(0), dims));

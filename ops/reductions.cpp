@@ -73,7 +73,11 @@ constexpr OpDef kSum{
         [](const ShapeCall& s) {
           return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", linear_unless_cast(s, sum_dtype(s)));
         },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::sum, call.input(0), dims_of(call), call.output(0)); },
+    .cpu =
+        [](const KernelCall& call) {
+          const bool flags = call.output(0).dtype() == Dtype::boolean;  // converted first, then summed
+          cpu::reduce(flags ? Reduction::any : Reduction::sum, call.input(0), dims_of(call), call.output(0));
+        },
     .gradient = sum_gradient,
     .samples = sum_samples,
     .reasons = "a Partial operand is reduced before a cast that narrows",
@@ -120,7 +124,11 @@ constexpr OpDef kProd{
     .saves = "input",
     .shape = [](ShapeCall& s) { set_result(s, sum_dtype(s)); },
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(product)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::product, call.input(0), dims_of(call), call.output(0)); },
+    .cpu =
+        [](const KernelCall& call) {
+          const bool flags = call.output(0).dtype() == Dtype::boolean;
+          cpu::reduce(flags ? Reduction::all : Reduction::product, call.input(0), dims_of(call), call.output(0));
+        },
     .gradient = prod_gradient,
     .samples =
         [] {

@@ -91,18 +91,21 @@ double combine(std::optional<ReduceOp> op, double a, double b) {
   return a + b;
 }
 
+// Sums and products of integers wrap around.
+double combine_wrapped(std::optional<ReduceOp> op, double a, double b, Dtype dtype) {
+  if (op != ReduceOp::sum && op != ReduceOp::product) return combine(op, a, b);
+  const auto whole = [](double v) { return v >= 0x1p63 ? std::numeric_limits<std::int64_t>::max() : static_cast<std::int64_t>(v); };
+  const auto x = static_cast<std::uint64_t>(whole(a)), y = static_cast<std::uint64_t>(whole(b));
+  const std::uint64_t bits = op == ReduceOp::sum ? x + y : x * y;
+  if (dtype == Dtype::u8) return static_cast<double>(static_cast<std::uint8_t>(bits));
+  if (dtype == Dtype::i32) return static_cast<double>(static_cast<std::int32_t>(static_cast<std::uint32_t>(bits)));
+  return static_cast<double>(static_cast<std::int64_t>(bits));
+}
+
 // Half the distance of neighbours, relative.
 double unit_roundoff(Dtype dtype) {
   if (!info(dtype).floating) return 0;
   return std::ldexp(1.0, dtype == Dtype::f64 ? -53 : dtype == Dtype::f32 ? -24 : dtype == Dtype::f16 ? -11 : -8);
-}
-
-// Integers wrap around.
-double wrapped(double value, Dtype dtype) {
-  if (!info(dtype).integral) return value;
-  const int bits = 8 * static_cast<int>(info(dtype).bytes);
-  const double period = std::ldexp(1.0, bits), low = dtype == Dtype::u8 ? 0 : -period / 2;
-  return value - period * std::floor((value - low) / period);
 }
 
 double tolerance(Dtype dtype) {
@@ -217,11 +220,12 @@ std::optional<Whole> assemble(const Shape& shape, Dtype dtype, const placements:
   for (std::size_t i = 0; i < count; ++i) {
     for (std::size_t s = 0; s < slots.size(); ++s) {
       if (filled[s][i] == 0 && fault.empty()) fault = fmt::format("no rank holds element {}", index_text(static_cast<std::int64_t>(i), shape));
-      whole.values[i] = s == 0 ? slots[s][i] : combine(op, whole.values[i], slots[s][i]);
+      whole.values[i] = s == 0                 ? slots[s][i]
+                        : info(dtype).integral ? combine_wrapped(op, whole.values[i], slots[s][i], dtype)
+                                               : combine(op, whole.values[i], slots[s][i]);
       if (summed) whole.slack[i] += std::abs(slots[s][i]) * unit_roundoff(dtype) / static_cast<double>(averaged);
     }
     if (averaged > 1) whole.values[i] /= static_cast<double>(averaged);
-    if (summed || op == ReduceOp::product) whole.values[i] = wrapped(whole.values[i], dtype);
   }
   if (!fault.empty()) return std::nullopt;
   return whole;
