@@ -152,7 +152,12 @@ constexpr OpDef kMaskedFill{
           check_mask(s, 1, "the mask");
           s.output(0) = {ops::broadcast_shape(s, 0, 2), s.input(0).dtype};
         },
-    .cpu = [](const KernelCall& c) { cpu::where(c.input(1), c.attribute(0).scalar(), c.input(0), c.output(0)); },
+    .cpu =
+        [](const KernelCall& c) {
+          const Scalar value = c.attribute(0).scalar();
+          // As a bool 0.5 is true; as the integer that bool is computed in it would be 0.
+          cpu::where(c.input(1), c.output(0).dtype() == Dtype::boolean ? Scalar(value.as_bool()) : value, c.input(0), c.output(0));
+        },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {gradient_for(g, 0, masked_fill(g.grad_output(0), g.input(1), 0)), DTensor()};
     },

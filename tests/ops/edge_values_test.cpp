@@ -154,6 +154,7 @@ TEST_CASE("bool and integers give what their numbers give, in a dtype that holds
     CHECK(gathered(square(flags)) == std::vector<double>{1, 0, 1, 1});
     CHECK(gathered(remainder(flags, 2)) == std::vector<double>{1, 0, 1, 1});
     CHECK(gathered(clamp(flags, {.min = 1, .max = {}})) == std::vector<double>{1, 1, 1, 1});
+    CHECK(gathered(masked_fill(flags, eq(flags, false), 0.5)) == std::vector<double>{1, 1, 1, 1});
     CHECK(gathered(max(flags, 0).indices) == std::vector<double>{0});
     CHECK(max(flags, 0).values.dtype() == Dtype::boolean);
     CHECK(outer(flags, flags).dtype() == Dtype::boolean);
