@@ -42,9 +42,9 @@ const std::vector<Row>& rows() {
        },
        "conv2d: padding is 'full'; give a number, 2 numbers, same or valid"},
       {[](const DeviceMesh& m) {
-         return conv2d(f(m, {3, 4, 4}, Dtype::i64), f(m, {2, 3, 2, 2}, Dtype::i64));
+         return conv2d(f(m, {3, 4, 4}, Dtype::boolean), f(m, {2, 3, 2, 2}, Dtype::boolean));
        },
-       "conv2d: 'input' is i64[3, 4, 4]{x: R}; supported dtypes: floating"},
+       "conv2d: 'input' is bool[3, 4, 4]{x: R}; supported dtypes: number"},
       {[](const DeviceMesh& m) {
          return conv_transpose2d(f(m, {3, 4, 4}), f(m, {3, 2, 2, 2}), {}, {.output_padding = {1}});
        },
