@@ -289,6 +289,35 @@ DTensor with_joined_batch(const DTensor& query, const DTensor& key, const DTenso
 
 }  // namespace
 
+namespace {
+// The tensors with their dims before the last two broadcast (the heads not, where groups of them share keys); none where they agree, or cannot.
+std::vector<DTensor> broadcast_leading(const std::array<const DTensor*, 3>& tensors, bool grouped) {
+  int ndim = 4;
+  for (const DTensor* t : tensors) ndim = std::max(ndim, t->ndim());
+  const int lead = ndim - (grouped ? 3 : 2);
+  Shape common = Shape::filled(lead, 1);
+  bool differ = false;
+  for (const DTensor* t : tensors)
+    for (int d = 0; d < lead; ++d) {
+      const int at = d - (ndim - t->ndim());
+      const std::int64_t n = at < 0 ? 1 : t->shape()[at];
+      if (n != 1 && common[d] != 1 && n != common[d]) return {};
+      if (n != 1) common[d] = n;
+    }
+  std::vector<DTensor> result;
+  for (const DTensor* t : tensors) {
+    if (t->ndim() < 3) return {};
+    DTensor wide = *t;
+    while (wide.ndim() < ndim) wide = unsqueeze(wide, 0);
+    Shape shape = wide.shape();
+    for (int d = 0; d < lead; ++d) shape[d] = common[d];
+    differ = differ || shape != t->shape();
+    result.push_back(shape == wide.shape() ? wide : expand(wide, shape));
+  }
+  return differ ? result : std::vector<DTensor>();
+}
+}  // namespace
+
 DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
   const Attribute scale = o.scale ? Attribute(*o.scale) : Attribute();
   const std::array<Attribute, 4> attributes{o.is_causal, scale, o.enable_gqa, o.causal_offset};
@@ -297,6 +326,8 @@ DTensor scaled_dot_product_attention(const DTensor& query, const DTensor& key, c
     if (o.attn_mask && o.attn_mask.ndim() > 2 && ndim == 3) inner.attn_mask = unsqueeze(o.attn_mask, 0);
     return squeeze(scaled_dot_product_attention(unsqueeze(query, 0), unsqueeze(key, 0), unsqueeze(value, 0), inner), 0);
   }
+  if (const std::vector<DTensor> t = broadcast_leading({&query, &key, &value}, o.enable_gqa); !t.empty())
+    return scaled_dot_product_attention(t[0], t[1], t[2], o);
   if (query.ndim() > 4 && key.ndim() == query.ndim() && value.ndim() == query.ndim()) return with_joined_batch(query, key, value, o);
   if (o.dropout_p == 0 && !(o.attn_mask && o.attn_mask.requires_grad()))
     return call(kAttention, {query, key, value, o.attn_mask}, {attributes[0], attributes[1], attributes[2], attributes[3]});

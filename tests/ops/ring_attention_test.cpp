@@ -184,6 +184,16 @@ TEST_CASE("keys split along two axes, or along one beside batch, heads and queri
         Dtype::f64, 1e-12);
 }
 
+TEST_CASE("batches and heads of size 1, or absent, broadcast") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    const DTensor q = reshape(arange(24, mesh, {}, {.dtype = Dtype::f64}), {2, 3, 2, 2}) / 10, k = slice(q, 0, 1, 2) - 1, v = slice(q, 1, 0, 1);
+    const DTensor want = scaled_dot_product_attention(q, expand(k, q.shape()), expand(v, q.shape()));
+    CHECK(equal(scaled_dot_product_attention(q, k, v), want));
+    CHECK(equal(scaled_dot_product_attention(q, select(k, 0, 0), v), want));
+  });
+}
+
 TEST_CASE("a part of its own size, or none at all, is right") {
   agree(kThree, {{.t = 7, .s = 7, .options = {.is_causal = true}}, {.t = 7, .s = 7}},
         {{{RaggedShard(2, {1, 6, 0})}, {RaggedShard(2, {0, 2, 5})}, kRows}, {{RaggedShard(2, {0, 0, 7})}, {RaggedShard(2, {7, 0, 0})}, kWhole}},

@@ -17,7 +17,8 @@ struct AttentionOptions {
   std::int64_t causal_offset = 0;    ///< number of the first query among the keys, for decoding with a cache; 0 is PyTorch's top-left alignment
 };
 /// softmax(scale query key^T + mask) value: query [b, h, t, d], key [b, hkv, s, d], value [b, hkv, s, e] -> [b, h, t, e].
-/// Without the batch, or without batch and heads, they may have three or two dims; several batch dims count as one. The score matrix is never whole in memory, but for dropout_p other than 0
+/// Without the batch, or without batch and heads, they may have three or two dims; several batch dims count as one.
+/// Batch dims broadcast, and heads without enable_gqa. The score matrix is never whole in memory, but for dropout_p other than 0
 /// and for a mask that asks for a gradient. b, h, t and s may be split: with s split blocks of keys visit the ranks and none holds all (docs/rules.md); with h
 /// split each rank has the key and value heads that its query heads read. A query that sees no key gives 0.
 /// @throws InvalidArgument when shapes or dtypes do not fit.
