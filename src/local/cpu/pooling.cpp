@@ -37,7 +37,7 @@ void average_plane(const T* in, std::int64_t width, const Windows& y, const Wind
       for (std::int64_t a = y.begin[j]; a < y.end[j]; ++a)
         for (std::int64_t b = x.begin[i]; b < x.end[i]; ++b) total += load(in[a * width + b]);
       const bool empty = y.begin[j] >= y.end[j] || x.begin[i] >= x.end[i];
-      *out++ = store<T>(empty ? A(0) : total / share<A>(y, x, j, i, divisor));
+      *out++ = store<T>(empty ? A(0) : static_cast<A>(total / share<A>(y, x, j, i, divisor)));
     }
 }
 template <class T, class A>
