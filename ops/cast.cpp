@@ -34,7 +34,7 @@ constexpr OpDef kTo{
                                      {.shapes = {{3, 2}}, .attributes = {{"dtype", "f32"}}, .dtypes = {Dtype::i32}},
                                      {.shapes = {{4}}, .attributes = {{"dtype", "bool"}}, .dtypes = {Dtype::i64}}};
         },
-    .reasons = "a narrowing conversion of a sum differs from the sum of narrowed parts by rounding; integers and bool wrap or saturate",
+    .reasons = "a narrowing conversion of a sum differs from the sum of narrowed parts by rounding; integers and bool wrap or have a least number",
 };
 
 constexpr const OpDef* kFamily[] = {&kTo};

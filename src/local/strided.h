@@ -80,7 +80,8 @@ constexpr T store(Accumulate<T> value) noexcept {
   return static_cast<T>(value);
 }
 
-/// PyTorch's conversion. Defined for every value: floating to i64 and i32 saturates, NaN becomes 0; u8 is the low byte of the i64; bool is "not zero".
+/// PyTorch's conversion. Defined for every value: NaN and floating numbers that i64 or i32 do not hold become its least number, as x86 instructions give
+/// it; u8 is the low byte of the i64; bool is "not zero".
 template <class To, class From>
 constexpr To convert(From value) noexcept {
   if constexpr (std::is_same_v<To, From>) {
@@ -95,16 +96,22 @@ constexpr To convert(From value) noexcept {
     return static_cast<std::uint8_t>(convert<std::int64_t>(value));
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
     constexpr From kEnd = -static_cast<From>(std::numeric_limits<To>::min());  // the maximum plus one, a power of two
-    if (value != value) return 0;
-    if (value >= kEnd) return std::numeric_limits<To>::max();
-    return value < -kEnd ? std::numeric_limits<To>::min() : static_cast<To>(value);
+    return value >= -kEnd && value < kEnd ? static_cast<To>(value) : std::numeric_limits<To>::min();
   } else {
     return static_cast<To>(value);
   }
 }
+/// A number that stands for a bound or a fill: i64 and i32 take the nearest that they hold, 0 for NaN.
 template <class To>
 constexpr To convert(const Scalar& value) noexcept {
   if constexpr (std::is_same_v<To, bool>) return value.as_bool();
+  if constexpr (std::is_same_v<To, std::int64_t> || std::is_same_v<To, std::int32_t>) {
+    if (value.kind() == ScalarKind::floating) {
+      const double x = value.as_double();
+      if (x != x) return 0;
+      if (x > 0 && x >= -static_cast<double>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::max();
+    }
+  }
   if (value.kind() == ScalarKind::floating) return convert<To>(value.as_double());
   return convert<To>(value.as_int());
 }

@@ -102,14 +102,17 @@ TEST_CASE("a tensor converts element by element between any two dtypes, row-majo
     }
 }
 
-TEST_CASE("floating numbers become whole ones by truncation, saturation and 0 for NaN") {
+TEST_CASE("floating numbers become whole ones by truncation, the least one where they are NaN or out of range") {
   using local::convert;
   CHECK(convert<std::int32_t>(-2.9f) == -2);
-  CHECK(convert<std::int32_t>(3e9) == std::numeric_limits<std::int32_t>::max());
+  CHECK(convert<std::int32_t>(3e9) == std::numeric_limits<std::int32_t>::min());
   CHECK(convert<std::int32_t>(-3e9f) == std::numeric_limits<std::int32_t>::min());
-  CHECK(convert<std::int64_t>(1e30f) == std::numeric_limits<std::int64_t>::max());
+  CHECK(convert<std::int64_t>(1e30f) == std::numeric_limits<std::int64_t>::min());
   CHECK(convert<std::int64_t>(-9223372036854775808.0) == std::numeric_limits<std::int64_t>::min());
-  CHECK(convert<std::int64_t>(std::nan("")) == 0);
+  CHECK(convert<std::int64_t>(std::nan("")) == std::numeric_limits<std::int64_t>::min());
+  CHECK(convert<std::int64_t>(-HUGE_VAL) == std::numeric_limits<std::int64_t>::min());
+  CHECK(convert<std::int32_t>(2147483647.0) == std::numeric_limits<std::int32_t>::max());
+  CHECK(convert<std::uint8_t>(std::nan("")) == 0);
   CHECK(convert<std::uint8_t>(-1.0f) == 255);
   CHECK(convert<std::uint8_t>(300.7) == 44);
   CHECK(convert<bool>(std::nanf("")) == true);
