@@ -212,27 +212,41 @@ constexpr OpDef kMax = extreme_all<true>("max");
 constexpr OpDef kMin = extreme_all<false>("min");
 
 // ---- all, any
+// Here a list without dims names none, and only its absence all.
+bool names_none(const Attribute& dim) { return dim.kind() == Attribute::Kind::list && dim.as_list().empty(); }
+Shape logical_dims(const ShapeCall& s) { return names_none(s.attribute(0)) ? Shape() : dims_of(s); }
+void logical_shape(ShapeCall& s) {
+  s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, logical_dims(s), keeps(s)), .dtype = Dtype::boolean};
+}
+std::string logical_rule(const ShapeCall& s, std::string_view kind) {
+  return ops::reduction_rule(s.input(0).shape.ndim(), logical_dims(s), keeps(s), kind, "");
+}
+void logical_cpu(const KernelCall& call, Reduction kind) {
+  cpu::reduce(kind, call.input(0), names_none(call.attribute(0)) ? Shape() : dims_of(call), call.output(0));
+}
 std::vector<Sample> logical_samples() {
   std::vector<Sample> samples = sum_samples();
   samples.erase(samples.end() - 2);  // the one with a dtype
+  samples.push_back({.shapes = {{5, 3}}, .attributes = {{"dim", "[]"}}});
+  samples.push_back({.shapes = {{0, 3}}, .attributes = {{"dim", "[]"}, {"keepdim", "true"}}});
   for (Sample& s : samples) s.dtypes = {Dtype::boolean};
   return samples;
 }
 constexpr OpDef kAll{
     .name = "all",
-    .signature = "input, dim: int[] = [], keepdim: bool = false -> out",
-    .shape = [](ShapeCall& s) { set_result(s, Dtype::boolean); },
-    .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(min)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::all, call.input(0), dims_of(call), call.output(0)); },
+    .signature = "input, dim: int[]? = none, keepdim: bool = false -> out",
+    .shape = logical_shape,
+    .rule_for = [](const ShapeCall& s) { return logical_rule(s, "reduce(min)"); },
+    .cpu = [](const KernelCall& call) { logical_cpu(call, Reduction::all); },
     .samples = logical_samples,
     .reasons = "Partial(min) of bool is reduced first",
 };
 constexpr OpDef kAny{
     .name = "any",
-    .signature = "input, dim: int[] = [], keepdim: bool = false -> out",
-    .shape = [](ShapeCall& s) { set_result(s, Dtype::boolean); },
-    .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(max)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::any, call.input(0), dims_of(call), call.output(0)); },
+    .signature = "input, dim: int[]? = none, keepdim: bool = false -> out",
+    .shape = logical_shape,
+    .rule_for = [](const ShapeCall& s) { return logical_rule(s, "reduce(max)"); },
+    .cpu = [](const KernelCall& call) { logical_cpu(call, Reduction::any); },
     .samples = logical_samples,
     .reasons = "Partial(max) of bool is reduced first",
 };
@@ -431,10 +445,10 @@ DTensor amin(const DTensor& input, List dim, const KeepdimOptions& o) { return r
 DTensor amin(const DTensor& input, std::span<const int> dim, const KeepdimOptions& o) { return run(kAmin, input, dim, o); }
 DTensor max(const DTensor& input) { return call(kMax, {input}); }
 DTensor min(const DTensor& input) { return call(kMin, {input}); }
-DTensor all(const DTensor& input, const KeepdimOptions& o) { return run(kAll, input, {}, o); }
+DTensor all(const DTensor& input, const KeepdimOptions& o) { return call(kAll, {input}, {Attribute(), o.keepdim}); }
 DTensor all(const DTensor& input, int dim, const KeepdimOptions& o) { return run(kAll, input, in(dim), o); }
 DTensor all(const DTensor& input, List dim, const KeepdimOptions& o) { return run(kAll, input, in(dim), o); }
-DTensor any(const DTensor& input, const KeepdimOptions& o) { return run(kAny, input, {}, o); }
+DTensor any(const DTensor& input, const KeepdimOptions& o) { return call(kAny, {input}, {Attribute(), o.keepdim}); }
 DTensor any(const DTensor& input, int dim, const KeepdimOptions& o) { return run(kAny, input, in(dim), o); }
 DTensor any(const DTensor& input, List dim, const KeepdimOptions& o) { return run(kAny, input, in(dim), o); }
 DTensor cumsum(const DTensor& input, int dim, const CumsumOptions& o) { return call(kCumsum, {input}, {dim, o.dtype}); }

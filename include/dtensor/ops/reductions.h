@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions over dimensions. No dimensions named: all of them. A split reduced dimension gives a Partial result (sum, mean, prod, amax, amin, all, any) or
+// Reductions over dimensions. No dimensions named: all of them (but see all and any). A split reduced dimension gives a Partial result (sum, mean, prod, amax, amin, all, any) or
 // a combination of such (var, std, vector_norm, argmax, argmin); the operand is never gathered. Sums of bf16 and f16 are taken in f32.
 // Collective over the mesh of the input. @throws InvalidArgument for a dim that does not exist or is named twice, and for dtypes that do not fit.
 #pragma once
@@ -44,11 +44,11 @@ DTENSOR_EXPORT DTensor amin(const DTensor& input, const KeepdimOptions& options 
 DTENSOR_EXPORT DTensor amin(const DTensor& input, int dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor amin(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor amin(const DTensor& input, std::span<const int> dim, const KeepdimOptions& options = {});
-/// bool: every element differs from 0. A list without dims stands for all, as it does in sum.
+/// bool: every element differs from 0. A list without dims reduces none, unlike that of sum: whether each element differs from 0.
 DTENSOR_EXPORT DTensor all(const DTensor& input, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor all(const DTensor& input, int dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor all(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});
-/// bool: some element differs from 0.
+/// bool: some element differs from 0; a list without dims as in all.
 DTENSOR_EXPORT DTensor any(const DTensor& input, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor any(const DTensor& input, int dim, const KeepdimOptions& options = {});
 DTENSOR_EXPORT DTensor any(const DTensor& input, std::initializer_list<int> dim, const KeepdimOptions& options = {});
