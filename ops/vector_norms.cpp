@@ -34,40 +34,45 @@ DTensor spread(const GradientCall& g, const DTensor& reduced) {
 std::vector<int> ints(const Shape& dims) { return {dims.begin(), dims.end()}; }
 void set_result(ShapeCall& s, Dtype dtype) { s.output(0) = {.shape = ops::reduced_shape(s.input(0).shape, dims_of(s), keeps(s)), .dtype = dtype}; }
 
-// ---- vector_norm: attributes dim, keepdim, dtype, ord; the orders 1, 2 and inf
-enum class Order { one, two, infinity };
-Order order_of(const Attribute& ord) { return ord.as_text() == "1" ? Order::one : ord.as_text() == "inf" ? Order::infinity : Order::two; }
+// ---- vector_norm: attributes dim, keepdim, dtype, ord; the orders 1, 2, inf and -inf
+struct Order {
+  std::string_view name;
+  std::string_view clause;
+  Reduction reduction;
+};
+constexpr std::array<Order, 4> kOrders{{{"1", "reduce(sum)", Reduction::absolute_sum},
+                                        {"2", "whole", Reduction::square_sum},
+                                        {"inf", "reduce(max)", Reduction::absolute_max},
+                                        {"-inf", "reduce(min)", Reduction::absolute_min}}};
+const Order* find_order(const Attribute& ord) {
+  const auto* at = std::find_if(kOrders.begin(), kOrders.end(), [&](const Order& o) { return o.name == ord.as_text(); });
+  return at == kOrders.end() ? nullptr : at;
+}
 Dtype norm_dtype(const ShapeCall& s) { return s.attribute(2).is_none() ? s.input(0).dtype : s.attribute(2).as_dtype(); }
 void norm_shape(ShapeCall& s) {
-  const std::string_view ord = s.attribute(3).as_text();
-  if (ord != "1" && ord != "2" && ord != "inf")
-    s.fail("ord must be 1, 2 or inf ('" + std::string(ord) + "' given); write other norms with pow and sum");
+  if (find_order(s.attribute(3)) == nullptr)
+    s.fail("ord must be 1, 2, inf or -inf ('" + std::string(s.attribute(3).as_text()) + "' given); write other norms with pow and sum");
   if (!info(norm_dtype(s)).floating) s.fail("a norm needs a floating dtype (" + s.describe(0) + "); pass dtype, for example f32");
   set_result(s, norm_dtype(s));
 }
 std::string norm_rule(const ShapeCall& s) {
-  const Order order = order_of(s.attribute(3));
-  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s),
-                             order == Order::one   ? "reduce(sum)"
-                             : order == Order::two ? "whole"
-                                                   : "reduce(max)",
-                             "");
+  return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), find_order(s.attribute(3))->clause, "");
 }
 void norm_cpu(const KernelCall& call) {
-  const Order order = order_of(call.attribute(3));
-  const Reduction kind = order == Order::one ? Reduction::absolute_sum : order == Order::two ? Reduction::square_sum : Reduction::absolute_max;
-  cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = order == Order::two});
+  const Reduction kind = find_order(call.attribute(3))->reduction;
+  cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = kind == Reduction::square_sum});
 }
 std::vector<DTensor> norm_gradient(const GradientCall& g) {
   const DTensor& grad = g.grad_output(0);
   const DTensor x = in_dtype(g.input(0), grad.dtype());
   DTensor result;
-  if (const Order order = order_of(g.attribute(3)); order == Order::two) {
+  if (const Reduction kind = find_order(g.attribute(3))->reduction; kind == Reduction::square_sum) {
     result = mul(x, spread(g, masked_fill(div(grad, g.output(0)), eq(g.output(0), 0), 0)));
-  } else if (order == Order::one) {
+  } else if (kind == Reduction::absolute_sum) {
     result = mul(sign(x), spread(g, grad));
   } else {
-    const DTensor mask = eq(abs(x), spread(g, g.output(0))).to(grad.dtype());
+    // Where some are NaN, so is the norm.
+    const DTensor mask = logical_or(eq(abs(x), spread(g, g.output(0))), isnan(x)).to(grad.dtype());
     const DTensor count = sum(mask, std::span<const int>(ints(dims_of(g))), {.keepdim = g.attribute(1).as_bool()});
     result = mul(mul(sign(x), mask), spread(g, div(grad, count)));
   }
@@ -108,9 +113,10 @@ constexpr OpDef kVectorNorm{
                                      {.shapes = {{5, 7}}, .attributes = {{"dim", "[1]"}, {"keepdim", "true"}}},
                                      {.shapes = {{5, 7}}, .attributes = {{"dim", "[0]"}, {"ord", "1"}}},
                                      {.shapes = {{3, 4}}, .attributes = {{"ord", "inf"}}},
+                                     {.shapes = {{4, 3}}, .attributes = {{"dim", "[0]"}, {"ord", "-inf"}}},
                                      {.shapes = {{0, 3}}, .attributes = {{"dim", "[0]"}}}};
         },
-    .reasons = "ord 1 and inf of a Partial operand: |x| is not linear",
+    .reasons = "ord 1, inf and -inf of a Partial operand: |x| is not linear",
 };
 
 // ---- power_norm: attributes dim, keepdim, p; |x|^p summed, and its root
@@ -119,7 +125,6 @@ DTensor over(const DTensor& x, const Attribute& dim, const Attribute& keepdim, D
   return reduce(x, dims, keepdim.as_bool());
 }
 DTensor sum_of(const DTensor& x, std::span<const int> dims, bool keepdim) { return sum(x, dims, {.keepdim = keepdim, .dtype = {}}); }
-DTensor least_of(const DTensor& x, std::span<const int> dims, bool keepdim) { return amin(x, dims, {.keepdim = keepdim}); }
 constexpr OpDef kPowerNorm = [] {
   OpDef op = ops::composite(
       "power_norm", "input, dim: int[] = [], keepdim: bool = false, p: float = 3.0 -> out", "floating",
@@ -155,11 +160,11 @@ double order_number(std::string_view text) {
   const auto r = std::from_chars(text.data(), text.data() + text.size(), value);
   return r.ec == std::errc() && r.ptr == text.data() + text.size() ? value : std::numeric_limits<double>::quiet_NaN();
 }
+bool has_kernel(double ord) { return ord == 1 || ord == 2 || std::isinf(ord); }
 DTensor norm_of(const DTensor& input, const Attribute& dim, const Attribute& keepdim, const Attribute& dtype, double ord) {
-  if (ord == 1 || ord == 2 || ord == HUGE_VAL) return call(kVectorNorm, {input}, {dim, keepdim, dtype, ord == 1 ? "1" : ord == 2 ? "2" : "inf"});
+  if (has_kernel(ord)) return call(kVectorNorm, {input}, {dim, keepdim, dtype, ord == 1 ? "1" : ord == 2 ? "2" : ord > 0 ? "inf" : "-inf"});
   const DTensor x = dtype.is_none() ? input : in_dtype(input, dtype.as_dtype());
   if (ord == 0) return over(ne(x, 0).to(x.dtype()), dim, keepdim, sum_of);
-  if (ord == -HUGE_VAL) return over(abs(x), dim, keepdim, least_of);
   return call(kPowerNorm, {x}, {dim, keepdim, ord});
 }
 // Attributes dim, keepdim, dtype, and the order.
@@ -202,7 +207,7 @@ Shape listed(std::initializer_list<int> dims) {
   return shape;
 }
 DTensor norm_over(const DTensor& input, const Shape& dims, const VectorNormOptions& o) {
-  if (o.ord == 1 || o.ord == 2 || o.ord == HUGE_VAL) return norm_of(input, dims, o.keepdim, o.dtype, o.ord);
+  if (has_kernel(o.ord) && o.ord > 0) return norm_of(input, dims, o.keepdim, o.dtype, o.ord);
   const std::string ord = to_string(Scalar(o.ord));
   return call(kAnyVectorNorm, {input}, {dims, o.keepdim, o.dtype, std::string_view(ord)});
 }

@@ -254,6 +254,8 @@ void reduce_in(Reduction kind, const Tensor& input, const Shape& dims, const Ten
       return reduce_with<Acc, Magnitude, Add>(input, dims, Acc(0), output, options);
     case Reduction::absolute_max:
       return reduce_with<Acc, Magnitude, Larger>(input, dims, Acc(0), output, options);
+    case Reduction::absolute_min:
+      return reduce_with<Acc, Magnitude, Smaller>(input, dims, neutral_of<Acc>(ReduceOp::min, output.dtype()), output, options);
     case Reduction::square_sum:
       return reduce_with<Acc, Square, Add>(input, dims, Acc(0), output, options);
     case Reduction::all:

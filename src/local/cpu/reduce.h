@@ -19,6 +19,7 @@ enum class Reduction : std::uint8_t {
   min,
   absolute_sum,  ///< of |x|
   absolute_max,  ///< of |x|; neutral element 0
+  absolute_min,  ///< of |x|
   square_sum,
   all,  ///< 1 when every element differs from 0
   any,
