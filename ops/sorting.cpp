@@ -140,15 +140,15 @@ constexpr OpDef kTopk{
     .shape =
         [](ShapeCall& s) {
           const int dim = dim_of(s.attribute(1), s.input(0).shape, "topk");
-          const std::int64_t k = checked_k(s, dim, 0);
-          if (s.input(0).shape.empty() && k == 0) s.fail("k 0 of a tensor without dims; give 1");
-          set_lines(s, dim, k);
+          set_lines(s, dim, checked_k(s, dim, 0));
         },
     .rule_for = [](const ShapeCall& s) { return lines_rule(s.input(0).shape, dim_of(s.attribute(1), s.input(0).shape, "topk"), "k"); },
     .cpu =
         [](const KernelCall& call) {
           const int dim = dim_of(call.attribute(1), call.input(0).shape(), "topk");
-          order(call, {.dim = dim, .first = 0, .count = call.attribute(0).as_int(), .descending = call.attribute(2).as_bool(), .nan_first = false});
+          // A tensor without dims is its own one element, for k 0 too.
+          const std::int64_t count = call.input(0).ndim() == 0 ? 1 : call.attribute(0).as_int();
+          order(call, {.dim = dim, .first = 0, .count = count, .descending = call.attribute(2).as_bool(), .nan_first = false});
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {back_to_lines(g, g.grad_output(0), g.output(1), dim_of(g.attribute(1), g.input_type(0).shape, "topk"), false)};
@@ -156,11 +156,10 @@ constexpr OpDef kTopk{
     .decompose = topk_of_parts,
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"k", "3"}}},
-                                     {.shapes = {{7, 3}}, .attributes = {{"k", "2"}, {"dim", "0"}, {"largest", "false"}}},
-                                     {.shapes = {{3, 4}}, .attributes = {{"k", "0"}}},
-                                     {.shapes = {{7}}, .attributes = {{"k", "6"}}, .dtypes = {Dtype::i64}},
-                                     {.shapes = {{}}, .attributes = {{"k", "1"}}}};
+          return std::vector<Sample>{
+              {.shapes = {{5, 7}}, .attributes = {{"k", "3"}}}, {.shapes = {{7, 3}}, .attributes = {{"k", "2"}, {"dim", "0"}, {"largest", "false"}}},
+              {.shapes = {{3, 4}}, .attributes = {{"k", "0"}}}, {.shapes = {{7}}, .attributes = {{"k", "6"}}, .dtypes = {Dtype::i64}},
+              {.shapes = {{}}, .attributes = {{"k", "1"}}},     {.shapes = {{}}, .attributes = {{"k", "0"}}}};
         },
     .reasons = kWholeLines,
 };
@@ -248,15 +247,12 @@ constexpr OpDef kMedianDim{
 constexpr OpDef kMedian{
     .name = "median",
     .signature = "input -> out",
-    .shape =
-        [](ShapeCall& s) {
-          if (s.input(0).shape.numel() == 0 && !info(s.input(0).dtype).floating) s.fail(fmt::format("{} has no element", s.describe(0)));
-          s.output(0) = {.shape = {}, .dtype = s.input(0).dtype};
-        },
+    .shape = [](ShapeCall& s) { s.output(0) = {.shape = {}, .dtype = s.input(0).dtype}; },
     .decompose = [](const DecomposeCall& c) -> Results { return {median(c.input(0))}; },
     .samples =
         [] {
-          return std::vector<Sample>{{.shapes = {{3, 5}}}, {.shapes = {{4}}}, {.shapes = {{}}}, {.shapes = {{0, 3}}}};
+          return std::vector<Sample>{
+              {.shapes = {{3, 5}}}, {.shapes = {{4}}}, {.shapes = {{}}}, {.shapes = {{0, 3}}}, {.shapes = {{0}}, .dtypes = {Dtype::i32}}};
         },
 };
 constexpr OpDef kArgsort{
@@ -379,7 +375,11 @@ ValuesAndIndices kthvalue(const DTensor& input, std::int64_t k, int dim, const O
   return both(kKthvalue, input, std::array<Attribute, 3>{k, dim, options.keepdim});
 }
 DTensor median(const DTensor& input) {
-  if (input.numel() == 0 && info(input.dtype()).floating) return add(sum(input), std::numeric_limits<double>::quiet_NaN());
+  if (input.numel() == 0) {
+    const bool floating = info(input.dtype()).floating;
+    const Scalar none = floating ? Scalar(std::numeric_limits<double>::quiet_NaN()) : last_in_order(input.dtype(), true);
+    return add(sum(input, {.dtype = input.dtype()}), none);
+  }
   return median(reshape(input, {input.numel()}), 0).values;
 }
 ValuesAndIndices median(const DTensor& input, int dim, const OrderOptions& options) {

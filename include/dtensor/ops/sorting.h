@@ -26,15 +26,14 @@ struct TopkOptions {
   bool largest = true;
   bool sorted = true;  ///< always so
 };
-/// The k largest (or smallest) elements of each line.
+/// The k largest (or smallest) elements of each line. A tensor without dims gives itself.
 DTENSOR_EXPORT ValuesAndIndices topk(const DTensor& input, std::int64_t k, int dim = -1, const TopkOptions& options = {});
 struct OrderOptions {
   bool keepdim = false;
 };
 /// The k-th smallest element (k from 1) of each line.
 DTENSOR_EXPORT ValuesAndIndices kthvalue(const DTensor& input, std::int64_t k, int dim = -1, const OrderOptions& options = {});
-/// The lower of the two middle elements; NaN where there is one. Without dim: of all elements.
-/// Of all elements; NaN where there is none.
+/// The lower of the two middle elements; NaN where there is one. Without dim: of all elements; where there is none NaN, or the least integer.
 DTENSOR_EXPORT DTensor median(const DTensor& input);
 DTENSOR_EXPORT ValuesAndIndices median(const DTensor& input, int dim, const OrderOptions& options = {});
 
