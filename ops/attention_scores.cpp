@@ -38,11 +38,12 @@ DTensor softmax_or_zero(const DTensor& scores) {
 
 DTensor attention_with_scores(const DTensor& query, const DTensor& key, const DTensor& value, const AttentionOptions& o) {
   const std::int64_t heads = query.size(1), length = key.size(2);
-  const DTensor k = for_query_heads(key, heads), v = for_query_heads(value, heads);
-  const double scale = o.scale ? *o.scale : 1 / std::sqrt(static_cast<double>(query.size(3)));
+  // Scores of bf16 are wrong by several percent of a weight: all is computed in f32.
   const Dtype computed = computation_dtype(query.dtype());
-  DTensor scores = mul(in_dtype(matmul(query, transpose(k, -2, -1)), computed), scale);
-  if (length == 0) return in_dtype(matmul(scores, in_dtype(v, computed)), value.dtype());
+  const DTensor k = in_dtype(for_query_heads(key, heads), computed), v = in_dtype(for_query_heads(value, heads), computed);
+  const double scale = o.scale ? *o.scale : 1 / std::sqrt(static_cast<double>(query.size(3)));
+  DTensor scores = mul(matmul(in_dtype(query, computed), transpose(k, -2, -1)), scale);
+  if (length == 0) return in_dtype(matmul(scores, v), value.dtype());
   if (o.is_causal) {
     const DTensor seen = tril(ones({query.size(2), length}, query.mesh(), {}, {.dtype = Dtype::f32}), o.causal_offset);
     scores = masked_fill(scores, eq(seen, 0), kNever);
@@ -51,7 +52,7 @@ DTensor attention_with_scores(const DTensor& query, const DTensor& key, const DT
   else if (o.attn_mask) scores = add(scores, in_dtype(o.attn_mask, computed));
   DTensor p = softmax_or_zero(scores);
   if (o.dropout_p != 0) p = dropout(p, o.dropout_p);
-  return matmul(in_dtype(p, value.dtype()), v);
+  return in_dtype(matmul(p, v), value.dtype());
 }
 
 }  // namespace dtensor::ops

@@ -136,6 +136,7 @@ Attribute parse_attribute(std::string_view op, const AttributeInfo& info, std::s
     case AttributeType::text:
       return std::string_view(texts.emplace_back(text));
     case AttributeType::floating: {
+      if (text == "true" || text == "false") return text == "true" ? 1.0 : 0.0;
       const double value = parse_number(text, ok);
       if (!ok) bad("a number");
       return value;

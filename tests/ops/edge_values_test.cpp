@@ -86,10 +86,11 @@ TEST_CASE("the cross entropy of a row with infinity is NaN, whole or split, besi
   }
 }
 
-TEST_CASE("the median of nothing is NaN, and a number in a loss promotes as a tensor does") {
+TEST_CASE("the median of nothing is NaN or the least integer, and a number in a loss promotes as a tensor does") {
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 2}});
     CHECK(std::isnan(median(zeros({0, 3}, mesh, {Shard(1)})).item()));
+    CHECK(median(zeros({0, 3}, mesh, {Shard(1)}, {.dtype = Dtype::i32})).item<int>() == std::numeric_limits<int>::min());
     const DTensor x = zeros({4}, mesh, {Shard(0)}), y = full({}, 0.1, mesh, {}, {.dtype = Dtype::f64});
     for (const DTensor& loss : {l1_loss(x, y), smooth_l1_loss(x, y, {.beta = 0}), huber_loss(x, y, {.delta = 0.1}) / 0.05})
       CHECK(loss.item() == doctest::Approx(0.1).epsilon(1e-14));
@@ -187,5 +188,62 @@ TEST_CASE("a weight of one dimension makes linear a product of vectors, with its
     CHECK(gradient_of(linear(x, w, b), x) == std::vector<double>{2, 0, -1, 2, 0, -1});
     CHECK(gathered(w.grad()) == std::vector<double>{5, 7, 9});
     CHECK(gathered(b.grad()) == std::vector<double>{2});
+  });
+}
+
+TEST_CASE("a list without dims reduces none in all and any, all in sum and norms") {
+  each_split({2, 3}, {1, 0, 4, 0, -2, 3}, [](const DTensor& x) {
+    const std::initializer_list<int> none{};
+    CHECK(gathered(all(x, none)) == std::vector<double>{1, 0, 1, 0, 1, 1});
+    CHECK(gathered(any(x, none, {.keepdim = true})) == std::vector<double>{1, 0, 1, 0, 1, 1});
+    CHECK(all(x).item() == 0);
+    CHECK(any(x, {.keepdim = true}).shape() == Shape{1, 1});
+    CHECK(sum(x, none).item() == 6);
+    CHECK(vector_norm(x, none, {.ord = 1}).item() == 10);
+    CHECK(gradient_of(var(x, none, {.correction = 0}), x)[2] == doctest::Approx(1));
+  });
+}
+
+TEST_CASE("the largest and the least magnitude share their gradient, which is 0 at 0 and beside NaN") {
+  each_split({2, 3}, {2, -2, 1, 0, 0, 0}, [](const DTensor& x) {
+    CHECK(gradient_of(vector_norm(x, {.ord = HUGE_VAL}), x) == std::vector<double>{0.5, -0.5, 0, 0, 0, 0});
+    CHECK(gradient_of(vector_norm(x, 1, {.ord = HUGE_VAL}), x) == std::vector<double>{0.5, -0.5, 0, 0, 0, 0});
+    CHECK(gradient_of(vector_norm(x, 1, {.ord = -HUGE_VAL}), x) == std::vector<double>{0, 0, 1, 0, 0, 0});
+  });
+  each_split({3}, {1, kNan, -3}, [](const DTensor& x) {
+    for (const double ord : {HUGE_VAL, -HUGE_VAL}) {
+      CHECK(std::isnan(vector_norm(x, {.ord = ord}).item()));
+      const std::vector<double> g = gradient_of(vector_norm(x, {.ord = ord}), x);
+      CHECK(g[0] == 0);
+      CHECK(g[2] == 0);
+    }
+  });
+}
+
+TEST_CASE("a tensor without dims is the k first of itself for every k") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DTensor x = full({}, 3, world.mesh({{"x", 2}}));
+    for (const int k : {0, 1}) {
+      const ValuesAndIndices top = topk(x, k);
+      CHECK(top.values.item() == 3);
+      CHECK(top.indices.item<int>() == 0);
+    }
+  });
+}
+
+TEST_CASE("attention in bf16 whose mask takes a gradient is as near to that in f64 as attention whose mask takes none") {
+  run_ranks({.ranks = 1}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 1}});
+    manual_seed(3);
+    const auto draw = [&](const Shape& shape) { return (randn(shape, mesh) * 3).to(Dtype::bf16); };
+    const DTensor q = draw({2, 2, 3, 8}), k = draw({2, 2, 6, 8}), v = draw({2, 2, 6, 8}), mask = draw({3, 6});
+    const auto of = [&](Dtype dtype) {
+      const DTensor x = q.to(dtype).detach().set_requires_grad(), m = mask.to(dtype).detach().set_requires_grad();
+      return gradient_of(scaled_dot_product_attention(x, k.to(dtype), v.to(dtype), {.attn_mask = m}), x);
+    };
+    const std::vector<double> want = of(Dtype::f64), got = of(Dtype::bf16);
+    double largest = 0, worst = 0;
+    for (std::size_t i = 0; i < want.size(); ++i) largest = std::max(largest, std::abs(want[i])), worst = std::max(worst, std::abs(want[i] - got[i]));
+    CHECK(worst < largest / 128);
   });
 }
