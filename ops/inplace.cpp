@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "local/cpu/activations.h"
 #include "local/cpu/binary.h"
 #include "local/cpu/map.h"
 #include "local/cpu/pointwise.h"
@@ -14,6 +15,8 @@ namespace {
 
 namespace cpu = local::cpu;
 using cpu::Binary;
+using cpu::Compare;
+using cpu::Elementary;
 using cpu::Ternary;
 using cpu::Unary;
 using Gradients = std::vector<DTensor>;
@@ -247,8 +250,194 @@ constexpr OpDef kMaskedFill{
           return std::vector<Sample>{{.shapes = {{5, 7}, {7}}, .attributes = {{"value", "10"}}, .dtypes = {Dtype::f32, Dtype::boolean}}};
         }};
 
-constexpr const OpDef* kFamily[] = {&kAdd,  &kSub,     &kAddScalar, &kSubScalar, &kMul,   &kDiv,  &kMulScalar, &kDivScalar, &kCopy,      &kFill,
-                                    &kZero, &kAddcmul, &kAddcdiv,   &kLerp,      &kClamp, &kRelu, &kNeg,       &kSqrt,      &kMaskedFill};
+// ---- forms of ops that have no gradient of their own here
+constexpr std::string_view kIncreasing = "... -> ...    monotone";
+template <Elementary op>
+void elementary_cpu(const KernelCall& c) {
+  cpu::elementary(op, c.input(0), c.input(0));
+}
+template <Binary op>
+void checked_two_cpu(const KernelCall& c) {
+  ops::run_checked(c, [&c] { two_cpu<op>(c); });
+}
+template <Binary op>
+void checked_number_cpu(const KernelCall& c) {
+  ops::run_checked(c, [&c] { number_cpu<op>(c); });
+}
+// 0 and 1 in self's dtype.
+template <Compare op>
+void flags_cpu(const KernelCall& c) {
+  const Tensor &self = c.input(0), &other = c.input(1);
+  const Tensor flags = Tensor::empty(self.shape(), Dtype::boolean);
+  cpu::compare(op, self, other, cpu::compute_type(ops::promote_operands(self, other)), flags);
+  cpu::convert(flags, self);
+}
+void flags_type(ShapeCall& s) {
+  if (!(ops::broadcast_shape(s, 0, 2) == s.input(0).shape))
+    s.fail("the operand does not broadcast to self (" + s.describe(0) + ", " + s.describe(1) + "); reshape or expand it");
+  s.output(0) = s.input(0);
+}
+void whole_type(ShapeCall& s) {
+  ops::written_type(s);
+  for (int i = 0; i < 2; ++i)
+    if (info(s.input(i).dtype).floating) s.fail("integers and bool have bits (" + s.describe(i) + "); convert with to()");
+}
+std::vector<Sample> whole_samples() {
+  std::vector<Sample> samples = two_samples();
+  for (Sample& s : samples) s.dtypes = {Dtype::i64, Dtype::i64};
+  return samples;
+}
+std::vector<Sample> exponent_samples() { return with_number("exponent"); }
+constexpr OpDef two_op(std::string_view name, std::string_view signature, Kernel kernel, void (*shape)(ShapeCall&), std::string_view dtypes) {
+  return {.name = name,
+          .signature = signature,
+          .rule = kTwo,
+          .dtypes = dtypes,
+          .shape = shape,
+          .cpu = kernel,
+          .samples = shape == whole_type ? whole_samples : two_samples};
+}
+constexpr OpDef one_number_op(std::string_view name, std::string_view signature, Kernel kernel, std::vector<Sample> (*samples)()) {
+  return {.name = name, .signature = signature, .rule = kOne, .dtypes = "number", .shape = number_type, .cpu = kernel, .samples = samples};
+}
+constexpr OpDef kAbs = unary_op("abs_", kOne, unary_cpu<Unary::abs>, ops::same_type);
+constexpr OpDef kSign = unary_op("sign_", kIncreasing, unary_cpu<Unary::sign>, ops::same_type);
+constexpr OpDef kSquare = unary_op("square_", kOne, unary_cpu<Unary::square>, ops::same_type);
+constexpr OpDef kFloor = unary_op("floor_", kIncreasing, unary_cpu<Unary::floor>, ops::same_type);
+constexpr OpDef kCeil = unary_op("ceil_", kIncreasing, unary_cpu<Unary::ceil>, ops::same_type);
+constexpr OpDef kTrunc = unary_op("trunc_", kIncreasing, unary_cpu<Unary::trunc>, ops::same_type);
+constexpr OpDef kRound = unary_op("round_", kIncreasing, unary_cpu<Unary::round>, ops::same_type);
+constexpr OpDef kExp = unary_op("exp_", kIncreasing, unary_cpu<Unary::exp>, real_type);
+constexpr OpDef kExpm1 = unary_op("expm1_", kIncreasing, unary_cpu<Unary::expm1>, real_type);
+constexpr OpDef kLog = unary_op("log_", kOne, unary_cpu<Unary::log>, real_type);
+constexpr OpDef kLog1p = unary_op("log1p_", kOne, unary_cpu<Unary::log1p>, real_type);
+constexpr OpDef kLog2 = unary_op("log2_", kOne, unary_cpu<Unary::log2>, real_type);
+constexpr OpDef kRsqrt = unary_op("rsqrt_", kOne, unary_cpu<Unary::rsqrt>, real_type);
+constexpr OpDef kReciprocal = unary_op("reciprocal_", kOne, unary_cpu<Unary::reciprocal>, real_type);
+constexpr OpDef kSin = unary_op("sin_", kOne, unary_cpu<Unary::sin>, real_type);
+constexpr OpDef kCos = unary_op("cos_", kOne, unary_cpu<Unary::cos>, real_type);
+constexpr OpDef kTan = unary_op("tan_", kOne, unary_cpu<Unary::tan>, real_type);
+constexpr OpDef kTanh = unary_op("tanh_", kIncreasing, unary_cpu<Unary::tanh>, real_type);
+constexpr OpDef kSigmoid = unary_op("sigmoid_", kIncreasing, unary_cpu<Unary::sigmoid>, real_type);
+constexpr OpDef kErf = unary_op("erf_", kIncreasing, unary_cpu<Unary::erf>, real_type);
+constexpr OpDef kSilu = unary_op("silu_", kOne, unary_cpu<Unary::silu>, real_type);
+constexpr OpDef kAsin = unary_op("asin_", kOne, elementary_cpu<Elementary::asin>, real_type);
+constexpr OpDef kAcos = unary_op("acos_", kOne, elementary_cpu<Elementary::acos>, real_type);
+constexpr OpDef kAtan = unary_op("atan_", kIncreasing, elementary_cpu<Elementary::atan>, real_type);
+constexpr OpDef kSinh = unary_op("sinh_", kIncreasing, elementary_cpu<Elementary::sinh>, real_type);
+constexpr OpDef kCosh = unary_op("cosh_", kOne, elementary_cpu<Elementary::cosh>, real_type);
+constexpr OpDef kAsinh = unary_op("asinh_", kIncreasing, elementary_cpu<Elementary::asinh>, real_type);
+constexpr OpDef kAcosh = unary_op("acosh_", kOne, elementary_cpu<Elementary::acosh>, real_type);
+constexpr OpDef kAtanh = unary_op("atanh_", kOne, elementary_cpu<Elementary::atanh>, real_type);
+constexpr OpDef kErfc = unary_op("erfc_", kOne, elementary_cpu<Elementary::erfc>, real_type);
+constexpr OpDef kErfinv = unary_op("erfinv_", kOne, elementary_cpu<Elementary::erfinv>, real_type);
+constexpr OpDef kExp2 = unary_op("exp2_", kIncreasing, elementary_cpu<Elementary::exp2>, real_type);
+constexpr OpDef kLog10 = unary_op("log10_", kOne, elementary_cpu<Elementary::log10>, real_type);
+constexpr OpDef kFrac = unary_op("frac_", kOne, elementary_cpu<Elementary::frac>, real_type);
+constexpr OpDef kSinc = unary_op("sinc_", kOne, elementary_cpu<Elementary::sinc>, real_type);
+constexpr OpDef kLgamma = unary_op("lgamma_", kOne, elementary_cpu<Elementary::lgamma>, real_type);
+constexpr OpDef kDigamma = unary_op("digamma_", kOne, elementary_cpu<Elementary::digamma>, real_type);
+constexpr OpDef kPow = two_op("pow_", "self!, exponent -> self", checked_two_cpu<Binary::pow>, ops::written_type, "number");
+constexpr OpDef kPowScalar = one_number_op("pow_.scalar", "self!, *, exponent: number -> self", checked_number_cpu<Binary::pow>, exponent_samples);
+constexpr OpDef kRemainder = two_op("remainder_", "self!, other -> self", checked_two_cpu<Binary::remainder>, ops::written_type, "number");
+constexpr OpDef kRemainderScalar =
+    one_number_op("remainder_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::remainder>, other_samples);
+constexpr OpDef kFmod = two_op("fmod_", "self!, other -> self", checked_two_cpu<Binary::fmod>, ops::written_type, "number");
+constexpr OpDef kFmodScalar = one_number_op("fmod_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::fmod>, other_samples);
+constexpr OpDef kFloorDivide = two_op("floor_divide_", "self!, other -> self", checked_two_cpu<Binary::div_floor>, ops::written_type, "number");
+constexpr OpDef kFloorDivideScalar =
+    one_number_op("floor_divide_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::div_floor>, other_samples);
+constexpr OpDef kAtan2 = two_op("atan2_", "self!, other -> self", checked_two_cpu<Binary::atan2>, real_type, "number");
+constexpr OpDef kBitwiseAnd = two_op("bitwise_and_", "self!, other -> self", checked_two_cpu<Binary::bitwise_and>, whole_type, "any");
+constexpr OpDef kBitwiseOr = two_op("bitwise_or_", "self!, other -> self", checked_two_cpu<Binary::bitwise_or>, whole_type, "any");
+constexpr OpDef kBitwiseXor = two_op("bitwise_xor_", "self!, other -> self", checked_two_cpu<Binary::bitwise_xor>, whole_type, "any");
+constexpr OpDef kEq = two_op("eq_", "self!, other -> self", flags_cpu<Compare::eq>, flags_type, "any");
+constexpr OpDef kNe = two_op("ne_", "self!, other -> self", flags_cpu<Compare::ne>, flags_type, "any");
+constexpr OpDef kLt = two_op("lt_", "self!, other -> self", flags_cpu<Compare::lt>, flags_type, "any");
+constexpr OpDef kLe = two_op("le_", "self!, other -> self", flags_cpu<Compare::le>, flags_type, "any");
+constexpr OpDef kGt = two_op("gt_", "self!, other -> self", flags_cpu<Compare::gt>, flags_type, "any");
+constexpr OpDef kGe = two_op("ge_", "self!, other -> self", flags_cpu<Compare::ge>, flags_type, "any");
+constexpr OpDef kLogicalAnd = two_op("logical_and_", "self!, other -> self", flags_cpu<Compare::logical_and>, flags_type, "any");
+constexpr OpDef kLogicalOr = two_op("logical_or_", "self!, other -> self", flags_cpu<Compare::logical_or>, flags_type, "any");
+constexpr OpDef kLogicalXor = two_op("logical_xor_", "self!, other -> self", flags_cpu<Compare::logical_xor>, flags_type, "any");
+
+constexpr const OpDef* kFamily[] = {&kAbs,
+                                    &kSign,
+                                    &kSquare,
+                                    &kFloor,
+                                    &kCeil,
+                                    &kTrunc,
+                                    &kRound,
+                                    &kExp,
+                                    &kExpm1,
+                                    &kLog,
+                                    &kLog1p,
+                                    &kLog2,
+                                    &kRsqrt,
+                                    &kReciprocal,
+                                    &kSin,
+                                    &kCos,
+                                    &kTan,
+                                    &kTanh,
+                                    &kSigmoid,
+                                    &kErf,
+                                    &kSilu,
+                                    &kAsin,
+                                    &kAcos,
+                                    &kAtan,
+                                    &kSinh,
+                                    &kCosh,
+                                    &kAsinh,
+                                    &kAcosh,
+                                    &kAtanh,
+                                    &kErfc,
+                                    &kErfinv,
+                                    &kExp2,
+                                    &kLog10,
+                                    &kFrac,
+                                    &kSinc,
+                                    &kLgamma,
+                                    &kDigamma,
+                                    &kPow,
+                                    &kPowScalar,
+                                    &kRemainder,
+                                    &kRemainderScalar,
+                                    &kFmod,
+                                    &kFmodScalar,
+                                    &kFloorDivide,
+                                    &kFloorDivideScalar,
+                                    &kAtan2,
+                                    &kBitwiseAnd,
+                                    &kBitwiseOr,
+                                    &kBitwiseXor,
+                                    &kEq,
+                                    &kNe,
+                                    &kLt,
+                                    &kLe,
+                                    &kGt,
+                                    &kGe,
+                                    &kLogicalAnd,
+                                    &kLogicalOr,
+                                    &kLogicalXor,
+                                    &kAdd,
+                                    &kSub,
+                                    &kAddScalar,
+                                    &kSubScalar,
+                                    &kMul,
+                                    &kDiv,
+                                    &kMulScalar,
+                                    &kDivScalar,
+                                    &kCopy,
+                                    &kFill,
+                                    &kZero,
+                                    &kAddcmul,
+                                    &kAddcdiv,
+                                    &kLerp,
+                                    &kClamp,
+                                    &kRelu,
+                                    &kNeg,
+                                    &kSqrt,
+                                    &kMaskedFill};
 
 }  // namespace
 
@@ -278,6 +467,64 @@ DTensor clamp_(const DTensor& self, const ClampOptions& o) { return call(kClamp,
 DTensor relu_(const DTensor& self) { return call(kRelu, {self}); }
 DTensor neg_(const DTensor& self) { return call(kNeg, {self}); }
 DTensor sqrt_(const DTensor& self) { return call(kSqrt, {self}); }
+DTensor abs_(const DTensor& self) { return call(kAbs, {self}); }
+DTensor sign_(const DTensor& self) { return call(kSign, {self}); }
+DTensor square_(const DTensor& self) { return call(kSquare, {self}); }
+DTensor floor_(const DTensor& self) { return call(kFloor, {self}); }
+DTensor ceil_(const DTensor& self) { return call(kCeil, {self}); }
+DTensor trunc_(const DTensor& self) { return call(kTrunc, {self}); }
+DTensor round_(const DTensor& self) { return call(kRound, {self}); }
+DTensor exp_(const DTensor& self) { return call(kExp, {self}); }
+DTensor expm1_(const DTensor& self) { return call(kExpm1, {self}); }
+DTensor log_(const DTensor& self) { return call(kLog, {self}); }
+DTensor log1p_(const DTensor& self) { return call(kLog1p, {self}); }
+DTensor log2_(const DTensor& self) { return call(kLog2, {self}); }
+DTensor rsqrt_(const DTensor& self) { return call(kRsqrt, {self}); }
+DTensor reciprocal_(const DTensor& self) { return call(kReciprocal, {self}); }
+DTensor sin_(const DTensor& self) { return call(kSin, {self}); }
+DTensor cos_(const DTensor& self) { return call(kCos, {self}); }
+DTensor tan_(const DTensor& self) { return call(kTan, {self}); }
+DTensor tanh_(const DTensor& self) { return call(kTanh, {self}); }
+DTensor sigmoid_(const DTensor& self) { return call(kSigmoid, {self}); }
+DTensor erf_(const DTensor& self) { return call(kErf, {self}); }
+DTensor silu_(const DTensor& self) { return call(kSilu, {self}); }
+DTensor asin_(const DTensor& self) { return call(kAsin, {self}); }
+DTensor acos_(const DTensor& self) { return call(kAcos, {self}); }
+DTensor atan_(const DTensor& self) { return call(kAtan, {self}); }
+DTensor sinh_(const DTensor& self) { return call(kSinh, {self}); }
+DTensor cosh_(const DTensor& self) { return call(kCosh, {self}); }
+DTensor asinh_(const DTensor& self) { return call(kAsinh, {self}); }
+DTensor acosh_(const DTensor& self) { return call(kAcosh, {self}); }
+DTensor atanh_(const DTensor& self) { return call(kAtanh, {self}); }
+DTensor erfc_(const DTensor& self) { return call(kErfc, {self}); }
+DTensor erfinv_(const DTensor& self) { return call(kErfinv, {self}); }
+DTensor exp2_(const DTensor& self) { return call(kExp2, {self}); }
+DTensor log10_(const DTensor& self) { return call(kLog10, {self}); }
+DTensor frac_(const DTensor& self) { return call(kFrac, {self}); }
+DTensor sinc_(const DTensor& self) { return call(kSinc, {self}); }
+DTensor lgamma_(const DTensor& self) { return call(kLgamma, {self}); }
+DTensor digamma_(const DTensor& self) { return call(kDigamma, {self}); }
+DTensor pow_(const DTensor& self, const DTensor& exponent) { return call(kPow, {self, exponent}); }
+DTensor pow_(const DTensor& self, const Scalar& exponent) { return call(kPowScalar, {self}, {exponent}); }
+DTensor remainder_(const DTensor& self, const DTensor& other) { return call(kRemainder, {self, other}); }
+DTensor remainder_(const DTensor& self, const Scalar& other) { return call(kRemainderScalar, {self}, {other}); }
+DTensor fmod_(const DTensor& self, const DTensor& other) { return call(kFmod, {self, other}); }
+DTensor fmod_(const DTensor& self, const Scalar& other) { return call(kFmodScalar, {self}, {other}); }
+DTensor floor_divide_(const DTensor& self, const DTensor& other) { return call(kFloorDivide, {self, other}); }
+DTensor floor_divide_(const DTensor& self, const Scalar& other) { return call(kFloorDivideScalar, {self}, {other}); }
+DTensor atan2_(const DTensor& self, const DTensor& other) { return call(kAtan2, {self, other}); }
+DTensor bitwise_and_(const DTensor& self, const DTensor& other) { return call(kBitwiseAnd, {self, other}); }
+DTensor bitwise_or_(const DTensor& self, const DTensor& other) { return call(kBitwiseOr, {self, other}); }
+DTensor bitwise_xor_(const DTensor& self, const DTensor& other) { return call(kBitwiseXor, {self, other}); }
+DTensor eq_(const DTensor& self, const DTensor& other) { return call(kEq, {self, other}); }
+DTensor ne_(const DTensor& self, const DTensor& other) { return call(kNe, {self, other}); }
+DTensor lt_(const DTensor& self, const DTensor& other) { return call(kLt, {self, other}); }
+DTensor le_(const DTensor& self, const DTensor& other) { return call(kLe, {self, other}); }
+DTensor gt_(const DTensor& self, const DTensor& other) { return call(kGt, {self, other}); }
+DTensor ge_(const DTensor& self, const DTensor& other) { return call(kGe, {self, other}); }
+DTensor logical_and_(const DTensor& self, const DTensor& other) { return call(kLogicalAnd, {self, other}); }
+DTensor logical_or_(const DTensor& self, const DTensor& other) { return call(kLogicalOr, {self, other}); }
+DTensor logical_xor_(const DTensor& self, const DTensor& other) { return call(kLogicalXor, {self, other}); }
 DTensor masked_fill_(const DTensor& self, const DTensor& mask, const Scalar& value) { return call(kMaskedFill, {self, mask}, {value}); }
 
 }  // namespace dtensor
