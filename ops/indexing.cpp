@@ -14,6 +14,7 @@
 #include "dtensor/ops/views.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
+#include "ops/scatter_rules.h"
 
 namespace dtensor {
 namespace {
@@ -32,49 +33,8 @@ void same_dtype(const ShapeCall& s, int i) {
 }
 
 // ---- scatter, scatter_add
-void scatter_shape(ShapeCall& s, std::string_view op) {
-  check_index(s, 1);
-  const Shape &in = s.input(0).shape, &index = s.input(1).shape;
-  const int dim = dim_of(s.attribute(0), in, op);
-  bool fits = in.ndim() == index.ndim();
-  for (int d = 0; fits && d < in.ndim(); ++d) fits = d == dim || index[d] <= in[d];
-  if (!fits)
-    s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0),
-                       s.describe(1), dim));
-  if (s.has_input(2)) {
-    same_dtype(s, 2);
-    const Shape& src = s.input(2).shape;
-    fits = src.ndim() == index.ndim();
-    for (int d = 0; fits && d < src.ndim(); ++d) fits = index[d] <= src[d];
-    if (!fits) s.fail(fmt::format("src is smaller than index ({}, {})", s.describe(2), s.describe(1)));
-  }
-  s.output(0) = s.input(0);
-}
-// Dims of the input and the index agree (a), or each rank keeps what falls into its part of a longer one (w). A larger src is cut where all of it is.
-std::string scatter_rule(const ShapeCall& s, std::string_view op, bool add) {
-  const Shape &in = s.input(0).shape, &index = s.input(1).shape;
-  const int dim = dim_of(s.attribute(0), in, op);
-  const bool cut = s.has_input(2) && s.input(2).shape != index;
-  std::string target, at, src, kept, whole;
-  const auto list = [](std::string& names, const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
-  for (int d = 0; d < in.ndim(); ++d) {
-    const bool same = d != dim && in[d] == index[d] && !cut;
-    const std::string gap = d == 0 ? "" : " ";
-    const std::string read = fmt::format("{}{}", same ? 'a' : 'i', d), from = cut ? fmt::format("s{}", d) : read;
-    target += gap + fmt::format("{}{}", same ? 'a' : 'v', d);
-    at += gap + read;
-    src += gap + from;
-    if (!same) list(cut || !add ? whole : kept, read);
-    if (cut) list(whole, from);
-  }
-  if (in.empty()) target = at = src = "()";
-  std::string clauses;
-  if (!whole.empty()) clauses += whole + ": whole; ";
-  if (!kept.empty()) clauses += kept + ": reduce(sum, addend 1); ";
-  clauses += s.has_input(2) ? "linear 1 3" : "";
-  if (clauses.ends_with("; ")) clauses.resize(clauses.size() - 2);
-  return fmt::format("{}, {}, {} -> {}    {}", target, at, src, target, clauses);
-}
+using ops::scatter_rule;
+using ops::scatter_shape;
 void scatter_cpu(const KernelCall& call, bool add) {
   const Tensor out = lined(call.output(0)), index = lined(call.input(1));
   out.copy_(lined(call.input(0)));
@@ -126,7 +86,7 @@ constexpr OpDef kScatter{
           scatter_shape(s, "scatter");
           if (s.has_input(2) == !s.attribute(1).is_none()) s.fail("src and value are one of two; give either");
         },
-    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter", false); },
+    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter", nullptr); },
     .cpu = [](const KernelCall& call) { scatter_cpu(call, false); },
     .gradient = scatter_gradient,
     .samples =
@@ -146,7 +106,7 @@ constexpr OpDef kScatterAdd{
     .saves = "index",
     .contiguous = true,
     .shape = [](ShapeCall& s) { scatter_shape(s, "scatter_add"); },
-    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter_add", s.input(0).dtype != Dtype::boolean); },
+    .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter_add", s.input(0).dtype == Dtype::boolean ? nullptr : "sum"); },
     .cpu = [](const KernelCall& call) { scatter_cpu(call, true); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {g.grad_output(0), DTensor(), g.needs(2) ? read_back(g, g.input(1)) : DTensor()};
@@ -326,6 +286,49 @@ constexpr std::array<const OpDef*, 6> kOps{&kScatter, &kScatterAdd, &kIndexAdd, 
 }  // namespace
 
 namespace ops {
+void scatter_shape(ShapeCall& s, std::string_view op) {
+  check_index(s, 1);
+  const Shape &in = s.input(0).shape, &index = s.input(1).shape;
+  const int dim = dim_of(s.attribute(0), in, op);
+  bool fits = in.ndim() == index.ndim();
+  for (int d = 0; fits && d < in.ndim(); ++d) fits = d == dim || index[d] <= in[d];
+  if (!fits)
+    s.fail(fmt::format("index does not fit ({}, {}, dim {}); it needs as many dims and, but at dim, at most the sizes of input", s.describe(0),
+                       s.describe(1), dim));
+  if (s.has_input(2)) {
+    same_dtype(s, 2);
+    const Shape& src = s.input(2).shape;
+    fits = src.ndim() == index.ndim();
+    for (int d = 0; fits && d < src.ndim(); ++d) fits = index[d] <= src[d];
+    if (!fits) s.fail(fmt::format("src is smaller than index ({}, {})", s.describe(2), s.describe(1)));
+  }
+  s.output(0) = s.input(0);
+}
+// Dims of the input and the index agree (a), or each rank keeps what falls into its part of a longer one (w). A larger src is cut where all of it is.
+std::string scatter_rule(const ShapeCall& s, std::string_view op, const char* kind) {
+  const Shape &in = s.input(0).shape, &index = s.input(1).shape;
+  const int dim = dim_of(s.attribute(0), in, op);
+  const bool cut = s.has_input(2) && s.input(2).shape != index;
+  std::string target, at, src, kept, whole;
+  const auto list = [](std::string& names, const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
+  for (int d = 0; d < in.ndim(); ++d) {
+    const bool same = d != dim && in[d] == index[d] && !cut;
+    const std::string gap = d == 0 ? "" : " ";
+    const std::string read = fmt::format("{}{}", same ? 'a' : 'i', d), from = cut ? fmt::format("s{}", d) : read;
+    target += gap + fmt::format("{}{}", same ? 'a' : 'v', d);
+    at += gap + read;
+    src += gap + from;
+    if (!same) list(cut || kind == nullptr ? whole : kept, read);
+    if (cut) list(whole, from);
+  }
+  if (in.empty()) target = at = src = "()";
+  std::string clauses;
+  if (!whole.empty()) clauses += whole + ": whole; ";
+  if (!kept.empty()) clauses += fmt::format("{}: reduce({}, addend 1); ", kept, kind);
+  clauses += s.has_input(2) && (kind == nullptr || std::string_view(kind) == "sum") ? "linear 1 3" : "";
+  if (clauses.ends_with("; ")) clauses.resize(clauses.size() - 2);
+  return fmt::format("{}, {}, {} -> {}    {}", target, at, src, target, clauses);
+}
 OpList indexing_ops() { return kOps; }
 }  // namespace ops
 

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "dtensor/distributed_tensor.h"
 
@@ -19,6 +20,17 @@ DTENSOR_EXPORT DTensor scatter(const DTensor& input, int dim, const DTensor& ind
 DTENSOR_EXPORT DTensor scatter(const DTensor& input, int dim, const DTensor& index, const Scalar& value);
 /// The same, added.
 DTENSOR_EXPORT DTensor scatter_add(const DTensor& input, int dim, const DTensor& index, const DTensor& src);
+
+struct ScatterReduceOptions {
+  bool include_self = true;  ///< false: elements that are written forget what they were
+};
+/// The same with reduce one of sum, prod, mean, amax and amin (NaN wins, equal elements share the gradient). Of a mean the divisor is the number of elements that
+/// meet, floored for integers.
+DTENSOR_EXPORT DTensor scatter_reduce(const DTensor& input, int dim, const DTensor& index, const DTensor& src, std::string_view reduce,
+                                      const ScatterReduceOptions& options = {});
+/// out = input, but where mask (bool, broadcast) is true the elements of source in row-major order. No shape depends on data; a source that is too short
+/// ends the run.
+DTENSOR_EXPORT DTensor masked_scatter(const DTensor& input, const DTensor& mask, const DTensor& source);
 
 struct IndexAddOptions {
   Scalar alpha = 1;

@@ -203,6 +203,28 @@ void put_rows(const RowsCall& c, const Tensor& source, const Scalar& value, cons
     }
 }
 
+template <class C>
+C combined(Combine how, C a, C b) {
+  if constexpr (std::is_same_v<C, bool>) return how == Combine::max ? a || b : a && b;
+  else if (how == Combine::product) {
+    if constexpr (std::is_integral_v<C>) return static_cast<C>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+    else return a * b;
+  } else {
+    return (how == Combine::max ? b > a : b < a) || b != b ? b : a;
+  }
+}
+void combine_elements(const ElementsCall& c, const Tensor& source, Combine how, const Tensor& target) {
+  if (target.numel() == 0) return;
+  visit_dtype(source.dtype(), [&]<class T>(std::type_identity<T>) {
+    Accumulator<T> total(target, {.add = true});
+    using C = typename Accumulator<T>::C;
+    const T* from = source.raw_as<T>();
+    each_element(c, target.shape(), [&](std::int64_t i, std::int64_t position) {
+      if (position != kElsewhere) total.data[position] = combined<C>(how, total.data[position], static_cast<C>(from[i]));
+    });
+    total.finish();
+  });
+}
 void put_elements(const ElementsCall& c, const Tensor& source, const Scalar& value, const Tensor& target) {
   const Copier copy(source, value, target);
   each_element(c, target.shape(), [&](std::int64_t i, std::int64_t position) {

@@ -39,6 +39,9 @@ struct ElementsCall {
 };
 void take_elements(const ElementsCall& call, const Tensor& source, const Tensor& out);
 void deposit_elements(const ElementsCall& call, const Tensor& grad, const Tensor& sums, const DepositOptions& options = {});
+/// target element = target element combined with each source element in order; NaN wins in max and min. In f32 for bf16 and f16, rounded once.
+enum class Combine { product, max, min };
+void combine_elements(const ElementsCall& call, const Tensor& source, Combine combine, const Tensor& target);
 /// The source's elements (or `value` without a source) into target, the last in row-major order counts.
 void put_elements(const ElementsCall& call, const Tensor& source, const Scalar& value, const Tensor& target);
 
