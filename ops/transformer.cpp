@@ -5,11 +5,13 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "base/rank.h"
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/indexing.h"
 #include "dtensor/ops/pointwise.h"
@@ -19,6 +21,7 @@
 #include "local/cpu/binary.h"
 #include "local/cpu/pointwise.h"
 #include "local/cpu/transformer.h"
+#include "ops/composite.h"
 #include "ops/families.h"
 
 namespace dtensor {
@@ -297,8 +300,54 @@ std::vector<DTensor> product_gradient(const GradientCall& g) {
   return {g.needs(0) ? call(kGroupedMm, {up, g.input(1), g.input(2)}, {!transposed}) : DTensor(), g.needs(1) ? outer() : DTensor(), DTensor()};
 }
 
-constexpr std::array<const OpDef*, 8> kOps{&kBiasGelu,     &kBiasGeluBackward, &kAlibi,     &kSumBags,
-                                           &kBagsToWeight, &kBagDots,          &kGroupedMm, &kGroupedOuter};
+// ---- bags of any size: the rows of all bags, added or compared where their bag is
+void ragged_shape(ShapeCall& s) {
+  const TensorType &x = s.input(0), &w = s.input(1), &at = s.input(2);
+  const auto is_index = [](const TensorType& t) { return t.shape.ndim() == 1 && (t.dtype == Dtype::i64 || t.dtype == Dtype::i32); };
+  if (!is_index(x) || !is_index(at)) s.fail("indices and offsets must have one dim in i64 or i32 (" + s.describe(0) + ", " + s.describe(2) + ")");
+  if (w.shape.ndim() != 2 || !info(w.dtype).floating || (s.has_input(3) && s.input(3).dtype != w.dtype))
+    s.fail("weight must be [rows, width], floating, of the dtype of per_sample_weights (" + s.describe(1) + ")");
+  if (s.has_input(3) && s.input(3).shape != x.shape) s.fail("one weight per index is wanted (" + s.describe(3) + ")");
+  const std::string_view mode = s.attribute(0).as_text();
+  if (mode != "sum" && mode != "mean" && mode != "max") s.fail("mode must be sum, mean or max ('" + std::string(mode) + "' given)");
+  if (s.has_input(3) && mode != "sum") s.fail("per_sample_weights scale a sum only; use mode sum");
+  const std::int64_t bags = at.shape[0] - (s.attribute(1).as_bool() ? 1 : 0);
+  if (bags < 0) s.fail("offsets with the last one have an element at least (" + s.describe(2) + ")");
+  s.output(0) = {.shape = {bags, w.shape[1]}, .dtype = w.dtype};
+}
+std::vector<DTensor> ragged_bags(const DecomposeCall& c) {
+  const DTensor &x = c.input(0), &weight = c.input(1), &offsets = c.input(2);
+  const std::string_view mode = c.attribute(0).as_text();
+  const std::int64_t bags = offsets.shape()[0] - (c.attribute(1).as_bool() ? 1 : 0), width = weight.shape()[1];
+  const DTensor starts = narrow(offsets, 0, 0, bags), places = arange(0, x.numel(), 1, x.mesh(), x.placements(), {.dtype = offsets.dtype()});
+  const DTensor bag = sub(searchsorted(starts, places, {.right = true}), 1);
+  const bool padded = !c.attribute(2).is_none();
+  const std::int64_t padding = padded ? c.attribute(2).as_int() + (c.attribute(2).as_int() < 0 ? weight.shape()[0] : 0) : 0;
+  DTensor rows = embedding(x, weight);
+  if (c.has_input(3)) rows = mul(rows, unsqueeze(c.input(3), 1));
+  if (padded) rows = masked_fill(rows, unsqueeze(eq(x, padding), 1), mode == "max" ? -std::numeric_limits<double>::infinity() : 0.0);
+  const TensorOptions like{.dtype = weight.dtype()};
+  if (mode == "sum") return {index_add(zeros({bags, width}, x.mesh(), {}, like), 0, bag, rows)};
+  const DTensor counted = padded ? ne(x, padding).to(Dtype::i64) : full_like(x, 1).to(Dtype::i64);
+  const DTensor count = unsqueeze(index_add(zeros({bags}, x.mesh(), {}, {.dtype = Dtype::i64}), 0, bag, counted), 1);
+  if (mode == "mean")
+    return {div(index_add(zeros({bags, width}, x.mesh(), {}, like), 0, bag, rows), clamp(count, {.min = 1, .max = {}}).to(weight.dtype()))};
+  const DTensor least = full({bags, width}, -std::numeric_limits<double>::infinity(), x.mesh(), {}, like);
+  return {where(eq(count, 0), 0, scatter_reduce(least, 0, expand(unsqueeze(bag, 1), rows.shape()), rows, "amax"))};
+}
+constexpr OpDef kRaggedBags = ops::composite(
+    "embedding_bag.offsets",
+    "input, weight, offsets, per_sample_weights?, *, mode: text = mean, include_last_offset: bool = false, padding_idx: int? = none -> out", "",
+    ragged_shape, ragged_bags, [] {
+      // All indices and offsets are 0: the last bag has them all.
+      const std::vector<Dtype> dtypes{Dtype::i64, Dtype::f32, Dtype::i64, Dtype::f32};
+      return std::vector<Sample>{
+          {.shapes = {{5}, {3, 4}, {3}, {5}}, .attributes = {{"mode", "sum"}}, .dtypes = dtypes, .index_limit = 1},
+          {.shapes = {{7}, {1, 4}, {2}, {}}, .dtypes = dtypes, .index_limit = 1},
+          {.shapes = {{4}, {2, 3}, {3}, {}}, .attributes = {{"mode", "max"}, {"padding_idx", "1"}}, .dtypes = dtypes, .index_limit = 1}};
+    });
+constexpr std::array<const OpDef*, 9> kOps{&kRaggedBags,   &kBiasGelu, &kBiasGeluBackward, &kAlibi,       &kSumBags,
+                                           &kBagsToWeight, &kBagDots,  &kGroupedMm,        &kGroupedOuter};
 
 }  // namespace
 
@@ -314,13 +363,33 @@ DTensor alibi_bias(std::int64_t num_heads, std::int64_t query_length, std::int64
   return call_on(kAlibi, mesh, placements, options.device.value_or(base::require_rank("alibi_bias").device), attributes);
 }
 
-DTensor embedding_bag(const DTensor& input, const DTensor& weight, const EmbeddingBagOptions& o, const DTensor& per_sample_weights) {
+namespace {
+void check_mode(const EmbeddingBagOptions& o, bool scaled) {
   if (o.mode != "sum" && o.mode != "mean" && o.mode != "max")
     throw InvalidArgument("embedding_bag: mode must be sum, mean or max ('" + std::string(o.mode) + "' given)");
-  if (per_sample_weights && o.mode != "sum") throw InvalidArgument("embedding_bag: per_sample_weights scale a sum only; use mode sum");
+  if (scaled && o.mode != "sum") throw InvalidArgument("embedding_bag: per_sample_weights scale a sum only; use mode sum");
+}
+}  // namespace
+
+DTensor embedding_bag(const DTensor& input, const DTensor& weight, const EmbeddingBagOptions& o, const DTensor& per_sample_weights) {
+  check_mode(o, static_cast<bool>(per_sample_weights));
+  if (o.padding_idx && input.ndim() == 2) {
+    const DTensor starts = mul(arange(input.shape()[0], input.mesh(), {}, {.dtype = Dtype::i64}), input.shape()[1]);
+    EmbeddingBagOptions flat = o;
+    flat.include_last_offset = false;
+    return embedding_bag(flatten(input), weight, starts, flat, per_sample_weights ? flatten(per_sample_weights) : DTensor());
+  }
   if (o.mode == "max") return amax(embedding(input, weight), 1);
   const DTensor total = call(kSumBags, {input, weight, per_sample_weights ? Input(per_sample_weights) : Input()});
   return o.mode == "sum" ? total : div(total, static_cast<double>(std::max<std::int64_t>(1, input.shape()[1])));
+}
+
+DTensor embedding_bag(const DTensor& input, const DTensor& weight, const DTensor& offsets, const EmbeddingBagOptions& o,
+                      const DTensor& per_sample_weights) {
+  check_mode(o, static_cast<bool>(per_sample_weights));
+  const auto padding = o.padding_idx ? Attribute(*o.padding_idx) : Attribute();
+  return call(kRaggedBags, {input, weight, offsets, per_sample_weights ? Input(per_sample_weights) : Input()},
+              {o.mode, o.include_last_offset, padding});
 }
 
 DTensor grouped_mm(const DTensor& input, const DTensor& weight, const DTensor& offs) { return call(kGroupedMm, {input, weight, offs}, {false}); }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "dtensor/distributed_tensor.h"
@@ -20,11 +21,17 @@ DTENSOR_EXPORT DTensor alibi_bias(std::int64_t num_heads, std::int64_t query_len
                                   const Placements& placements = {}, const TensorOptions& options = {});
 
 struct EmbeddingBagOptions {
-  std::string_view mode = "mean";  ///< sum, mean or max over each bag
+  std::string_view mode = "mean";                ///< sum, mean or max over each bag
+  bool include_last_offset = false;              ///< offsets end with the number of indices
+  std::optional<std::int64_t> padding_idx = {};  ///< indices that are in no bag
 };
 /// Rows of `weight` [rows, width] at `input` [bags, size], reduced per bag: [bags, width]. The rows of all bags never exist together, but for max.
 /// per_sample_weights [bags, size] scale the rows of a sum. A split vocabulary and split bags stay where they are.
 DTENSOR_EXPORT DTensor embedding_bag(const DTensor& input, const DTensor& weight, const EmbeddingBagOptions& options = {},
+                                     const DTensor& per_sample_weights = {});
+/// Bags of any size: `input` [n] holds them one after the other, bag b begins at offsets[b] (i64 or i32, rising from 0) and ends where the next one begins.
+/// An empty bag gives 0. per_sample_weights [n].
+DTENSOR_EXPORT DTensor embedding_bag(const DTensor& input, const DTensor& weight, const DTensor& offsets, const EmbeddingBagOptions& options = {},
                                      const DTensor& per_sample_weights = {});
 
 /// Rows of input [tokens, k] in groups, one product per group: rows offs[e - 1] .. offs[e] - 1 times weight[e], weight [groups, k, n], offs [groups] i32 or
