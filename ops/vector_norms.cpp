@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Norms of vectors: 1, 2 and infinity have kernels, the other orders are expressions.
+#include "ops/vector_norms.h"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -216,6 +218,7 @@ DTensor norm_over(const DTensor& input, const Shape& dims, const VectorNormOptio
 
 namespace ops {
 OpList vector_norm_ops() { return kOps; }
+DTensor square_sum(const DTensor& input, Dtype dtype) { return call(kSquareSum, {input}, {Shape(), false, dtype}); }
 }  // namespace ops
 
 DTensor vector_norm(const DTensor& input, const VectorNormOptions& o) { return norm_over(input, {}, o); }

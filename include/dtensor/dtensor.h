@@ -30,6 +30,7 @@
 #include "dtensor/ops/elementwise_losses.h"
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/factories.h"
+#include "dtensor/ops/foreach.h"
 #include "dtensor/ops/indexing.h"
 #include "dtensor/ops/inplace.h"
 #include "dtensor/ops/join.h"
