@@ -5,7 +5,6 @@
 #include <cmath>
 #include <string>
 
-#include "dtensor/autograd.h"
 #include "dtensor/error.h"
 #include "dtensor/ops/cast.h"
 #include "dtensor/ops/elementary.h"
@@ -422,7 +421,8 @@ void foreach_copy_(TensorList self, TensorList source) {
 }
 
 std::vector<DTensor> foreach_norm(TensorList self, double ord) {
-  const bool recorded = is_grad_enabled() && std::any_of(self.begin(), self.end(), [](const DTensor& t) { return t.requires_grad(); });
+  const bool recorded =
+      tensor::call_state().grad_enabled && std::any_of(self.begin(), self.end(), [](const DTensor& t) { return t.requires_grad(); });
   if (ord != 2 || recorded) return each(self, [&](std::size_t i) { return vector_norm(self[i], {.ord = ord, .keepdim = false, .dtype = {}}); });
   const List squares = each(self, [&](std::size_t i) { return ops::square_sum(self[i], ops::computation_dtype(self[i].dtype())); });
   std::vector<Placements> whole;
