@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "base/error_text.h"
-#include "local/copy.h"
+#include "local/stream.h"
 #include "local/strided.h"
 
 namespace dtensor::local {
@@ -169,6 +169,8 @@ void reduce_rows(Job& job) {
   const std::size_t n = job.sources.size();
   const auto source = [&](std::size_t s) { return static_cast<const T*>(job.sources[s]) + job.rows.offset(job.strides_of(s)); };
   const auto stride = [&](std::size_t s) { return job.rows.inner_stride(job.strides_of(s)); };
+  const bool past_caches = dst_stride == 1 && job.rows.numel() * static_cast<std::int64_t>(sizeof(T)) >= kStreamBytes;
+  alignas(64) T tile[kTile];
   do {
     T* dst = static_cast<T*>(job.dst) + job.rows.offset(job.dst_strides);
     for (std::int64_t begin = 0; begin < inner; begin += kTile) {
@@ -181,9 +183,11 @@ void reduce_rows(Job& job) {
         load_tile<T>(acc, source(0) + begin * stride(0), stride(0), count);
       }
       for (; s < n; ++s) combine_tile<Op, T>(acc, source(s) + begin * stride(s), stride(s), count);
-      store_tile<T>(dst + begin * dst_stride, acc, dst_stride, count, job.divisor);
+      store_tile<T>(past_caches ? tile : dst + begin * dst_stride, acc, dst_stride, count, job.divisor);
+      if (past_caches) stream(dst + begin, tile, static_cast<std::size_t>(count) * sizeof(T));
     }
   } while (job.rows.next());
+  if (past_caches) end_stream();
 }
 
 template <class Op>

@@ -180,6 +180,12 @@ TEST_CASE("reduce_box equals an index-by-index reduction in the given order, for
         }
 }
 
+TEST_CASE("results too large for the caches are the same numbers, in whole runs and in rows that begin anywhere") {
+  check_reduce<float>({600'001}, {1}, {1}, 2, ReduceOp::sum, 3);
+  check_reduce<float>({600, 1031}, {1033, 1}, {1031, 1}, 3, ReduceOp::avg, 1);
+  check_reduce<BFloat16>({1'100'000}, {1}, {1}, 2, ReduceOp::sum, 5);
+}
+
 TEST_CASE("every legal (op, dtype) reduces as defined at every alignment, the others are refused") {
   for (int d = 0; d < kDtypeCount; ++d)
     for (const ReduceOp op : kOps) {

@@ -4,44 +4,19 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include "base/error_text.h"
 #include "comm/thread/collective.h"
 #include "comm/thread/hub.h"
 #include "local/copy.h"
 #include "local/reduce_boxes.h"
+#include "local/stream.h"
 
 namespace dtensor::comm {
 
 namespace {
 
-constexpr std::int64_t kTileBytes = 16 << 10;   // of an all_reduce: stays in the first-level cache
-constexpr std::int64_t kStreamBytes = 2 << 20;  // outputs beyond this would only push other data out of the caches
-constexpr std::int64_t kPlainMembers = 8;       // and so many inputs and outputs that stores do better in the cache
-
-// Past the caches: the destination is not read before it is written.
-void stream(std::byte* out, const std::byte* in, std::size_t bytes) {
-#if defined(__SSE2__)
-  const std::size_t head = std::min(bytes, (16 - reinterpret_cast<std::uintptr_t>(out) % 16) % 16);
-  std::memcpy(out, in, head);
-  std::size_t i = head;
-  for (; i + 64 <= bytes; i += 64)
-    for (std::size_t k = 0; k < 64; k += 16)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i + k), _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i + k)));
-  std::memcpy(out + i, in + i, bytes - i);
-#else
-  std::memcpy(out, in, bytes);
-#endif
-}
-
-void end_stream() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
+constexpr std::int64_t kTileBytes = 16 << 10;  // of an all_reduce: stays in the first-level cache
+constexpr std::int64_t kPlainMembers = 8;      // so many inputs and outputs that stores do better in the cache
 
 bool same_box(const redistribute::Piece& a, const redistribute::Piece& b) {
   return a.offset == b.offset && a.sizes == b.sizes && a.strides == b.strides;
@@ -221,7 +196,7 @@ void Collective::reduce_range(std::size_t operation, std::int64_t begin, std::in
   const Shape strides[] = {Shape{1}};
   for (std::size_t m = 0; m < members(); ++m)
     if (const Post& p = post(operation, m); p.in == nullptr || p.out == nullptr) return;
-  const bool past_caches = first.out_numel * bytes >= kStreamBytes && static_cast<std::int64_t>(members()) < kPlainMembers;
+  const bool past_caches = first.out_numel * bytes >= local::kStreamBytes && static_cast<std::int64_t>(members()) < kPlainMembers;
   for (std::int64_t at = begin; at < end; at += step) {
     const std::int64_t count = std::min(step, end - at);
     sources.clear();
@@ -231,11 +206,11 @@ void Collective::reduce_range(std::size_t operation, std::int64_t begin, std::in
     const auto size = static_cast<std::size_t>(count * bytes);
     for (std::size_t m = 0; m < members(); ++m) {
       std::byte* const out = post(operation, m).out + at * bytes;
-      if (past_caches) stream(out, tile, size);
+      if (past_caches) local::stream(out, tile, size);
       else std::memcpy(out, tile, size);
     }
   }
-  if (past_caches) end_stream();
+  if (past_caches) local::end_stream();
 }
 
 }  // namespace dtensor::comm
