@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "local/parallel.h"
+#include "local/stream.h"
 #include "local/strided.h"
 
 namespace dtensor::local {
@@ -13,12 +14,15 @@ namespace {
 
 using Loop = StridedLoop<2>;
 
-// Rows with stride 1 on both sides.
+// Rows with stride 1 on both sides. memcpy goes past the caches by itself where one row is large.
 void copy_rows(const Loop& loop, std::byte* dst, const std::byte* src, std::size_t bytes) {
+  const auto b = static_cast<std::int64_t>(bytes);
+  const bool past_caches = loop.ndim > 1 && loop.numel * b >= kStreamBytes;
   for_rows(loop, 0, loop.numel, [&](const auto& at, std::int64_t count) {
-    const auto b = static_cast<std::int64_t>(bytes);
-    std::memcpy(dst + at[0] * b, src + at[1] * b, static_cast<std::size_t>(count) * bytes);
+    if (past_caches) stream(dst + at[0] * b, src + at[1] * b, static_cast<std::size_t>(count) * bytes);
+    else std::memcpy(dst + at[0] * b, src + at[1] * b, static_cast<std::size_t>(count) * bytes);
   });
+  if (past_caches) end_stream();
 }
 
 template <std::size_t Bytes>

@@ -162,6 +162,29 @@ template <class T, class A>
   }
 }
 
+// The last source and the rounding in one pass past the caches, line by line: what is read and what is written overlap.
+template <class Op, class T, class From, class Finish>
+[[gnu::noinline]] void stream_tile(T* __restrict__ dst, const From* __restrict__ a, const T* __restrict__ b, std::int64_t count, Finish finish) {
+  constexpr std::int64_t kLine = kLineBytes / static_cast<std::int64_t>(sizeof(T));
+  const auto one = [&](std::int64_t i) { return store<T>(finish(Op::template apply<Accumulate<T>>(load(a[i]), load(b[i])))); };
+  std::int64_t i = 0;
+  for (; i < count && reinterpret_cast<std::uintptr_t>(dst + i) % kLineBytes != 0; ++i) dst[i] = one(i);
+  for (; i + kLine <= count; i += kLine) {
+    alignas(kLineBytes) T line[kLine];
+    for (std::int64_t k = 0; k < kLine; ++k) line[k] = one(i + k);
+    stream_line(reinterpret_cast<std::byte*>(dst + i), reinterpret_cast<const std::byte*>(line));
+  }
+  for (; i < count; ++i) dst[i] = one(i);
+}
+
+template <class Op, class T, class From>
+void stream_tile(T* dst, const From* a, const T* b, std::int64_t count, std::int64_t divisor) {
+  using A = Accumulate<T>;
+  if constexpr (std::is_floating_point_v<A>)
+    if (divisor != 1) return stream_tile<Op>(dst, a, b, count, [by = static_cast<A>(divisor)](A sum) { return sum / by; });
+  stream_tile<Op>(dst, a, b, count, [](A sum) { return sum; });
+}
+
 template <class Op, class T>
 void reduce_rows(Job& job) {
   alignas(64) Accumulate<T> acc[kTile];
@@ -169,12 +192,15 @@ void reduce_rows(Job& job) {
   const std::size_t n = job.sources.size();
   const auto source = [&](std::size_t s) { return static_cast<const T*>(job.sources[s]) + job.rows.offset(job.strides_of(s)); };
   const auto stride = [&](std::size_t s) { return job.rows.inner_stride(job.strides_of(s)); };
-  const bool past_caches = dst_stride == 1 && job.rows.numel() * static_cast<std::int64_t>(sizeof(T)) >= kStreamBytes;
-  alignas(64) T tile[kTile];
+  const bool past_caches = n > 1 && dst_stride == 1 && stride(n - 1) == 1 && job.rows.numel() * static_cast<std::int64_t>(sizeof(T)) >= kStreamBytes;
   do {
     T* dst = static_cast<T*>(job.dst) + job.rows.offset(job.dst_strides);
     for (std::int64_t begin = 0; begin < inner; begin += kTile) {
       const std::int64_t count = std::min(kTile, inner - begin);
+      if (past_caches && n == 2 && stride(0) == 1) {
+        stream_tile<Op, T>(dst + begin, source(0) + begin, source(1) + begin, count, job.divisor);
+        continue;
+      }
       std::size_t s = 1;
       if (n > 1 && stride(0) == 1 && stride(1) == 1) {
         start_tile<Op, T>(acc, source(0) + begin, source(1) + begin, count);
@@ -182,9 +208,9 @@ void reduce_rows(Job& job) {
       } else {
         load_tile<T>(acc, source(0) + begin * stride(0), stride(0), count);
       }
-      for (; s < n; ++s) combine_tile<Op, T>(acc, source(s) + begin * stride(s), stride(s), count);
-      store_tile<T>(past_caches ? tile : dst + begin * dst_stride, acc, dst_stride, count, job.divisor);
-      if (past_caches) stream(dst + begin, tile, static_cast<std::size_t>(count) * sizeof(T));
+      for (const std::size_t end = past_caches ? n - 1 : n; s < end; ++s) combine_tile<Op, T>(acc, source(s) + begin * stride(s), stride(s), count);
+      if (s < n) stream_tile<Op, T>(dst + begin, acc, source(s) + begin, count, job.divisor);
+      else store_tile<T>(dst + begin * dst_stride, acc, dst_stride, count, job.divisor);
     }
   } while (job.rows.next());
   if (past_caches) end_stream();
