@@ -39,6 +39,8 @@ void relax() noexcept {
 #endif
 }
 
+void let_others_run() noexcept { sched_yield(); }
+
 int usable_cores() noexcept {
   cpu_set_t set;
   CPU_ZERO(&set);

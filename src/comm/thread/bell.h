@@ -28,6 +28,8 @@ class Bell {
 
 /// One step of a bounded spin.
 void relax() noexcept;
+/// The core goes to another thread that can run, if there is one.
+void let_others_run() noexcept;
 /// Cores that this process may use.
 int usable_cores() noexcept;
 

@@ -14,6 +14,7 @@ namespace dtensor::comm {
 namespace {
 
 constexpr int kSpins = 2000;
+constexpr int kYields = 30;
 
 std::uint64_t next_world_id() {
   static std::atomic<std::uint64_t> next{1};
@@ -25,10 +26,9 @@ Clock::duration seconds(double s) { return std::chrono::duration_cast<Clock::dur
 }  // namespace
 
 Hub::Hub(const HubOptions& options)
-    : options_(options),
-      world_id_(next_world_id()),
-      spins_(options.ranks <= usable_cores() ? kSpins : 0),
-      records_(static_cast<std::size_t>(options.ranks)) {}
+    : options_(options), world_id_(next_world_id()), crowded_(options.ranks > usable_cores()), records_(static_cast<std::size_t>(options.ranks)) {}
+
+int Hub::steps() const noexcept { return crowded_ ? kYields : kSpins; }
 
 Hub::~Hub() {
   for (RankRecord& record : records_)

@@ -55,8 +55,13 @@ class Hub : public std::enable_shared_from_this<Hub> {
 
   int size() const noexcept { return static_cast<int>(records_.size()); }
   std::uint64_t world_id() const noexcept { return world_id_; }
-  /// Steps of a spin before a sleep: none when there are more ranks than cores.
-  int spins() const noexcept { return spins_; }
+  /// Steps of a wait before a sleep.
+  int steps() const noexcept;
+  /// One of them: with more ranks than cores another rank goes on meanwhile.
+  void step() const noexcept {
+    if (crowded_) let_others_run();
+    else relax();
+  }
   RankRecord& record(int rank) noexcept { return records_[static_cast<std::size_t>(rank)]; }
 
   /// @throws InvalidArgument when the rank is there already.
@@ -93,7 +98,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
  private:
   HubOptions options_;
   std::uint64_t world_id_;
-  int spins_;
+  bool crowded_;  // more ranks than cores
   std::deque<RankRecord> records_;
   std::atomic<bool> over_{false};
 

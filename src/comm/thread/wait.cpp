@@ -23,7 +23,7 @@ class Wait {
 
   void run() {
     if (!finished()) hub_.progress(rank_);
-    int spins = hub_.spins();
+    int steps = hub_.steps();
     for (;;) {
       const std::uint32_t heard = bell_.listen();
       if (finished()) break;
@@ -31,14 +31,14 @@ class Wait {
         if (all_ ? c_.run_any(member_) : c_.run_needed(member_)) continue;
       } else {
         if (hub_.over().load(std::memory_order_acquire)) hub_.throw_over(c_.kind(member_), rank_);
-        if (spins == 0) {
+        if (steps == 0) {
           if (hub_.progress(rank_)) continue;
           check_absent();
         }
       }
-      if (spins > 0) {
-        --spins;
-        relax();
+      if (steps > 0) {
+        --steps;
+        hub_.step();
         continue;
       }
       bell_.sleep(heard, c_.ready() ? Clock::time_point::max() : deadline_);
