@@ -56,6 +56,14 @@ Shape shape_at(const Parts& parts, int rank) {
   return i < 0 ? Shape{0} : parts.local_shape(parts.held(i));
 }
 
+bool stays_whole(const Transfer& t, int self, const Shape& in_shape, const Shape& out_shape) {
+  const auto all = [&](const std::vector<Piece>& pieces) {
+    return pieces.size() == 1 && pieces[0].peer == self && pieces[0].offset == 0 && pieces[0].sizes == out_shape &&
+           pieces[0].strides == contiguous_strides(out_shape);
+  };
+  return in_shape == out_shape && all(t.sends) && all(t.receives);
+}
+
 // Whether the result is a view of the source on this rank.
 bool is_view(const PreparedMove& p) {
   switch (p.move.kind) {
@@ -99,6 +107,8 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   int self = 0;
   for (int axis : move.axes) self = self * mesh.sizes[static_cast<std::size_t>(axis)] + static_cast<int>(coordinates[axis]);
   p.bytes_received = received(p, self);
+  p.keeps = p.transfer && stays_whole(*p.transfer, self, p.in_shape, p.out_shape);
+  if (p.keeps) p.transfer = std::make_shared<const Transfer>();
   p.fingerprint = fingerprint(move, mesh.hash, shape, dtype);
   p.detail = placements::to_string(dtype, shape, *move.from, mesh.names) + " -> " + placements::to_string(*move.to, mesh.names);
   return p;
@@ -176,6 +186,8 @@ moves::Ready make_ready(const PreparedMove& move, const Tensor& in) {
 }
 
 comm::Operation operation_of(const PreparedMove& move, const moves::Ready& ready) {
+  // What stays here is no business of the others, nor has to wait for them.
+  if (move.keeps) return {ready.form, nullptr, nullptr, &move.transfer, move.reduction, move.fingerprint, move.detail};
   return {ready.form, &ready.in, &ready.out, ready.transfer, move.reduction, move.fingerprint, move.detail};
 }
 

@@ -32,6 +32,7 @@ struct PreparedMove {
   std::vector<std::vector<placements::Run>> kept;  ///< shard_to_partial: per dimension the local target indices of `runs`
   std::optional<ReduceOp> fill;                    ///< transfer: the neutral elements that this rank holds
   bool combines = false;                           ///< transfer: some rank combines contributions
+  bool keeps = false;                              ///< of an exchange this rank has the whole of its result, and no other rank takes part of it
   bool view = false;                               ///< transfer: nothing communicates, and every part is a view or neutral elements
   std::uint64_t fingerprint = 0;
   std::int64_t bytes_received = 0;  ///< by this rank, from others

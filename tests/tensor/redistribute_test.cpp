@@ -233,3 +233,20 @@ TEST_CASE("distribute then full_tensor is the identity, bit for bit") {
     }
   });
 }
+
+TEST_CASE("a rank that keeps its whole part in an exchange of others shares memory until either side is written") {
+  run_ranks({.ranks = 4}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"a", 2}, {"b", 2}});
+    const Tensor part = Tensor::empty({2, 3}, Dtype::f32);
+    for (float& v : part.values<float>()) v = static_cast<float>(1 + world.rank());
+    const DTensor x = from_local(part, mesh, {Shard(0), Shard(1)});
+    const DTensor y = x.redistribute({Shard(1), Shard(0)});
+    const bool stays = world.rank() == 0 || world.rank() == 3;
+    CHECK((x.local().read() == y.local().read()) == stays);
+    const float expected = stays ? static_cast<float>(1 + world.rank()) : static_cast<float>(4 - world.rank());
+    mul_(x, 10);
+    for (float v : y.local().clone().values<float>()) CHECK(v == expected);
+    mul_(y, 100);
+    for (float v : x.local().clone().values<float>()) CHECK(v == static_cast<float>(10 * (1 + world.rank())));
+  });
+}
