@@ -63,6 +63,12 @@ std::vector<Sample> sum_samples() {
 }
 
 // ---- sum
+/// Integers are summed, not rounded sums, and what an integer does not hold is converted to its dtype, not to the wider one of the sum.
+Tensor terms_of(const KernelCall& call) {
+  const Tensor& x = call.input(0);
+  const Dtype result = call.output(0).dtype();
+  return info(x.dtype()).floating && !info(result).floating && result != Dtype::boolean ? x.to(result) : x;
+}
 Dtype sum_dtype(const ShapeCall& s) { return dtype_or(s.attribute(2), summed(s.input(0).dtype)); }
 std::vector<DTensor> sum_gradient(const GradientCall& g) { return {in_dtype(spread(g, g.grad_output(0)), g.input_type(0).dtype)}; }
 constexpr OpDef kSum{
@@ -76,7 +82,7 @@ constexpr OpDef kSum{
     .cpu =
         [](const KernelCall& call) {
           const bool flags = call.output(0).dtype() == Dtype::boolean;  // converted first, then summed
-          cpu::reduce(flags ? Reduction::any : Reduction::sum, call.input(0), dims_of(call), call.output(0));
+          cpu::reduce(flags ? Reduction::any : Reduction::sum, terms_of(call), dims_of(call), call.output(0));
         },
     .gradient = sum_gradient,
     .samples = sum_samples,
@@ -127,7 +133,7 @@ constexpr OpDef kProd{
     .cpu =
         [](const KernelCall& call) {
           const bool flags = call.output(0).dtype() == Dtype::boolean;
-          cpu::reduce(flags ? Reduction::all : Reduction::product, call.input(0), dims_of(call), call.output(0));
+          cpu::reduce(flags ? Reduction::all : Reduction::product, terms_of(call), dims_of(call), call.output(0));
         },
     .gradient = prod_gradient,
     .samples =

@@ -247,3 +247,18 @@ TEST_CASE("attention in bf16 whose mask takes a gradient is as near to that in f
     CHECK(worst < largest / 128);
   });
 }
+
+TEST_CASE("NaN and numbers out of range become the least integer, whole, split, and before they are added") {
+  for (const int ranks : {1, 2, 3}) {
+    run_ranks({.ranks = ranks}, [](World& world) {
+      const DTensor x = distribute(Tensor::of(std::vector<float>{kNan, kInf, -kInf, 3e9f, -3e9f, 2.7f, -2.7f}, {7}),
+                                   world.mesh({{"tp", world.size()}}), {Shard(0)});
+      const double i32 = std::numeric_limits<std::int32_t>::min(), i64 = -9223372036854775808.0;
+      CHECK(gathered(x.to(Dtype::i32)) == std::vector<double>{i32, i32, i32, i32, i32, 2, -2});
+      CHECK(gathered(x.to(Dtype::i64)) == std::vector<double>{i64, i64, i64, 3e9, -3e9, 2, -2});
+      CHECK(gathered(x.to(Dtype::boolean)) == std::vector<double>(7, 1));
+      CHECK(gathered(cumsum(x, 0, {.dtype = Dtype::i32})) == std::vector<double>{i32, 0, i32, 0, i32, i32 + 2, i32});
+      CHECK(gathered(sum(x, {.dtype = Dtype::i32})) == std::vector<double>{i32});
+    });
+  }
+}

@@ -9,6 +9,7 @@
 
 #include "dtensor/half.h"
 #include "local/parallel.h"
+#include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -22,7 +23,7 @@ To converted(From x) noexcept {
   else if constexpr (std::is_same_v<From, BFloat16> || std::is_same_v<From, Half>) return converted<To>(static_cast<float>(x));
   else if constexpr (std::is_same_v<To, BFloat16> || std::is_same_v<To, Half>) return To(static_cast<float>(x));
   else if constexpr (std::is_same_v<To, bool>) return x != From(0);
-  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) return static_cast<To>(static_cast<std::int64_t>(x));
+  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) return local::convert<To>(x);
   else return static_cast<To>(x);
 }
 
