@@ -130,6 +130,7 @@ Results on_whole_lines(const OpDef& op, const DecomposeCall& c, int dim) {
   const std::vector<Input> inputs(moved.begin(), moved.end());
   return call_all(op, inputs, c.attributes);
 }
+bool has_room_elsewhere(const DTensor& x, int dim) { return roomiest(*x.impl()->spec, dim) >= 0; }
 bool fewer_as_candidates(const DTensor& x, std::int64_t k, int dim) {
   const tensor::Spec& spec = *x.impl()->spec;
   const std::int64_t count = ranks_along(*spec.layout, dim), n = x.shape()[dim];

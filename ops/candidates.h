@@ -25,6 +25,8 @@ std::pair<DTensor, DTensor> first_of_parts(const DTensor& x, std::int64_t k, int
 DTensor whole_along(const OpDef& op, const DTensor& x, int dim);
 /// The op on its inputs with `dim` whole: the decomposition of one that orders lines and has another dim to split.
 Results on_whole_lines(const OpDef& op, const DecomposeCall& c, int dim);
+/// Whether whole_along exchanges, and does not gather.
+bool has_room_elsewhere(const DTensor& x, int dim);
 /// Whether first_of_parts of k brings a rank no more bytes than whole_along.
 bool fewer_as_candidates(const DTensor& x, std::int64_t k, int dim);
 

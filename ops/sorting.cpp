@@ -11,12 +11,15 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
+#include "dtensor/ops/compare.h"
+#include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
 #include "local/cpu/sorting.h"
 #include "ops/candidates.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
+#include "ops/split_order.h"
 #include "ops/view_rules.h"
 
 namespace dtensor {
@@ -85,14 +88,20 @@ constexpr OpDef kSort{
           order(call, {.dim = dim, .first = 0, .count = in.shape()[dim], .descending = call.attribute(1).as_bool(), .nan_first = false});
         },
     .gradient = sort_gradient,
-    .decompose = [](const DecomposeCall& c) { return ops::on_whole_lines(kSort, c, dim_of(c.attribute(0), c.input(0).shape(), "sort")); },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      const int dim = dim_of(c.attribute(0), c.input(0).shape(), "sort");
+      if (!ops::is_split_line(c.input(0), dim)) return ops::on_whole_lines(kSort, c, dim);
+      auto [values, indices] = ops::sorted_split_line(kSort, c.input(0), c.attribute(1).as_bool());
+      return {std::move(values), std::move(indices)};
+    },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}},
                                      {.shapes = {{5, 3}}, .attributes = {{"dim", "0"}, {"descending", "true"}}},
                                      {.shapes = {{0, 2}}, .attributes = {{"dim", "0"}}},
                                      {.shapes = {{}}},
-                                     {.shapes = {{9}}, .dtypes = {Dtype::i64}}};
+                                     {.shapes = {{9}}, .dtypes = {Dtype::i64}},
+                                     {.shapes = {{301}}, .attributes = {{"descending", "true"}}, .dtypes = {Dtype::i64}}};
         },
     .reasons = kWholeLines,
 };
@@ -201,11 +210,19 @@ constexpr OpDef kKthvalue{
         },
     .reasons = kWholeLines,
 };
+Results counted(const OpDef& op, const DTensor& x, int dim, std::int64_t k, bool keepdim, bool nan_first) {
+  auto [values, indices] = ops::counted_along(op, x, dim, k, nan_first);
+  if (keepdim) return {std::move(values), std::move(indices)};
+  return {squeeze(values, dim), squeeze(indices, dim)};
+}
 Results kth_of_parts(const DecomposeCall& c) {
   const DTensor& x = c.input(0);
   const std::int64_t k = c.attribute(0).as_int();
   const int dim = dim_of(c.attribute(1), x.shape(), "kthvalue");
-  if (!ops::fewer_as_candidates(x, k, dim)) return ops::on_whole_lines(kKthvalue, c, dim);
+  if (!ops::fewer_as_candidates(x, k, dim)) {
+    if (ops::has_room_elsewhere(x, dim) || !ops::can_count(x, dim)) return ops::on_whole_lines(kKthvalue, c, dim);
+    return counted(kKthvalue, x, dim, k - 1, c.attribute(2).as_bool(), false);
+  }
   const auto [values, indices] = ops::first_of_parts(x, k, dim, last_in_order(x.dtype(), false), first_of_lines<false>);
   if (c.attribute(2).as_bool()) return {narrow(values, dim, k - 1, 1), narrow(indices, dim, k - 1, 1)};
   return {select(values, dim, k - 1), select(indices, dim, k - 1)};
@@ -233,7 +250,12 @@ constexpr OpDef kMedianDim{
       const int dim = dim_of(g.attribute(0), g.input_type(0).shape, "median");
       return {back_to_lines(g, g.grad_output(0), g.output(1), dim, !g.attribute(1).as_bool())};
     },
-    .decompose = [](const DecomposeCall& c) { return ops::on_whole_lines(kMedianDim, c, dim_of(c.attribute(0), c.input(0).shape(), "median")); },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      const DTensor& x = c.input(0);
+      const int dim = dim_of(c.attribute(0), x.shape(), "median");
+      if (ops::has_room_elsewhere(x, dim) || !ops::can_count(x, dim)) return ops::on_whole_lines(kMedianDim, c, dim);
+      return counted(kMedianDim, x, dim, (x.shape()[dim] - 1) / 2, c.attribute(1).as_bool(), true);
+    },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"dim", "1"}}},
@@ -243,18 +265,49 @@ constexpr OpDef kMedianDim{
     .reasons = kWholeLines,
 };
 
-// ---- median, argsort, msort: forms of these
+// ---- median of all elements
+Scalar median_of_none(Dtype dtype) { return info(dtype).floating ? Scalar(std::numeric_limits<double>::quiet_NaN()) : last_in_order(dtype, true); }
+void median_cpu(const KernelCall& call) {
+  const Tensor &x = call.input(0), &out = call.output(0);
+  const std::int64_t n = x.numel();
+  if (n == 0) return out.fill_(median_of_none(out.dtype()));
+  const Tensor place = Tensor::empty({1}, Dtype::i64);
+  local::cpu::order_lines({.dim = 0, .first = (n - 1) / 2, .count = 1, .descending = false, .nan_first = true}, x.view({n}), lined(out), place);
+}
+extern const OpDef kMedian;
 constexpr OpDef kMedian{
     .name = "median",
     .signature = "input -> out",
+    .saves = "input, out",
+    .contiguous = true,
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = {}, .dtype = s.input(0).dtype}; },
-    .decompose = [](const DecomposeCall& c) -> Results { return {median(c.input(0))}; },
+    .rule_for =
+        [](const ShapeCall& s) {
+          const int n = s.input(0).shape.ndim();
+          std::string all;
+          for (int d = 0; d < n; ++d) all += fmt::format("{}d{}", d == 0 ? "" : ", ", d);
+          return ops::names(n) + " -> ()" + (n == 0 ? "" : "    " + all + ": whole");
+        },
+    .cpu = median_cpu,
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
+      const DTensor& x = g.input(0);
+      const DTensor share = logical_or(eq(x, g.output(0)), isnan(x));  // where some are NaN, so is the median
+      return {where(share, div(g.grad_output(0), sum(share)), 0)};
+    },
+    .decompose = [](const DecomposeCall& c) -> Results {
+      const DTensor& x = c.input(0);
+      if (x.numel() > 0 && x.device().kind != DeviceKind::meta) return {ops::counted_median(kMedian, x)};
+      return {call(kMedian, {ops::without_split(kMedian, x)})};
+    },
     .samples =
         [] {
           return std::vector<Sample>{
               {.shapes = {{3, 5}}}, {.shapes = {{4}}}, {.shapes = {{}}}, {.shapes = {{0, 3}}}, {.shapes = {{0}}, .dtypes = {Dtype::i32}}};
         },
+    .reasons = "the middle of parts is not the middle of all",
 };
+
+// ---- argsort, msort: forms of these
 constexpr OpDef kArgsort{
     .name = "argsort",
     .signature = "input, dim: int = -1, descending: bool = false, stable: bool = false -> out",
@@ -374,14 +427,7 @@ ValuesAndIndices topk(const DTensor& input, std::int64_t k, int dim, const TopkO
 ValuesAndIndices kthvalue(const DTensor& input, std::int64_t k, int dim, const OrderOptions& options) {
   return both(kKthvalue, input, std::array<Attribute, 3>{k, dim, options.keepdim});
 }
-DTensor median(const DTensor& input) {
-  if (input.numel() == 0) {
-    const bool floating = info(input.dtype()).floating;
-    const Scalar none = floating ? Scalar(std::numeric_limits<double>::quiet_NaN()) : last_in_order(input.dtype(), true);
-    return add(sum(input, {.dtype = input.dtype()}), none);
-  }
-  return median(reshape(input, {input.numel()}), 0).values;
-}
+DTensor median(const DTensor& input) { return call(kMedian, {input}); }
 ValuesAndIndices median(const DTensor& input, int dim, const OrderOptions& options) {
   return both(kMedianDim, input, std::array<Attribute, 2>{dim, options.keepdim});
 }

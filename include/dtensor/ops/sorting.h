@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Order along a dimension, and binary search. NaN is greater than every number; among equal elements the one with the lower index comes first, so
-// every order is stable. The ordered dimension is brought whole to each rank (topk: only what each part offers), the others stay split. Values are
-// differentiable, indices are i64. Collective over the mesh of the input. @throws InvalidArgument for a dim or a k that does not exist.
+// every order is stable. A split dimension that is ordered becomes whole, others being split instead; where there is no other, sort exchanges what
+// lies between samples and its results stay split, and kthvalue and median count, so that no element moves. Values are differentiable, indices are i64. Collective over the mesh of the input. @throws InvalidArgument for a dim or a k that does not exist.
 #pragma once
 
 #include <optional>
