@@ -121,7 +121,8 @@ void attention_cpu(const KernelCall& k) {
 }
 
 void backward_cpu(const KernelCall& k) {
-  const LocalAttention local(k, kReverse);
+  LocalAttention local(k, kReverse);
+  local.call.whole_rows = true;
   const Tensor &key = k.output(1), &value = k.output(2);
   if (key.shape()[1] == local.call.key.shape()[1]) {
     local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), key, value});

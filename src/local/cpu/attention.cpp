@@ -51,6 +51,16 @@ C row_exp(C* s, C shift) {
   return sum;
 }
 
+template <class C>
+C row_dot(const C* a, const C* b) {
+  C lanes[kLanes] = {};
+  for (std::int64_t k = 0; k < kKeys; k += kLanes)
+    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += a[k + j] * b[k + j];
+  C sum = 0;
+  for (const C lane : lanes) sum += lane;
+  return sum;
+}
+
 template <class C, class M>
 void add_mask_row(const M* mask, std::int64_t stride, std::int64_t n, C* s) {
   for (std::int64_t j = 0; j < n; ++j) {
@@ -245,10 +255,13 @@ class Attention {
     const Panel<C> q = panel<C>(block(matrix<T>(c_.query, b, h), i, 0), rows, d_);
     const Strided<const T> go = block(matrix<T>(grad, b, h), i, 0), o = block(matrix<T>(out, b, h), i, 0);
     const Panel<C> up = panel<C>(go, rows, e_);
+    // Rows within one block are normalised anew: the slopes of a row then add up to 0 but for their own rounding, not that of out and logsumexp, as
+    // the gradient of what is added to all keys needs.
+    const bool one_block = c_.whole_rows && last <= kKeys;
     C dot[kQueries], lse[kQueries];
     for (std::int64_t r = 0; r < rows; ++r) {
       dot[r] = 0;
-      for (std::int64_t x = 0; x < e_; ++x) dot[r] += static_cast<C>(go(r, x)) * static_cast<C>(o(r, x));
+      for (std::int64_t x = 0; x < e_ && !one_block; ++x) dot[r] += static_cast<C>(go(r, x)) * static_cast<C>(o(r, x));
       lse[r] = logsumexp.raw_as<C>()[b * logsumexp.strides()[0] + h * logsumexp.strides()[1] + (i + r) * logsumexp.strides()[2]];
     }
     std::vector<C> weights(kQueries * kKeys), slopes(kQueries * kKeys), dq(static_cast<std::size_t>(rows * d_));
@@ -258,9 +271,13 @@ class Attention {
       const std::int64_t n = std::min(kKeys, last - j);
       const Panel<C> k = rows_of(head.k, j), v = rows_of(head.v, j);
       scores(b, h, i, rows, j, n, q, k, weights.data());
-      for (std::int64_t r = 0; r < rows; ++r) weights_of_row(weights.data() + r * kKeys, lse[r]);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const C total = weights_of_row(weights.data() + r * kKeys, lse[r]);
+        if (one_block && total != C(0)) divide_row(weights.data() + r * kKeys, total);
+      }
       product(true, false, n, e_, rows, C(1), p, up, C(1), head.dv.data() + j * e_, e_);
       product(false, true, rows, n, e_, C(1), up, v, C(0), slopes.data(), kKeys);
+      for (std::int64_t r = 0; r < rows && one_block; ++r) dot[r] = row_dot(weights.data() + r * kKeys, slopes.data() + r * kKeys);
       for (std::int64_t r = 0; r < rows; ++r)
         for (std::int64_t x = r * kKeys; x < r * kKeys + kKeys; ++x)
           slopes[static_cast<std::size_t>(x)] = weights[static_cast<std::size_t>(x)] * (slopes[static_cast<std::size_t>(x)] - dot[r]);
@@ -270,9 +287,14 @@ class Attention {
     store(dq.data(), rows * d_, result.query, ((b * h_ + h) * t_ + i) * d_, result.add_to_query);
   }
 
-  static void weights_of_row(C* row, C logsumexp) {
-    if (logsumexp == kMinusInfinity<C>) std::fill_n(row, kKeys, C(0));
-    else row_exp(row, logsumexp);
+  // The sum of the weights.
+  static C weights_of_row(C* row, C logsumexp) {
+    if (logsumexp != kMinusInfinity<C>) return row_exp(row, logsumexp);
+    std::fill_n(row, kKeys, C(0));
+    return C(0);
+  }
+  static void divide_row(C* row, C by) {
+    for (std::int64_t k = 0; k < kKeys; ++k) row[k] /= by;
   }
 
   const AttentionCall& c_;

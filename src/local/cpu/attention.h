@@ -21,6 +21,7 @@ struct AttentionCall {
   std::span<const std::int64_t> rows;          ///< number of each query row, t
   std::span<const std::int64_t> kv_heads;      ///< of each query head, h
   std::span<const std::int64_t> columns = {};  ///< number of each key, ascending; empty: 0 .. s - 1
+  bool whole_rows = false;                     ///< backward: no row sees keys that are elsewhere
   Tensor out = {}, logsumexp = {};  ///< forward: what other keys gave for the same queries, in the type of the sums, row-major; empty: nothing
 };
 /// out [b, h, t, e] in the operands' type or that of the sums, logsumexp [b, h, t] in the type of the sums; both row-major. With `out` and `logsumexp` in the
