@@ -362,7 +362,8 @@ constexpr OpDef kAtan2{
     .cpu = two_cpu<Binary::atan2>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor &a = g.input(0), &b = g.input(1);
-      const DTensor u = g.grad_output(0) / (square(a) + square(b));
+      const DTensor squares = square(a) + square(b);
+      const DTensor u = where(eq(squares, 0), 0, g.grad_output(0) / squares);  // the origin has no angle
       return {g.needs(0) ? gradient_for(g, 0, u * b) : DTensor(), g.needs(1) ? gradient_for(g, 1, neg(u * a)) : DTensor()};
     },
     .samples = positive_samples,

@@ -192,10 +192,13 @@ Gradients clamp_gradient(const GradientCall& g) {
     const DTensor to_bound = masked_fill(shared, min ? gt(x, bound) : lt(x, bound), 0);
     return {to_input, min ? gradient_for(g, 1, to_bound) : DTensor(), max ? gradient_for(g, 2, to_bound) : DTensor()};
   }
-  // A bound that the input only touches leaves it its gradient; of bounds that are crossed the upper one counts.
-  const DTensor low = lt(x, min), high = gt(x, max);
-  return {gradient_for(g, 0, masked_fill(u, logical_or(low, high), 0)), gradient_for(g, 1, where(logical_and(low, lt(min, max)), u, 0)),
-          gradient_for(g, 2, where(logical_or(high, lt(max, min)), u, 0))};
+  // A bound that the input touches has half, unless both meet there; of bounds that are crossed the upper one counts.
+  const DTensor low = lt(x, min), high = gt(x, max), apart = lt(min, max), half = u * 0.5;
+  const DTensor at_low = logical_and(eq(x, min), apart), at_high = logical_and(eq(x, max), apart);
+  const DTensor inside = where(logical_or(at_low, at_high), half, u);
+  return {gradient_for(g, 0, masked_fill(inside, logical_or(low, high), 0)),
+          gradient_for(g, 1, where(logical_and(low, apart), u, where(at_low, half, 0))),
+          gradient_for(g, 2, where(logical_or(high, lt(max, min)), u, where(at_high, half, 0)))};
 }
 constexpr OpDef kClampTensor{
     .name = "clamp.tensor",

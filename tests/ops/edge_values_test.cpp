@@ -168,14 +168,25 @@ TEST_CASE("bool and integers give what their numbers give, in a dtype that holds
   });
 }
 
-TEST_CASE("clamp between tensors gives an input on a bound all of its gradient, and shares it where there is one bound") {
+TEST_CASE("clamp between tensors shares the gradient of an input on a bound with it, between numbers it is 0 there") {
   each_split({4}, {1, 2, 3, 5}, [](const DTensor& x) {
     const DTensor two = full({4}, 2, x.mesh(), {}).set_requires_grad(), four = full({4}, 4, x.mesh(), {}).set_requires_grad();
     CHECK(gathered(clamp(x, two, four)) == std::vector<double>{2, 2, 3, 4});
-    CHECK(gradient_of(clamp(x, two, four), x) == std::vector<double>{0, 1, 1, 0});
-    CHECK(gathered(two.grad()) == std::vector<double>{1, 0, 0, 0});
+    CHECK(gradient_of(clamp(x, two, four), x) == std::vector<double>{0, 0.5, 1, 0});
+    CHECK(gathered(two.grad()) == std::vector<double>{1, 0.5, 0, 0});
     CHECK(gathered(four.grad()) == std::vector<double>{0, 0, 0, 1});
     CHECK(gradient_of(clamp(x, two, DTensor()), x) == std::vector<double>{0, 0.5, 1, 1});
+    CHECK(gradient_of(clamp(x, two, two), x) == std::vector<double>{0, 1, 0, 0});
+    CHECK(gradient_of(clamp(x, {.min = 2, .max = 5}), x) == std::vector<double>{0, 0, 1, 0});
+    CHECK(gradient_of(clamp(x, {.min = 2, .max = {}}), x) == std::vector<double>{0, 0, 1, 1});
+  });
+}
+
+TEST_CASE("the angle of the origin has the gradient 0") {
+  each_split({2}, {0, 3}, [](const DTensor& x) {
+    const DTensor y = full({2}, 0, x.mesh(), {}).set_requires_grad();
+    CHECK(gradient_of(atan2(x, y), x) == std::vector<double>{0, 0});
+    CHECK(gathered(y.grad())[0] == 0);
   });
 }
 

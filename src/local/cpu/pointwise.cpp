@@ -143,7 +143,8 @@ struct ClampBackward {
   static constexpr int numbers = 2;
   template <class T>
   static T of(T g, T x, const T* k) {
-    return x >= k[0] && x <= k[1] ? g : T(0);
+    constexpr T kNone = std::numeric_limits<T>::infinity();
+    return (x > k[0] || k[0] == -kNone) && (x < k[1] || k[1] == kNone) && x == x ? g : T(0);
   }
 };
 struct Swiglu {
