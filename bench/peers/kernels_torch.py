@@ -9,32 +9,37 @@ import torch.nn.functional as F
 TOKENS = 2048
 
 
-def microseconds(call):
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def microseconds(call, clock):
     call()
-    start = time.perf_counter()
+    start = clock()
     call()
-    calls = min(max(int(0.03 / max(time.perf_counter() - start, 1e-7)), 1), 10000)
+    calls = min(max(int(0.03 / max(clock() - start, 1e-7)), 1), 10000)
     best = float("inf")
     for _ in range(7):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(calls):
             call()
-        best = min(best, (time.perf_counter() - start) / calls)
+        best = min(best, (clock() - start) / calls)
     return best * 1e6
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    clock = CLOCKS[options.clock]
     torch.set_num_threads(options.threads)
     torch.manual_seed(7)
 
     def row(name, call):
         if options.only in name:
             with torch.no_grad():
-                print(f"{name:40} {microseconds(call):12.1f} us", flush=True)
+                print(f"{name:40} {microseconds(call, clock):12.1f} us", flush=True)
 
     def both(name, leaves, call):
         row(name, call)
@@ -47,7 +52,7 @@ def main():
             for leaf in leaves:
                 leaf.grad = None
 
-        print(f"{name + ' + backward':40} {microseconds(step):12.1f} us", flush=True)
+        print(f"{name + ' + backward':40} {microseconds(step, clock):12.1f} us", flush=True)
 
     def normal(*shape):
         return torch.randn(*shape, requires_grad=True)
@@ -63,7 +68,7 @@ def main():
         both(f"layer_norm 2048x{width}", [x, weight, bias], lambda: F.layer_norm(x, (width,), weight, bias))
         both(f"rms_norm 2048x{width}", [x, weight], lambda: F.rms_norm(x, (width,), weight, 1e-5))
         both(f"gelu 2048x{width}", [x], lambda: F.gelu(x))
-        both(f"silu times 2048x{width}", [x, y], lambda: F.silu(x) * y)
+        both(f"swiglu 2048x{width}", [x, y], lambda: F.silu(x) * y)
         both(f"cross_entropy 2048x{width}", [x], lambda: F.cross_entropy(x, target))
         row(f"sum rows 2048x{width}", lambda: x.sum(1))
         row(f"sum columns 2048x{width}", lambda: x.sum(0))
