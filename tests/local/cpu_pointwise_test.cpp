@@ -148,6 +148,16 @@ TEST_CASE("special values come out as in the C library") {
   CHECK(at(Unary::tanh, inf) == 1.0f);
   CHECK(at(Unary::tanh, -inf) == -1.0f);
   CHECK(at(Unary::erf, -inf) == -1.0f);
+  for (const float far : {100.0f, 1e30f, std::numeric_limits<float>::max()}) {
+    CAPTURE(far);
+    CHECK(at(Unary::exp, far) == inf);
+    CHECK(at(Unary::exp, -2 * far) == 0.0f);
+    CHECK(at(Unary::erf, far) == 1.0f);
+    CHECK(at(Unary::erf, -far) == -1.0f);
+    CHECK(at(Unary::gelu, far) == far);
+    CHECK(at(Unary::silu, far) == far);
+    CHECK(std::fabs(at(Unary::silu, -far)) <= 1e-38f);
+  }
   CHECK(at(Unary::sigmoid, inf) == 1.0f);
   CHECK(at(Unary::sigmoid, -inf) == 0.0f);
   CHECK(std::signbit(at(Unary::tanh, -0.0f)));

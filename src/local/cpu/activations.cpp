@@ -14,7 +14,7 @@ namespace {
 
 template <class T>
 T softplus_of(T x) {
-  return vlog1p(vexp(-std::fabs(x))) + (x > T(0) ? x : T(0));
+  return vlog1p(vexp_negative(-std::fabs(x))) + (x > T(0) ? x : T(0));
 }
 
 // value(x, k), slope(x, k), curve(x, k): the function and its derivatives.

@@ -83,7 +83,7 @@ struct Softplus {  // beta, threshold
     // log(1 + e^z) = max(z, 0) + log(1 + e^-|z|): no overflow, and the threshold selects among cheap values, which keeps the loop free of branches.
     const T z = x * k[0];
     const bool straight = z > k[1];
-    const T bend = vlog1p(vexp(straight ? -std::numeric_limits<T>::infinity() : -std::fabs(z)));
+    const T bend = vlog1p(vexp_negative(straight ? -std::numeric_limits<T>::infinity() : -std::fabs(z)));
     const T line = z > T(0) ? z : T(0);
     return (straight ? x : line / k[0]) + bend / k[0];
   }
@@ -111,7 +111,7 @@ struct GeluBackward {
   template <class T>
   static T of(T g, T x) {
     const T cdf = T(0.5) * (T(1) + verf(x * kSqrtHalf<T>));
-    const T pdf = vexp(x * x * T(-0.5)) * kInvSqrtTwoPi<T>;
+    const T pdf = vexp_negative(x * x * T(-0.5)) * kInvSqrtTwoPi<T>;
     return g * (cdf + x * pdf);
   }
 };
