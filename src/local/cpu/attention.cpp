@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/error_text.h"
+#include "local/cpu/exponentials.h"
 #include "local/cpu/panel.h"
-#include "local/cpu/vector_math.h"
 #include "local/parallel.h"
 #include "local/strided.h"
 
@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::int64_t kQueries = 64;  // rows of a block
 constexpr std::int64_t kKeys = 128;    // columns of a block, and the fixed length of a row of scores: no element falls into a loop's tail
-constexpr std::int64_t kLanes = 16;
 
 // Keys, of s, whose number is at most `last`.
 std::int64_t keys_seen(std::span<const std::int64_t> columns, std::int64_t s, std::int64_t last) {
@@ -30,35 +29,8 @@ template <class C>
 constexpr C kMinusInfinity = -std::numeric_limits<C>::infinity();
 
 template <class C>
-C row_max(const C* s) {
-  C lanes[kLanes];
-  std::copy_n(s, kLanes, lanes);
-  for (std::int64_t k = kLanes; k < kKeys; k += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = s[k + j] > lanes[j] ? s[k + j] : lanes[j];
-  return *std::max_element(lanes, lanes + kLanes);
-}
-
-// s = exp(s - shift); the sum.
-template <class C>
-C row_exp(C* s, C shift) {
-  C lanes[kLanes] = {};
-  for (std::int64_t k = 0; k < kKeys; k += kLanes) {
-    for (std::int64_t j = 0; j < kLanes; ++j) s[k + j] = vexp(s[k + j] - shift);
-    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += s[k + j];
-  }
-  C sum = 0;
-  for (const C lane : lanes) sum += lane;
-  return sum;
-}
-
-template <class C>
 C row_dot(const C* a, const C* b) {
-  C lanes[kLanes] = {};
-  for (std::int64_t k = 0; k < kKeys; k += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += a[k + j] * b[k + j];
-  C sum = 0;
-  for (const C lane : lanes) sum += lane;
-  return sum;
+  return sum_terms<C>(kKeys, [a, b](std::int64_t i) { return a[i] * b[i]; });
 }
 
 template <class C, class M>
@@ -205,18 +177,18 @@ class Attention {
   // Turns a row of scores into weights relative to the greatest score so far and rescales what was summed before.
   void absorb_row(std::int64_t r, Scratch& w) const {
     C* row = w.scores.data() + r * kKeys;
-    const C top = std::max(w.top[r], row_max(row));
+    const C top = std::max(w.top[r], max_of(row, kKeys));
     if (top == kMinusInfinity<C>) {
-      w.total[r] += row_exp(row, C(0));  // -inf becomes 0, NaN stays
+      w.total[r] += exponentials(row, kKeys, C(0), row);  // -inf becomes 0, NaN stays
       return;
     }
     if (top != w.top[r]) {
-      const C factor = w.top[r] == kMinusInfinity<C> ? C(0) : vexp(w.top[r] - top);
+      const C factor = w.top[r] == kMinusInfinity<C> ? C(0) : vexp_negative(w.top[r] - top);
       w.total[r] *= factor;
       for (std::int64_t x = 0; x < e_; ++x) w.sums[static_cast<std::size_t>(r * e_ + x)] *= factor;
       w.top[r] = top;
     }
-    w.total[r] += row_exp(row, top);
+    w.total[r] += exponentials(row, kKeys, top, row);
   }
 
   struct Head {
@@ -289,7 +261,7 @@ class Attention {
 
   // The sum of the weights.
   static C weights_of_row(C* row, C logsumexp) {
-    if (logsumexp != kMinusInfinity<C>) return row_exp(row, logsumexp);
+    if (logsumexp != kMinusInfinity<C>) return exponentials(row, kKeys, logsumexp, row);
     std::fill_n(row, kKeys, C(0));
     return C(0);
   }

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "dtensor/tensor.h"
 #include "dtensor/values.h"
 
 namespace dtensor::local::cpu {
@@ -50,6 +52,46 @@ class Scratch {
   Acc* data_;
 };
 
+/// Rows of a tensor as numbers: in place where memory holds whole chunks of Acc, in a buffer otherwise. Elements stand `stride` apart; the buffer has
+/// padded(n) numbers.
+template <class Acc>
+class RowReader {
+ public:
+  explicit RowReader(const Tensor& tensor) noexcept
+      : base_(tensor.raw()), load_(loader<Acc>(tensor.dtype())), direct_(tensor.dtype() == dtype_of<Acc>()) {}
+  /// The buffer is filled up with `padding`.
+  const Acc* read(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc padding, Acc* buffer) const {
+    if (direct_ && stride == 1 && n % kChunk == 0) return static_cast<const Acc*>(base_) + offset;
+    load_(base_, offset, stride, n, buffer);
+    for (std::int64_t i = n; i < padded(n); ++i) buffer[i] = padding;
+    return buffer;
+  }
+
+ private:
+  const void* base_;
+  Loader<Acc> load_;
+  bool direct_;
+};
+template <class Acc>
+class RowWriter {
+ public:
+  explicit RowWriter(const Tensor& tensor) noexcept
+      : base_(tensor.raw()), store_(storer<Acc>(tensor.dtype())), direct_(tensor.dtype() == dtype_of<Acc>()) {}
+  /// Where to write the row, then write() what target() gave.
+  Acc* target(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* buffer) const {
+    return in_place(stride, n) ? static_cast<Acc*>(base_) + offset : buffer;
+  }
+  void write(std::int64_t offset, std::int64_t stride, std::int64_t n, const Acc* row) const {
+    if (!in_place(stride, n)) store_(base_, offset, stride, n, row);
+  }
+
+ private:
+  bool in_place(std::int64_t stride, std::int64_t n) const noexcept { return direct_ && stride == 1 && n % kChunk == 0; }
+  void* base_;
+  Storer<Acc> store_;
+  bool direct_;
+};
+
 /// Values combined as a balanced tree whatever their number: push() in order, then take().
 template <class Acc, class Combine>
 class Cascade {
@@ -87,6 +129,18 @@ struct Add {
   }
 };
 
+/// Lanes combined pairwise, halves onto each other; overwrites them. `width`: a power of two, known here so that no loop is left.
+template <class Combine, std::int64_t width, class Acc>
+[[gnu::always_inline]] inline Acc fold_lanes(Acc* lanes) noexcept {
+  if constexpr (width > 1) {
+    constexpr std::int64_t half = width / 2;
+    for (std::int64_t j = 0; j < half; ++j) lanes[j] = Combine::of(lanes[j], lanes[j + half]);
+    return fold_lanes<Combine, half>(lanes);
+  } else {
+    return lanes[0];
+  }
+}
+
 /// Sum of term(i) for i in [0, n), n a multiple of kChunk.
 template <class Acc, class Term>
 Acc sum_terms(std::int64_t n, const Term& term) {
@@ -96,22 +150,21 @@ Acc sum_terms(std::int64_t n, const Term& term) {
     Acc lanes[kLanes] = {};
     for (std::int64_t i = from; i < to; i += kLanes)
       for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += term(i + j);
-    for (std::int64_t w = kLanes / 2; w > 0; w /= 2)
-      for (std::int64_t j = 0; j < w; ++j) lanes[j] += lanes[j + w];
-    total.push(lanes[0]);
+    total.push(fold_lanes<Add, kLanes>(lanes));
   }
   return total.take();
 }
-/// Largest of n values (a multiple of kChunk, at least one); NaN wins.
+/// Largest of n values (a multiple of kChunk), -inf of none. NaN is passed over: what is computed from the NaN itself keeps it.
 template <class Acc>
 Acc max_of(const Acc* x, std::int64_t n) noexcept {
   Acc lanes[kChunk];
-  for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = x[j];
-  for (std::int64_t i = kChunk; i < n; i += kChunk)
-    for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = (x[i + j] > lanes[j]) | (x[i + j] != x[i + j]) ? x[i + j] : lanes[j];
-  for (std::int64_t w = kChunk / 2; w > 0; w /= 2)
-    for (std::int64_t j = 0; j < w; ++j) lanes[j] = (lanes[j + w] > lanes[j]) | (lanes[j + w] != lanes[j + w]) ? lanes[j + w] : lanes[j];
-  return lanes[0];
+  for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = -std::numeric_limits<Acc>::infinity();
+  for (std::int64_t i = 0; i < n; i += kChunk)
+    for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  struct Larger {
+    static Acc of(Acc a, Acc b) noexcept { return b > a ? b : a; }
+  };
+  return fold_lanes<Larger, kChunk>(lanes);
 }
 
 }  // namespace dtensor::local::cpu

@@ -5,8 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "local/cpu/lanes.h"
-#include "local/cpu/vector_math.h"
+#include "local/cpu/exponentials.h"
 #include "local/parallel.h"
 
 namespace dtensor::local::cpu {
@@ -27,45 +26,52 @@ void in_float_type(Dtype dtype, const F& f) {
   else f(float{});
 }
 
+// g (exp(x - lse) - each)
+template <class Acc>
+[[gnu::noinline]] void row_slope(const Acc* __restrict__ x, std::int64_t n, Acc lse, Acc g, Acc each, Acc* __restrict__ out) {
+  for (std::int64_t i = 0; i < n; i += kChunk)
+    for (std::int64_t j = i; j < i + kChunk; ++j) out[j] = g * (vexp_negative(x[j] - lse) - each);
+}
+
+// The last target that is no class.
+std::optional<std::int64_t> bad_target(const std::int64_t* targets, std::int64_t count, std::int64_t classes, std::int64_t ignored) {
+  for (std::int64_t r = count; r-- > 0;)
+    if (targets[r] != ignored && (targets[r] < 0 || targets[r] >= classes)) return targets[r];
+  return {};
+}
+
 }  // namespace
 
 std::optional<std::int64_t> cross_entropy_rows(const Tensor& logits, const Tensor& target, const LossOptions& options, const Tensor& loss,
                                                const Tensor& log_sum) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
-  std::optional<std::int64_t> bad;
   in_float_type(logits.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
-    const auto load = loader<Acc>(logits.dtype());
+    const RowReader<Acc> in(logits);
     const auto put = storer<Acc>(loss.dtype());
     const std::int64_t n = rows.n, size = padded(n);
     const Acc smoothing = static_cast<Acc>(options.label_smoothing);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      load(logits.raw(), rows.offset(r), rows.inner, n, x);
-      std::fill(x + n, x + size, -std::numeric_limits<Acc>::infinity());
-      // An infinite maximum makes the row NaN, as log_softmax does.
-      const Acc top = size == 0 ? Acc(0) : max_of(x, size);
-      const Acc lse = std::log(sum_terms<Acc>(size, [x, top](std::int64_t i) { return vexp(x[i] - top); })) + top + (top - top);
-      log_sum.raw_as<Acc>()[r] = lse;
-      const std::int64_t t = targets[r];
-      Acc value = 0;
-      if (t != options.ignore_index) {
-        if (t < 0 || t >= n) {
-          bad = t;
-        } else {
-          value = (Acc(1) - smoothing) * (lse - x[t]);
-          if (smoothing != 0) {
-            std::fill(x + n, x + size, Acc(0));
-            value += smoothing * (lse - sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; }) / static_cast<Acc>(n));
-          }
+    parallel_for(rows.count, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(size), spread(size);
+      for (std::int64_t r = begin; r < end; ++r) {
+        const Acc* x = in.read(rows.offset(r), rows.inner, n, -std::numeric_limits<Acc>::infinity(), scratch.data());
+        const std::int64_t t = targets[r];
+        const bool counts = t != options.ignore_index && t >= 0 && t < n;
+        // An infinite maximum makes the row NaN, as log_softmax does.
+        const Acc top = size == 0 ? Acc(0) : max_of(x, size);
+        const Acc lse = std::log(exponentials(x, size, top, spread.data())) + top + (top - top);
+        log_sum.raw_as<Acc>()[r] = lse;
+        Acc value = counts ? (Acc(1) - smoothing) * (lse - x[t]) : Acc(0);
+        if (counts && smoothing != 0) {
+          const Acc* whole = in.read(rows.offset(r), rows.inner, n, Acc(0), scratch.data());
+          value += smoothing * (lse - sum_terms<Acc>(size, [whole](std::int64_t i) { return whole[i]; }) / static_cast<Acc>(n));
         }
+        put(loss.raw(), r, 1, 1, &value);
       }
-      put(loss.raw(), r, 1, 1, &value);
-    }
+    });
   });
-  return bad;
+  return bad_target(targets, rows.count, rows.n, options.ignore_index);
 }
 
 void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tensor& target, const Tensor* log_sum, const Classes& classes,
@@ -74,33 +80,31 @@ void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tens
   const auto* targets = target.raw_as<const std::int64_t>();
   in_float_type(logits.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
-    const auto load = loader<Acc>(logits.dtype()), load_grad = loader<Acc>(grad.dtype());
-    const auto put = storer<Acc>(grad_logits.dtype());
+    const auto load_grad = loader<Acc>(grad.dtype());
+    const RowReader<Acc> in(logits);
+    const RowWriter<Acc> out(grad_logits);
     const std::int64_t n = rows.n, size = padded(n);
     const Acc smoothing = static_cast<Acc>(options.label_smoothing), each = smoothing / static_cast<Acc>(classes.count);
     parallel_for(rows.count, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
-      Scratch<Acc> scratch(size);
-      Acc* x = scratch.data();
-      std::fill(x, x + size, Acc(0));
+      Scratch<Acc> scratch(size), scratch_out(size);
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t t = targets[r];
+        Acc* to = out.target(rows.offset(r), rows.inner, n, scratch_out.data());
         if (t == options.ignore_index) {
-          std::fill(x, x + size, Acc(0));
+          std::fill(to, to + size, Acc(0));
         } else {
           Acc g;
           load_grad(grad.raw(), r, 1, 1, &g);
           if (log_sum != nullptr) {
             const Acc lse = log_sum->raw_as<const Acc>()[r];
-            load(logits.raw(), rows.offset(r), rows.inner, n, x);
-            for (std::int64_t i = 0; i < size; i += kChunk)
-              for (std::int64_t j = i; j < i + kChunk; ++j) x[j] = g * (vexp(x[j] - lse) - each);
+            row_slope(in.read(rows.offset(r), rows.inner, n, Acc(0), scratch.data()), size, lse, g, each, to);
           } else {
-            std::fill(x, x + size, -g * each);
+            std::fill(to, to + size, -g * each);
           }
           const std::int64_t here = classes.to_local(t);
-          if (here >= 0) x[here] -= g * (Acc(1) - smoothing);
+          if (here >= 0) to[here] -= g * (Acc(1) - smoothing);
         }
-        put(grad_logits.raw(), rows.offset(r), rows.inner, n, x);
+        out.write(rows.offset(r), rows.inner, n, to);
       }
     });
   });
@@ -110,35 +114,35 @@ std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& tar
                                          const Tensor& out) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
-  std::optional<std::int64_t> bad;
   in_float_type(logits.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
     const auto load = loader<Acc>(logits.dtype());
     const auto put = storer<Acc>(out.dtype());
     const std::int64_t n = rows.n, size = padded(n);
     const Acc smoothing = static_cast<Acc>(options.label_smoothing);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    std::fill(x, x + size, Acc(0));
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      const std::int64_t t = targets[r];
-      Acc value = 0;
-      if (t != options.ignore_index) {
-        if (t < 0 || t >= classes.count) bad = t;
-        const std::int64_t here = classes.to_local(t);
-        if (here >= 0) {
-          load(logits.raw(), rows.offset(r) + here * rows.inner, 1, 1, &value);
-          value *= Acc(1) - smoothing;
+    parallel_for(rows.count, smoothing != 0 ? row_grain(n) : kPointwiseGrain, [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(smoothing != 0 ? size : 0);
+      Acc* x = scratch.data();
+      std::fill(x, x + (smoothing != 0 ? size : 0), Acc(0));
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t t = targets[r];
+        Acc value = 0;
+        if (t != options.ignore_index) {
+          const std::int64_t here = classes.to_local(t);
+          if (here >= 0) {
+            load(logits.raw(), rows.offset(r) + here * rows.inner, 1, 1, &value);
+            value *= Acc(1) - smoothing;
+          }
+          if (smoothing != 0) {
+            load(logits.raw(), rows.offset(r), rows.inner, n, x);
+            value += smoothing / static_cast<Acc>(classes.count) * sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; });
+          }
         }
-        if (smoothing != 0) {
-          load(logits.raw(), rows.offset(r), rows.inner, n, x);
-          value += smoothing / static_cast<Acc>(classes.count) * sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; });
-        }
+        put(out.raw(), r, 1, 1, &value);
       }
-      put(out.raw(), r, 1, 1, &value);
-    }
+    });
   });
-  return bad;
+  return bad_target(targets, rows.count, classes.count, options.ignore_index);
 }
 
 void squared_error(const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -146,14 +150,16 @@ void squared_error(const Tensor& a, const Tensor& b, const Tensor& out) {
     using Acc = decltype(acc);
     const auto load_a = loader<Acc>(a.dtype()), load_b = loader<Acc>(b.dtype());
     const auto put = storer<Acc>(out.dtype());
-    Acc x[kChunk] = {}, y[kChunk] = {};
-    for (std::int64_t i = 0; i < out.numel(); i += kChunk) {
-      const std::int64_t n = std::min(kChunk, out.numel() - i);
-      load_a(a.raw(), i, 1, n, x);
-      load_b(b.raw(), i, 1, n, y);
-      for (std::int64_t j = 0; j < kChunk; ++j) x[j] = (x[j] - y[j]) * (x[j] - y[j]);
-      put(out.raw(), i, 1, n, x);
-    }
+    parallel_for((out.numel() + kChunk - 1) / kChunk, kPointwiseGrain / kChunk, [&](std::int64_t begin, std::int64_t end) {
+      Acc x[kChunk] = {}, y[kChunk] = {};
+      for (std::int64_t i = begin * kChunk; i < std::min(end * kChunk, out.numel()); i += kChunk) {
+        const std::int64_t n = std::min(kChunk, out.numel() - i);
+        load_a(a.raw(), i, 1, n, x);
+        load_b(b.raw(), i, 1, n, y);
+        for (std::int64_t j = 0; j < kChunk; ++j) x[j] = (x[j] - y[j]) * (x[j] - y[j]);
+        put(out.raw(), i, 1, n, x);
+      }
+    });
   });
 }
 

@@ -131,14 +131,14 @@ void put_number(std::byte* to, const Operand& o) noexcept {
   }
 }
 
-void set_side(Side& side, const Operand& o, const Shape& shape, std::byte* buffer) {
-  side.buffer = buffer;
+// `number`: memory for the value of an operand that is one.
+void set_side(Side& side, const Operand& o, const Shape& shape, std::byte* number) {
   side.width = width_of(o.type);
   side.filled = 0;
   for (int d = 0; d < shape.ndim(); ++d) side.strides[d] = 0;
   if (o.tensor == nullptr) {
-    side.base = buffer;
-    put_number(buffer, o);
+    side.base = number;
+    put_number(number, o);
     side.same = true;
     side.bytes = side.width;
     side.load = mover(o.type, o.type).load;
@@ -180,7 +180,7 @@ void collapse(Walk& w, const Shape& shape) {
 
 const void* fill_constant(Side& side, std::int64_t n) {
   if (side.filled < n) {
-    side.load(side.base, 0, n, side.buffer);  // of a number: base is the buffer
+    side.load(side.base, 0, n, side.buffer);
     side.filled = n;
   }
   return side.buffer;
@@ -267,9 +267,9 @@ void map_rows(Call& call, Walk& w) {
 }
 
 // Short rows: chunks of the flat index space, gathered across rows.
-void map_flat(Call& call, Walk& w, std::int64_t total) {
-  for (std::int64_t start = 0; start < total; start += kChunk) {
-    const std::int64_t n = std::min(kChunk, total - start);
+void map_flat(Call& call, Walk& w, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t start = begin; start < end; start += kChunk) {
+    const std::int64_t n = std::min(kChunk, end - start);
     for (int s = 0; s < w.inputs; ++s) {
       Side& side = w.sides[s];
       call.in[s] = side.buffer;
@@ -290,6 +290,28 @@ void map_flat(Call& call, Walk& w, std::int64_t total) {
       });
     }
   }
+}
+
+// A thread's part of the walk: some of the outermost dimension, or of the flat index space.
+void map_piece(Walk& w, Row row, const Scalar* numbers, bool flat, std::int64_t begin, std::int64_t end) {
+  Call call;
+  call.row = row;
+  call.numbers = numbers;
+  alignas(64) std::byte buffers[kMaxOperands][static_cast<std::size_t>(kChunk) * 8];
+  for (int s = 0; s < w.count; ++s) w.sides[s].buffer = buffers[s];
+  if (flat) return map_flat(call, w, begin, end);
+  for (int s = 0; s < w.count; ++s) w.sides[s].base += begin * w.sides[s].strides[0] * w.sides[s].bytes;
+  w.sizes[0] = end - begin;
+  map_rows(call, w);
+}
+void map_pieces(Walk& w, Row row, const Scalar* numbers, std::int64_t total) {
+  const bool flat = w.dims > 1 && w.sizes[w.dims - 1] < kShortRow;
+  const std::int64_t count = flat ? total : w.sizes[0];
+  parallel_for(count, std::max<std::int64_t>(1, kPointwiseGrain / (total / count)), [&](std::int64_t begin, std::int64_t end) {
+    if (end - begin == count) return map_piece(w, row, numbers, flat, begin, end);
+    Walk part = w;
+    map_piece(part, row, numbers, flat, begin, end);
+  });
 }
 
 // True when every tensor is row-major, of one shape and of the rows' types.
@@ -345,17 +367,13 @@ void map(Row row, std::initializer_list<Operand> inputs, std::initializer_list<O
     parallel_for(total, kPointwiseGrain, [&](std::int64_t begin, std::int64_t end) { map_plain(row, inputs, results, numbers, begin, end); });
     return;
   }
-  Call call;
-  call.row = row;
-  call.numbers = numbers;
-  alignas(64) std::byte buffers[kMaxOperands][static_cast<std::size_t>(kChunk) * 8];
+  alignas(8) std::byte constants[kMaxOperands][8];
   Walk w;
-  for (const Operand& o : inputs) set_side(w.sides[w.count], o, shape, buffers[w.count]), ++w.count;
+  for (const Operand& o : inputs) set_side(w.sides[w.count], o, shape, constants[w.count]), ++w.count;
   w.inputs = w.count;
-  for (const Operand& o : results) set_side(w.sides[w.count], o, shape, buffers[w.count]), ++w.count;
+  for (const Operand& o : results) set_side(w.sides[w.count], o, shape, constants[w.count]), ++w.count;
   collapse(w, shape);
-  if (w.dims == 1 || w.sizes[w.dims - 1] >= kShortRow) map_rows(call, w);
-  else map_flat(call, w, total);
+  map_pieces(w, row, numbers, total);
 }
 
 void convert(const Tensor& source, const Tensor& out) {

@@ -9,6 +9,7 @@
 
 #include "local/cpu/lanes.h"
 #include "local/neutral.h"
+#include "local/parallel.h"
 
 namespace dtensor::local::cpu {
 namespace {
@@ -40,12 +41,13 @@ struct Split {
 };
 
 std::int64_t offset_of(std::span<const Axis> axes, std::int64_t index) {
+  if (axes.empty()) return 0;
   std::int64_t offset = 0;
-  for (std::size_t d = axes.size(); d-- > 0;) {
+  for (std::size_t d = axes.size() - 1; d > 0; --d) {
     offset += index % axes[d].size * axes[d].stride;
     index /= axes[d].size;
   }
-  return offset;
+  return offset + index * axes[0].stride;
 }
 
 struct Keep {
@@ -112,63 +114,99 @@ class Reducer {
     width_ = by_columns ? kChunk : 1;
   }
 
-  // finish(outputs from, count, values) in order.
+  // finish(outputs from, count, values), by any thread.
   template <class Finish>
-  void run(const Finish& finish) {
+  void run(const Finish& finish) const {
     if (split_.outputs == 0) return;
-    if (width_ == 1) {
-      rows(finish);
-      return;
-    }
-    const std::span<const Axis> outer(split_.kept.data(), split_.kept.size() - 1);
-    const Axis inner = split_.kept.back();
-    for (std::int64_t o = 0; o < split_.outputs / inner.size; ++o) {
-      const std::int64_t offset = offset_of(outer, o);
-      for (std::int64_t c = 0; c < inner.size; c += kChunk) {
-        Acc values[kChunk];
-        const std::int64_t n = std::min(kChunk, inner.size - c);
-        columns(offset + c * inner.stride, inner.stride, n, values);
-        finish(o * inner.size + c, n, values);
+    if (width_ != 1) return all_columns(finish);
+    if (split_.outputs < kFewOutputs && split_.terms >= 2 * kPointwiseGrain) return few_rows(finish);
+    parallel_for(split_.outputs, kPointwiseGrain / std::max<std::int64_t>(1, split_.terms), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> buffer(kSumBlock);
+      Acc values[kChunk];
+      for (std::int64_t o = begin; o < end; o += kChunk) {
+        const std::int64_t n = std::min(kChunk, end - o);
+        for (std::int64_t i = 0; i < n; ++i) values[i] = row_total(o + i, buffer.data());
+        finish(o, n, values);
       }
-    }
+    });
   }
 
  private:
+  static constexpr std::int64_t kFewOutputs = 16;
+
+  // The reduced dims but the innermost, and the innermost, which is cut into blocks.
+  std::span<const Axis> outer_reduced() const { return {split_.reduced.data(), split_.reduced.empty() ? 0 : split_.reduced.size() - 1}; }
+  Axis inner_reduced() const { return split_.reduced.empty() ? Axis{1, 1} : split_.reduced.back(); }
+
+  Acc row_total(std::int64_t output, Acc* buffer) const {
+    const Axis inner = inner_reduced();
+    const std::int64_t base = offset_of(split_.kept, output), runs = inner.size == 0 ? 0 : split_.terms / inner.size;
+    Cascade<Acc, Combine> total{neutral_};
+    for (std::int64_t r = 0; r < runs; ++r) {
+      const std::int64_t offset = base + offset_of(outer_reduced(), r);
+      for (std::int64_t i = 0; i < inner.size; i += kSumBlock)
+        total.push(block(offset + i * inner.stride, inner.stride, std::min(kSumBlock, inner.size - i), buffer));
+    }
+    return total.take();
+  }
+
+  // Threads share the blocks of an output, which are then combined in the order of row_total.
   template <class Finish>
-  void rows(const Finish& finish) {
-    const bool scalar = split_.reduced.empty();
-    const Axis inner = scalar ? Axis{1, 1} : split_.reduced.back();
-    const std::span<const Axis> outer(split_.reduced.data(), scalar ? 0 : split_.reduced.size() - 1);
-    const std::int64_t runs = inner.size == 0 ? 0 : split_.terms / inner.size;
+  void few_rows(const Finish& finish) const {
+    const Axis inner = inner_reduced();
+    const std::int64_t across = (inner.size + kSumBlock - 1) / kSumBlock, count = split_.terms / inner.size * across;
+    Scratch<Acc> parts(count);
     for (std::int64_t o = 0; o < split_.outputs; ++o) {
       const std::int64_t base = offset_of(split_.kept, o);
+      parallel_for(count, kPointwiseGrain / std::min(kSumBlock, inner.size), [&](std::int64_t begin, std::int64_t end) {
+        Scratch<Acc> buffer(kSumBlock);
+        for (std::int64_t p = begin; p < end; ++p) {
+          const std::int64_t i = p % across * kSumBlock, offset = base + offset_of(outer_reduced(), p / across);
+          parts.data()[p] = block(offset + i * inner.stride, inner.stride, std::min(kSumBlock, inner.size - i), buffer.data());
+        }
+      });
       Cascade<Acc, Combine> total{neutral_};
-      for (std::int64_t r = 0; r < runs; ++r) {
-        const std::int64_t offset = base + offset_of(outer, r);
-        for (std::int64_t i = 0; i < inner.size; i += kSumBlock)
-          total.push(block(offset + i * inner.stride, inner.stride, std::min(kSumBlock, inner.size - i)));
-      }
+      for (std::int64_t p = 0; p < count; ++p) total.push(parts.data()[p]);
       Acc value = total.take();
       finish(o, 1, &value);
     }
   }
 
-  const Acc* row(std::int64_t offset, std::int64_t stride, std::int64_t n) {
-    if (direct_ && stride == 1) return static_cast<const Acc*>(base_) + offset;
-    load_(base_, offset, stride, n, buffer_.data());
-    return buffer_.data();
+  template <class Finish>
+  void all_columns(const Finish& finish) const {
+    const std::span<const Axis> outer(split_.kept.data(), split_.kept.size() - 1);
+    const Axis inner = split_.kept.back();
+    const std::int64_t across = (inner.size + kChunk - 1) / kChunk;
+    parallel_for(split_.outputs / inner.size * across, kPointwiseGrain / (kChunk * std::max<std::int64_t>(1, split_.terms)),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   Scratch<Acc> buffer(kSumBlock);
+                   for (std::int64_t t = begin; t < end; ++t) {
+                     Acc values[kChunk];
+                     const std::int64_t o = t / across, c = t % across * kChunk, n = std::min(kChunk, inner.size - c);
+                     columns(offset_of(outer, o) + c * inner.stride, inner.stride, n, values, buffer.data());
+                     finish(o * inner.size + c, n, values);
+                   }
+                 });
   }
 
-  Acc block(std::int64_t offset, std::int64_t stride, std::int64_t n) {
-    const Acc* x = row(offset, stride, n);
-    // g++ 12 vectorises a selection over many lanes only, an addition over few better.
-    constexpr std::int64_t kWidth = std::is_same_v<Combine, Add> || std::is_same_v<Combine, Multiply> ? kLanes : kChunk;
+  const Acc* row(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* buffer) const {
+    if (direct_ && stride == 1) return static_cast<const Acc*>(base_) + offset;
+    load_(base_, offset, stride, n, buffer);
+    return buffer;
+  }
+
+  Acc block(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* buffer) const {
+    const Acc* x = row(offset, stride, n, buffer);
+    // g++ 12 vectorises a selection only over many lanes that stay an array, an addition over few better.
+    constexpr bool kArithmetic = std::is_same_v<Combine, Add> || std::is_same_v<Combine, Multiply>;
+    constexpr std::int64_t kWidth = kArithmetic ? kLanes : kChunk;
     Acc lanes[kWidth];
     std::fill(lanes, lanes + kWidth, neutral_);
     std::int64_t i = 0;
     for (; i + kWidth <= n; i += kWidth)
       for (std::int64_t j = 0; j < kWidth; ++j) lanes[j] = Combine::of(lanes[j], Map::of(x[i + j]));
     for (std::int64_t j = 0; i < n; ++i, ++j) lanes[j] = Combine::of(lanes[j], Map::of(x[i]));
+    if constexpr (kArithmetic) return fold_lanes<Combine, kWidth>(lanes);
     for (std::int64_t w = kWidth / 2; w > 0; w /= 2)
       for (std::int64_t j = 0; j < w; ++j) lanes[j] = Combine::of(lanes[j], lanes[j + w]);
     return lanes[0];
@@ -190,24 +228,25 @@ class Reducer {
     return t;
   }
 
-  void columns(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* out) {
+  void columns(std::int64_t offset, std::int64_t stride, std::int64_t n, Acc* out, Acc* buffer) const {
     Cascade<Tile, CombineTiles> total{neutral_tile()};
-    const Axis inner = split_.reduced.back();
-    const std::span<const Axis> outer(split_.reduced.data(), split_.reduced.size() - 1);
+    const Axis inner = inner_reduced();
     Tile tile = neutral_tile();
     std::int64_t in_tile = 0;
-    for (std::int64_t r = 0; r < split_.terms; ++r) {
-      const std::int64_t at = offset + offset_of(outer, r / inner.size) + r % inner.size * inner.stride;
-      const Acc* x = row(at, stride, n);
-      if (n == kChunk) {
-        for (std::int64_t j = 0; j < kChunk; ++j) tile.values[j] = Combine::of(tile.values[j], Map::of(x[j]));
-      } else {
-        for (std::int64_t j = 0; j < n; ++j) tile.values[j] = Combine::of(tile.values[j], Map::of(x[j]));
-      }
-      if (++in_tile == kChunk) {
-        total.push(tile);
-        tile = neutral_tile();
-        in_tile = 0;
+    for (std::int64_t from = 0; from < split_.terms; from += inner.size) {
+      std::int64_t at = offset + offset_of(outer_reduced(), from / inner.size);
+      for (std::int64_t r = 0; r < inner.size; ++r, at += inner.stride) {
+        const Acc* x = row(at, stride, n, buffer);
+        if (n == kChunk) {
+          for (std::int64_t j = 0; j < kChunk; ++j) tile.values[j] = Combine::of(tile.values[j], Map::of(x[j]));
+        } else {
+          for (std::int64_t j = 0; j < n; ++j) tile.values[j] = Combine::of(tile.values[j], Map::of(x[j]));
+        }
+        if (++in_tile == kChunk) {
+          total.push(tile);
+          tile = neutral_tile();
+          in_tile = 0;
+        }
       }
     }
     if (in_tile > 0) total.push(tile);
@@ -221,14 +260,14 @@ class Reducer {
   Loader<Acc> load_;
   bool direct_;
   std::int64_t width_;
-  Scratch<Acc> buffer_{kSumBlock};
 };
 
 template <class Acc, class Map, class Combine>
 void reduce_with(const Tensor& input, const Shape& dims, Acc neutral, const Tensor& output, const ReduceOptions& options) {
   const Split split(input, dims);
   const Storer<Acc> put = storer<Acc>(output.dtype());
-  Reducer<Acc, Map, Combine>(input, split, neutral).run([&](std::int64_t from, std::int64_t n, Acc* values) {
+  const Reducer<Acc, Map, Combine> reducer(input, split, neutral);
+  reducer.run([&](std::int64_t from, std::int64_t n, Acc* values) {
     if constexpr (!std::is_integral_v<Acc>) {
       if (options.divisor)
         for (std::int64_t i = 0; i < n; ++i) values[i] /= static_cast<Acc>(*options.divisor);
@@ -299,19 +338,21 @@ template <class Acc>
 void variance_in(const Tensor& input, const Shape& dims, double correction, bool root, const Tensor& output) {
   const Split split(input, dims);
   const std::int64_t n = split.terms, size = padded(n);
-  Groups<Acc> groups(input, split);
   const Storer<Acc> put = storer<Acc>(output.dtype());
   const Acc divisor = static_cast<Acc>(std::max(0.0, static_cast<double>(n) - correction));
-  for (std::int64_t o = 0; o < split.outputs; ++o) {
-    Acc* x = groups.load(o);
-    std::fill(x + n, x + size, Acc(0));
-    const Acc mean = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; }) / static_cast<Acc>(n);
-    std::fill(x + n, x + size, mean);
-    const Acc squares = sum_terms<Acc>(size, [x, mean](std::int64_t i) { return (x[i] - mean) * (x[i] - mean); });
-    const Acc value = squares / divisor;
-    const Acc result = root ? std::sqrt(value) : value;
-    put(output.raw(), o, 1, 1, &result);
-  }
+  parallel_for(split.outputs, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+    Groups<Acc> groups(input, split);
+    for (std::int64_t o = begin; o < end; ++o) {
+      Acc* x = groups.load(o);
+      std::fill(x + n, x + size, Acc(0));
+      const Acc mean = sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; }) / static_cast<Acc>(n);
+      std::fill(x + n, x + size, mean);
+      const Acc squares = sum_terms<Acc>(size, [x, mean](std::int64_t i) { return (x[i] - mean) * (x[i] - mean); });
+      const Acc value = squares / divisor;
+      const Acc result = root ? std::sqrt(value) : value;
+      put(output.raw(), o, 1, 1, &result);
+    }
+  });
 }
 
 }  // namespace
@@ -331,14 +372,16 @@ void arg_extreme(const Tensor& input, const Shape& dims, bool largest, const Ten
   auto* out = output.raw_as<std::int64_t>();
   in_accumulation_type(input.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
-    Groups<Acc> groups(input, split);
-    for (std::int64_t o = 0; o < split.outputs; ++o) {
-      const Acc* x = groups.load(o);
-      std::int64_t best = 0;
-      for (std::int64_t i = 1; i < split.terms && x[best] == x[best]; ++i)
-        if (x[i] != x[i] || (largest ? x[i] > x[best] : x[i] < x[best])) best = i;
-      out[o] = best;
-    }
+    parallel_for(split.outputs, row_grain(split.terms), [&](std::int64_t begin, std::int64_t end) {
+      Groups<Acc> groups(input, split);
+      for (std::int64_t o = begin; o < end; ++o) {
+        const Acc* x = groups.load(o);
+        std::int64_t best = 0;
+        for (std::int64_t i = 1; i < split.terms && x[best] == x[best]; ++i)
+          if (x[i] != x[i] || (largest ? x[i] > x[best] : x[i] < x[best])) best = i;
+        out[o] = best;
+      }
+    });
   });
 }
 

@@ -5,8 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "local/cpu/lanes.h"
-#include "local/cpu/vector_math.h"
+#include "local/cpu/exponentials.h"
 #include "local/parallel.h"
 
 namespace dtensor::local::cpu {
@@ -45,16 +44,32 @@ void in_float_type(Dtype dtype, const F& f) {
   else f(float{});
 }
 
-// Replaces x by exp(x - shift), returns the sum. n: a multiple of kChunk, padding -inf.
-template <class Acc>
-Acc exponentials(Acc* x, std::int64_t n, Acc shift) {
-  for (std::int64_t i = 0; i < n; i += kChunk)
-    for (std::int64_t j = 0; j < kChunk; ++j) x[i + j] = vexp(x[i + j] - shift);
-  return sum_terms<Acc>(n, [x](std::int64_t i) { return x[i]; });
-}
 template <class Acc>
 Acc sum_of_exponentials(const Acc* x, std::int64_t n, Acc shift) {
   return sum_terms<Acc>(n, [x, shift](std::int64_t i) { return vexp(x[i] - shift); });
+}
+
+template <class Acc>
+[[gnu::noinline]] void shift_row(const Acc* __restrict__ x, std::int64_t n, Acc a, Acc b, Acc* __restrict__ out) {
+  for (std::int64_t i = 0; i < n; i += kChunk)
+    for (std::int64_t j = i; j < i + kChunk; ++j) out[j] = x[j] - a - b;
+}
+template <class Acc>
+[[gnu::noinline]] void scale_row(Acc* x, std::int64_t n, Acc factor) {
+  for (std::int64_t i = 0; i < n; i += kChunk)
+    for (std::int64_t j = i; j < i + kChunk; ++j) x[j] *= factor;
+}
+// The gradient of (log) softmax: g - exp(y) sum, or y (g - sum).
+template <class Acc>
+[[gnu::noinline]] void row_gradient(const Acc* __restrict__ g, const Acc* __restrict__ y, std::int64_t n, bool logarithm, Acc sum,
+                                    Acc* __restrict__ out) {
+  if (logarithm) {
+    for (std::int64_t i = 0; i < n; i += kChunk)
+      for (std::int64_t j = i; j < i + kChunk; ++j) out[j] = g[j] - vexp_negative(y[j]) * sum;
+  } else {
+    for (std::int64_t i = 0; i < n; i += kChunk)
+      for (std::int64_t j = i; j < i + kChunk; ++j) out[j] = y[j] * (g[j] - sum);
+  }
 }
 
 template <class Acc>
@@ -67,25 +82,19 @@ void softmax(const Tensor& input, int dim, bool logarithm, const Tensor& output)
   if (rows.n == 0) return;
   in_float_type(input.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
-    const auto load = loader<Acc>(input.dtype());
-    const auto put = storer<Acc>(output.dtype());
+    const RowReader<Acc> in(input);
+    const RowWriter<Acc> out(output);
     const std::int64_t size = padded(rows.n);
     parallel_for(rows.count, row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
-      Scratch<Acc> scratch(size);
-      Acc* x = scratch.data();
+      Scratch<Acc> scratch_x(size), scratch_y(size);
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t offset = rows.offset(r);
-        load(input.raw(), offset, rows.inner, rows.n, x);
-        std::fill(x + rows.n, x + size, kLowest<Acc>);
-        const Acc top = max_of(x, size);
-        if (logarithm) {
-          const Acc log_sum = std::log(sum_of_exponentials(x, size, top));
-          for (std::int64_t i = 0; i < size; ++i) x[i] = x[i] - top - log_sum;
-        } else {
-          const Acc sum = exponentials(x, size, top);
-          for (std::int64_t i = 0; i < size; ++i) x[i] /= sum;
-        }
-        put(output.raw(), offset, rows.inner, rows.n, x);
+        const Acc* x = in.read(offset, rows.inner, rows.n, kLowest<Acc>, scratch_x.data());
+        Acc* y = out.target(offset, rows.inner, rows.n, scratch_y.data());
+        const Acc top = max_of(x, size), sum = exponentials(x, size, top, y);
+        if (logarithm) shift_row(x, size, top, std::log(sum), y);
+        else scale_row(y, size, Acc(1) / sum);
+        out.write(offset, rows.inner, rows.n, y);
       }
     });
   });
@@ -96,27 +105,20 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
   if (rows.n == 0) return;
   in_float_type(output.dtype(), [&](auto acc) {
     using Acc = decltype(acc);
-    const auto load_grad = loader<Acc>(grad.dtype()), load_result = loader<Acc>(result.dtype());
-    const auto put = storer<Acc>(output.dtype());
+    const RowReader<Acc> in_grad(grad), in_result(result);
+    const RowWriter<Acc> out(output);
     const std::int64_t size = padded(rows.n);
     parallel_for(rows.count, row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
-      Scratch<Acc> scratch_g(size), scratch_y(size);
-      Acc *g = scratch_g.data(), *y = scratch_y.data();
-      std::fill(g, g + size, Acc(0));
+      Scratch<Acc> scratch_g(size), scratch_y(size), scratch_out(size);
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t offset = rows.offset(r);
-        load_grad(grad.raw(), offset, rows.inner, rows.n, g);
-        load_result(result.raw(), offset, rows.inner, rows.n, y);
-        std::fill(y + rows.n, y + size, Acc(0));  // a row that is not finite must not reach the next one through the padding
-        if (logarithm) {
-          const Acc sum = sum_terms<Acc>(size, [g](std::int64_t i) { return g[i]; });
-          for (std::int64_t i = 0; i < size; i += kChunk)
-            for (std::int64_t j = i; j < i + kChunk; ++j) y[j] = g[j] - vexp(y[j]) * sum;
-        } else {
-          const Acc sum = sum_terms<Acc>(size, [g, y](std::int64_t i) { return g[i] * y[i]; });
-          for (std::int64_t i = 0; i < size; ++i) y[i] *= g[i] - sum;
-        }
-        put(output.raw(), offset, rows.inner, rows.n, y);
+        const Acc* g = in_grad.read(offset, rows.inner, rows.n, Acc(0), scratch_g.data());
+        const Acc* y = in_result.read(offset, rows.inner, rows.n, Acc(0), scratch_y.data());
+        Acc* to = out.target(offset, rows.inner, rows.n, scratch_out.data());
+        const Acc sum = logarithm ? sum_terms<Acc>(size, [g](std::int64_t i) { return g[i]; })
+                                  : sum_terms<Acc>(size, [g, y](std::int64_t i) { return g[i] * y[i]; });
+        row_gradient(g, y, size, logarithm, sum, to);
+        out.write(offset, rows.inner, rows.n, to);
       }
     });
   });
@@ -130,17 +132,19 @@ void exp_sum(const Tensor& input, const Tensor& shift, const Shape& dims, const 
     const auto load = loader<Acc>(input.dtype()), load_shift = loader<Acc>(shifts.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(rows.n);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    for (std::int64_t r = 0; r < output.numel(); ++r) {
-      Acc top;
-      load_shift(shifts.raw(), r, 1, 1, &top);
-      if (std::isinf(top)) top = 0;
-      load(rows.data.raw(), r * rows.n, 1, rows.n, x);
-      std::fill(x + rows.n, x + size, kLowest<Acc>);
-      const Acc sum = sum_of_exponentials(x, size, top);
-      put(output.raw(), r, 1, 1, &sum);
-    }
+    parallel_for(output.numel(), row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(size);
+      Acc* x = scratch.data();
+      for (std::int64_t r = begin; r < end; ++r) {
+        Acc top;
+        load_shift(shifts.raw(), r, 1, 1, &top);
+        if (std::isinf(top)) top = 0;
+        load(rows.data.raw(), r * rows.n, 1, rows.n, x);
+        std::fill(x + rows.n, x + size, kLowest<Acc>);
+        const Acc sum = sum_of_exponentials(x, size, top);
+        put(output.raw(), r, 1, 1, &sum);
+      }
+    });
   });
 }
 
@@ -151,16 +155,18 @@ void log_sum_exp(const Tensor& input, const Shape& dims, const Tensor& output) {
     const auto load = loader<Acc>(input.dtype());
     const auto put = storer<Acc>(output.dtype());
     const std::int64_t size = padded(rows.n);
-    Scratch<Acc> scratch(size);
-    Acc* x = scratch.data();
-    for (std::int64_t r = 0; r < output.numel(); ++r) {
-      load(rows.data.raw(), r * rows.n, 1, rows.n, x);
-      std::fill(x + rows.n, x + size, kLowest<Acc>);
-      const Acc top = size == 0 ? kLowest<Acc> : max_of(x, size);
-      const Acc shift = std::isinf(top) ? Acc(0) : top;
-      const Acc value = std::log(sum_of_exponentials(x, size, shift)) + shift;
-      put(output.raw(), r, 1, 1, &value);
-    }
+    parallel_for(output.numel(), row_grain(rows.n), [&](std::int64_t begin, std::int64_t end) {
+      Scratch<Acc> scratch(size);
+      Acc* x = scratch.data();
+      for (std::int64_t r = begin; r < end; ++r) {
+        load(rows.data.raw(), r * rows.n, 1, rows.n, x);
+        std::fill(x + rows.n, x + size, kLowest<Acc>);
+        const Acc top = max_of(x, size);
+        const Acc shift = std::isinf(top) ? Acc(0) : top;
+        const Acc value = std::log(sum_of_exponentials(x, size, shift)) + shift;
+        put(output.raw(), r, 1, 1, &value);
+      }
+    });
   });
 }
 
