@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "local/cpu/exponentials.h"
 #include "local/cpu/gemm.h"
 #include "local/parallel.h"
 #include "local/strided.h"
@@ -40,36 +41,20 @@ void for_chunks(const Sizes& s, const T* input, const T* weight, F&& f) {
     f(first, count, logits.data());
   }
 }
-template <class F>
+// f(row, room for its numbers)
+template <class A, class F>
 void for_rows_of(std::int64_t count, std::int64_t classes, F&& f) {
   parallel_for(count, std::max<std::int64_t>(1, 4096 / std::max<std::int64_t>(1, classes)), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) f(r);
+    Scratch<A> row(padded(classes));
+    for (std::int64_t r = begin; r < end; ++r) f(r, row.data());
   });
 }
 
+// n numbers, filled up with -inf.
 template <class T>
-Accumulate<T> largest(const T* x, std::int64_t n) {
-  using A = Accumulate<T>;
-  A top = -std::numeric_limits<A>::infinity();
-  for (std::int64_t i = 0; i < n; ++i) {
-    const A v = load(x[i]);
-    top = v > top || v != v ? v : top;
-  }
-  return top;
-}
-// Lane by lane, lanes in order: neither the threads nor the address matter.
-template <class T>
-Accumulate<T> exponentials(const T* x, std::int64_t n, Accumulate<T> shift) {
-  using A = Accumulate<T>;
-  constexpr std::int64_t kLanes = 8;
-  A lanes[kLanes] = {};
-  const std::int64_t even = n / kLanes * kLanes;
-  for (std::int64_t i = 0; i < even; i += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += std::exp(load(x[i + j]) - shift);
-  for (std::int64_t i = even; i < n; ++i) lanes[i - even] += std::exp(load(x[i]) - shift);
-  A total = 0;
-  for (const A lane : lanes) total += lane;
-  return total;
+void take(const T* x, std::int64_t n, Accumulate<T>* row) {
+  loader<Accumulate<T>>(dtype_of<T>())(x, 0, 1, n, row);
+  std::fill(row + n, row + padded(n), -std::numeric_limits<Accumulate<T>>::infinity());
 }
 
 // Position of the target among the classes here; -1: elsewhere or ignored.
@@ -88,7 +73,10 @@ void linear_row_max(const Tensor& input, const Tensor& weight, const Tensor& top
   visit_floating(input.dtype(), [&]<class T>(std::type_identity<T>) {
     auto* to = top.raw_as<Accumulate<T>>();
     for_chunks(s, input.raw_as<const T>(), weight.raw_as<const T>(), [&](std::int64_t first, std::int64_t count, const T* logits) {
-      for_rows_of(count, s.classes, [&](std::int64_t r) { to[first + r] = largest(logits + r * s.classes, s.classes); });
+      for_rows_of<Accumulate<T>>(count, s.classes, [&](std::int64_t r, Accumulate<T>* x) {
+        take(logits + r * s.classes, s.classes, x);
+        to[first + r] = max_of(x, padded(s.classes));
+      });
     });
   });
 }
@@ -100,10 +88,11 @@ std::optional<std::int64_t> linear_exp_sum(const LinearClasses& c, const Tensor&
   visit_floating(input.dtype(), [&]<class T>(std::type_identity<T>) {
     using A = Accumulate<T>;
     for_chunks(s, input.raw_as<const T>(), weight.raw_as<const T>(), [&](std::int64_t first, std::int64_t count, const T* logits) {
-      for_rows_of(count, s.classes, [&](std::int64_t r) {
+      for_rows_of<A>(count, s.classes, [&](std::int64_t r, A* x) {
         const std::int64_t row = first + r, at = position(c, target.raw_as<const std::int64_t>()[row]);
-        sums.raw_as<A>()[row] = exponentials(logits + r * s.classes, s.classes, top.raw_as<const A>()[row]);
-        logit.raw_as<A>()[row] = at >= 0 ? load(logits[r * s.classes + at]) : A(0);
+        take(logits + r * s.classes, s.classes, x);
+        logit.raw_as<A>()[row] = at >= 0 ? x[at] : A(0);
+        sums.raw_as<A>()[row] = exponentials(x, padded(s.classes), top.raw_as<const A>()[row], x);
       });
     });
   });
@@ -117,12 +106,13 @@ std::optional<std::int64_t> linear_cross_entropy(const LinearClasses& c, const T
   visit_floating(input.dtype(), [&]<class T>(std::type_identity<T>) {
     using A = Accumulate<T>;
     for_chunks(s, input.raw_as<const T>(), weight.raw_as<const T>(), [&](std::int64_t first, std::int64_t count, const T* logits) {
-      for_rows_of(count, s.classes, [&](std::int64_t r) {
-        const T* x = logits + r * s.classes;
+      for_rows_of<A>(count, s.classes, [&](std::int64_t r, A* x) {
         const std::int64_t row = first + r, at = position(c, target.raw_as<const std::int64_t>()[row]);
-        const A top = largest(x, s.classes), total = top + std::log(exponentials(x, s.classes, top));
+        take(logits + r * s.classes, s.classes, x);
+        const A logit = at >= 0 ? x[at] : A(0), top = max_of(x, padded(s.classes));
+        const A total = top + std::log(exponentials(x, padded(s.classes), top, x));
         lse.raw_as<A>()[row] = total;
-        loss.raw_as<A>()[row] = at >= 0 ? total - load(x[at]) : A(0);
+        loss.raw_as<A>()[row] = at >= 0 ? total - logit : A(0);
       });
     });
   });
@@ -139,13 +129,15 @@ void linear_cross_entropy_backward(const LinearClasses& c, const Tensor& grad, c
     std::vector<A> total(size);
     std::vector<T> part(size);
     for_chunks(s, x, w, [&](std::int64_t first, std::int64_t count, T* logits) {
-      for_rows_of(count, s.classes, [&](std::int64_t r) {
+      for_rows_of<A>(count, s.classes, [&](std::int64_t r, A* slope) {
         T* row = logits + r * s.classes;
         const std::int64_t label = target.raw_as<const std::int64_t>()[first + r], at = position(c, label);
         const A up = label == c.ignore_index ? A(0) : grad.raw_as<const A>()[first + r], shift = lse.raw_as<const A>()[first + r];
-        const A here = at >= 0 ? std::exp(load(row[at]) - shift) : A(0);
-        for (std::int64_t i = 0; i < s.classes; ++i) row[i] = store<T>(up == 0 ? A(0) : up * std::exp(load(row[i]) - shift));
-        if (at >= 0) row[at] = store<T>(up * (here - 1));
+        if (up == 0) return static_cast<void>(std::fill_n(row, s.classes, T{}));
+        take(row, s.classes, slope);
+        exponentials(slope, padded(s.classes), shift, slope);
+        if (at >= 0) slope[at] -= 1;
+        for (std::int64_t i = 0; i < s.classes; ++i) row[i] = store<T>(up * slope[i]);
       });
       multiply(count, s.width, s.classes, matrix(logits, s.classes), matrix(w, s.width), grad_input.raw_as<T>() + first * s.width);
       multiply(s.classes, s.width, count, matrix(logits, s.classes).transposed(), matrix(x + first * s.width, s.width), part.data());
