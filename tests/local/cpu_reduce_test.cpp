@@ -52,7 +52,10 @@ std::vector<std::vector<double>> groups(const Tensor& x, const Shape& dims) {
 }
 
 double expected(Reduction kind, const std::vector<double>& g) {
-  double r = kind == Reduction::product || kind == Reduction::all ? 1 : kind == Reduction::max ? -HUGE_VAL : kind == Reduction::min ? HUGE_VAL : 0;
+  double r = 0;
+  if (kind == Reduction::product || kind == Reduction::all) r = 1;
+  if (kind == Reduction::max) r = -HUGE_VAL;
+  if (kind == Reduction::min || kind == Reduction::absolute_min) r = HUGE_VAL;
   for (double v : g) {
     switch (kind) {
       case Reduction::sum:
@@ -73,6 +76,9 @@ double expected(Reduction kind, const std::vector<double>& g) {
       case Reduction::absolute_max:
         r = std::fmax(r, std::fabs(v));
         break;
+      case Reduction::absolute_min:
+        r = std::fmin(r, std::fabs(v));
+        break;
       case Reduction::square_sum:
         r += v * v;
         break;
@@ -87,8 +93,8 @@ double expected(Reduction kind, const std::vector<double>& g) {
   return r;
 }
 
-constexpr Reduction kKinds[]{Reduction::sum,          Reduction::product,    Reduction::max, Reduction::min, Reduction::absolute_sum,
-                             Reduction::absolute_max, Reduction::square_sum, Reduction::all, Reduction::any};
+constexpr Reduction kKinds[]{Reduction::sum,          Reduction::product,      Reduction::max,        Reduction::min, Reduction::absolute_sum,
+                             Reduction::absolute_max, Reduction::absolute_min, Reduction::square_sum, Reduction::all, Reduction::any};
 Shape kept(const Tensor& x, const Shape& dims) {
   Shape s;
   for (int d = 0; d < x.ndim(); ++d)
