@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/error_text.h"
@@ -16,7 +17,6 @@ class Builder {
     layout_.mesh_sizes.assign(mesh.sizes().begin(), mesh.sizes().end());
     layout_.dims.resize(shape.size());
     layout_.partial.resize(layout_.mesh_sizes.size());
-    used_.resize(layout_.mesh_sizes.size(), false);
   }
 
   void add(std::vector<int> axes, const AxisPlacement& entry) {
@@ -96,7 +96,7 @@ class Builder {
   Dtype dtype_;
   std::string_view op_;
   Layout layout_;
-  std::vector<bool> used_;
+  std::array<bool, kMaxDims> used_{};
 };
 
 int axis_of(const DeviceMesh& mesh, std::string_view name, std::string_view op) {

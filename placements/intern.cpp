@@ -21,11 +21,18 @@ constexpr std::size_t kCacheSlots = 512;
 // Weak, so that a cache keeps no layout alive.
 thread_local std::array<std::pair<std::uint64_t, std::weak_ptr<const Layout>>, kCacheSlots> cache;
 
+constexpr std::uint64_t kSplits = 1000;
+
+std::uint64_t hash_of(std::span<const int> mesh_sizes) {
+  std::uint64_t hash = base::mix(2, mesh_sizes.size());
+  for (int size : mesh_sizes) hash = base::mix(hash, static_cast<std::uint64_t>(size));
+  return hash;
+}
+
 std::uint64_t hash_of(const Layout& layout) {
-  std::uint64_t hash = base::mix(2, layout.mesh_sizes.size());
-  for (int size : layout.mesh_sizes) hash = base::mix(hash, static_cast<std::uint64_t>(size));
+  std::uint64_t hash = hash_of(layout.mesh_sizes);
   for (const Splits& splits : layout.dims) {
-    hash = base::mix(hash, splits.size() + 1000);
+    hash = base::mix(hash, splits.size() + kSplits);
     for (const Split& split : splits) {
       hash = base::mix(hash, static_cast<std::uint64_t>(split.pieces));
       for (int axis : split.axes) hash = base::mix(hash, static_cast<std::uint64_t>(axis) + 2000);
@@ -102,6 +109,14 @@ LayoutRef intern(Layout layout) {
 }
 
 LayoutRef replicated(std::span<const int> mesh_sizes, int ndim) {
+  // Asked for often: looked up before it is made.
+  std::uint64_t hash = hash_of(mesh_sizes);
+  for (int dim = 0; dim < ndim; ++dim) hash = base::mix(hash, kSplits);
+  for (std::size_t axis = 0; axis < mesh_sizes.size(); ++axis) hash = base::mix(hash, 0);
+  if (const auto& slot = cache[hash % kCacheSlots]; slot.first == hash)
+    if (auto found = slot.second.lock(); found && found->ndim() == ndim && found->is_replicated() &&
+                                         std::equal(mesh_sizes.begin(), mesh_sizes.end(), found->mesh_sizes.begin(), found->mesh_sizes.end()))
+      return found;
   Layout layout;
   layout.mesh_sizes.assign(mesh_sizes.begin(), mesh_sizes.end());
   layout.dims.resize(static_cast<std::size_t>(ndim));

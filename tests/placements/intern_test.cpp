@@ -38,6 +38,17 @@ TEST_CASE("equal layouts are one pointer, on every thread, and go with their las
   CHECK(intern(sharded(1000))->mesh_sizes == std::vector<int>{1000});
 }
 
+TEST_CASE("the replicated layout is the one that is made by hand, asked for once or again") {
+  for (const auto& sizes : std::vector<std::vector<int>>{{1}, {2}, {2, 3}, {3, 2}, {2, 2, 2}})
+    for (int ndim = 0; ndim < 5; ++ndim) {
+      const LayoutRef first = replicated(sizes, ndim), again = replicated(sizes, ndim);
+      CHECK(first == again);
+      CHECK(first == intern({sizes, std::vector<Splits>(static_cast<std::size_t>(ndim)), std::vector<std::optional<ReduceOp>>(sizes.size()), 0}));
+      CHECK(first->ndim() == ndim);
+      CHECK(first->mesh_sizes == sizes);
+    }
+}
+
 TEST_CASE("threads that make and drop layouts at once agree on the pointers") {
   std::vector<std::thread> threads;
   std::vector<int> wrong(4, 0);
