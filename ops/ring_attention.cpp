@@ -102,13 +102,10 @@ void add_kernel(PlanBuilder& b, std::span<const SpecRef> results, std::span<cons
     k.places.push_back(b.inputs[i] ? tensor::place_of(*b.inputs[i]) : Place());
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
-    k.aliases.push_back(aliases[i]);
     if (aliases[i] >= 0) k.written.push_back(aliases[i]);
     k.shapes.push_back(results[i]->local_shape);
-    k.dtypes.push_back(results[i]->dtype);
     k.places.push_back(tensor::place_of(*results[i]));
-    k.outputs.push_back(b.new_slot());
-    b.plan->outputs.push_back({results[i], k.outputs.back(), aliases[i]});
+    b.plan->outputs.push_back({results[i], b.new_slot(), aliases[i]});
   }
   if (results[0]->inside) b.plan->steps.push_back({tensor::StepKind::kernel, -1, -1, 0});
 }

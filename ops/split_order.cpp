@@ -225,7 +225,7 @@ std::pair<DTensor, DTensor> merged(const Sorted& part, const Integers& lengths, 
   const Sorted s = sorted_part(mine[0].local(), at.raw_as<const std::int64_t>(), 0, descending);
   const std::vector<DTensor> uneven{tensor::make_dtensor(mine[0].impl()->spec, s.values),
                                     tensor::make_dtensor(mine[1].impl()->spec, s.places.to(short_place))};
-  const std::vector<Placements> even(2, plain->placements);
+  const std::vector<Placements> even(2, plain->placements());
   const std::vector<DTensor> results = redistribute_all(uneven, even);
   return {results[0], to(results[1], Dtype::i64)};
 }

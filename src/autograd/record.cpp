@@ -64,7 +64,9 @@ class OpNode final : public Node {
       const DTensor& out = r.outputs[i];
       result_specs.push_back(out ? out.impl()->spec : tensor::SpecRef());
       const std::size_t declared = std::min(i, s.saved_outputs.size() - 1);
-      outputs_.push_back(out && s.saved_outputs[declared] ? save(tensor::make_dtensor(out.impl()->spec, out.impl()->local)) : Saved());
+      const bool saved = out && s.saved_outputs[declared];
+      // What the caller gets leads to this node, so the node keeps another handle of it.
+      outputs_.push_back(saved ? save(i < r.kept ? tensor::make_dtensor(out.impl()->spec, out.impl()->local) : out) : Saved());
     }
   }
 
@@ -138,10 +140,10 @@ class OpNode final : public Node {
 
 void record(const tensor::CallRecord& r) {
   bool differentiable = false;
-  for (const DTensor& out : r.outputs) differentiable = differentiable || (out && info(out.dtype()).floating);
+  for (const DTensor& out : r.outputs.first(r.kept)) differentiable = differentiable || (out && info(out.dtype()).floating);
   if (!differentiable) return;
   auto node = base::make_ref<OpNode>(tape().next_number++, r);
-  for (std::size_t i = 0; i < r.outputs.size(); ++i) {
+  for (std::size_t i = 0; i < r.kept; ++i) {
     const DTensor& out = r.outputs[i];
     if (!out || !info(out.dtype()).floating) continue;
     if (r.signature.output_written(static_cast<int>(i)) >= 0) out.impl()->autograd = base::Ref<base::RefCounted>();

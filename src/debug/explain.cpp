@@ -20,12 +20,12 @@ const Topology& topology() { return base::rank_state<world::RankTopology>(base::
 
 Plan explain(const DTensor& tensor, const Placements& target) {
   const tensor::Spec& s = *tensor::checked(tensor, "explain").spec;
-  return make_plan(s.mesh, s.shape, s.dtype, s.placements, target, 0, topology());
+  return make_plan(s.mesh, s.shape, s.dtype, s.placements(), target, 0, topology());
 }
 
 Plan explain(const DTensor& tensor, const DeviceMesh& mesh, const Placements& target) {
   const tensor::Spec& s = *tensor::checked(tensor, "explain").spec;
-  return make_plan(s.mesh, s.shape, s.dtype, s.placements, mesh, target, 0, topology());
+  return make_plan(s.mesh, s.shape, s.dtype, s.placements(), mesh, target, 0, topology());
 }
 
 namespace {

@@ -48,9 +48,9 @@ class Search {
         dtypes_(results.dtypes),
         mesh_(mesh_sizes),
         described_(described),
-        read_(strategy.factors.size()) {
-    for (const Factor& f : s_.factors)
-      if (f.of >= 0) read_[static_cast<std::size_t>(f.of)] = true;
+        windows_(std::any_of(s_.factors.begin(), s_.factors.end(), [](const Factor& f) { return f.of >= 0; })) {
+    layout_.mesh_sizes.assign(mesh_.begin(), mesh_.end());
+    options_.reserve(mesh_.size());
     for (std::size_t i = 0; i < operands_.size(); ++i)
       if (operands_[i].layout) collect_sources(static_cast<int>(i));
     for (int axis = 0; axis < static_cast<int>(mesh_.size()); ++axis) options_.push_back(axis_options(axis));
@@ -87,11 +87,16 @@ class Search {
     if (const Factor& f = s_.factors[static_cast<std::size_t>(factor)]; f.of >= 0) return add_source(f.of, chunks_over(splits));
     // What is read through a window is one run on every rank.
     const bool several = std::any_of(splits.begin(), splits.end(), [](const Split& s) { return s.pieces > 1; });
-    if (several && read_[static_cast<std::size_t>(factor)]) splits = chunks_over(splits);
+    if (several && is_read(factor)) splits = chunks_over(splits);
     if (splits.empty() || s_.factors[static_cast<std::size_t>(factor)].kind == FactorKind::whole) return;
     for (const SourceList& l : sources_)
       if (l.factor == factor && l.splits == splits) return;
     sources_.push_back({factor, std::move(splits)});
+  }
+
+  // Some window reads through it.
+  bool is_read(int factor) const {
+    return std::any_of(s_.factors.begin(), s_.factors.end(), [factor](const Factor& f) { return f.of == factor; });
   }
 
   void collect_sources(int i) {
@@ -132,7 +137,7 @@ class Search {
       const bool splits = std::any_of(sources_[k].splits.begin(), sources_[k].splits.end(), [&](const Split& s) { return has_axis(s, axis); });
       if (splits) list.push_back({.kind = Option::Kind::factor, .factor = sources_[k].factor, .source = static_cast<int>(k)});
     }
-    for (const Option& o : partial_options(axis)) list.push_back(o);
+    add_partial_options(axis, list);
     list.push_back({});
     return list;
   }
@@ -154,8 +159,9 @@ class Search {
     return all;
   }
 
-  std::vector<Option> partial_options(int axis) const {
-    std::vector<Option> list;
+  void add_partial_options(int axis, std::vector<Option>& list) const {
+    const auto partial = [axis](const Operand& o) { return o.layout && o.layout->partial[static_cast<std::size_t>(axis)]; };
+    if (std::none_of(operands_.begin(), operands_.end(), partial)) return;
     if (s_.linear) {
       // Free only when the listed operands are Partial of one kind or Replicate here.
       std::optional<ReduceOp> op;
@@ -177,7 +183,6 @@ class Search {
         if (p == ReduceOp::max || p == ReduceOp::min) list.push_back({.kind = Option::Kind::partial, .op = *p, .operand = i});
       }
     }
-    return list;
   }
 
   // The split list of a factor: the source with most of its axes gives the order, the others follow in mesh order.
@@ -210,25 +215,28 @@ class Search {
     return out;
   }
 
-  std::optional<LayoutRef> layout_of(const OperandDims& dims, int ndim, const std::vector<Splits>& factors,
-                                     std::vector<std::optional<ReduceOp>> partial, int operand = -1,
-                                     const std::vector<Option>* chosen = nullptr) const {
-    Layout layout;
-    layout.mesh_sizes.assign(mesh_.begin(), mesh_.end());
-    layout.partial = std::move(partial);
-    layout.dims.resize(static_cast<std::size_t>(ndim));
+  // The layout of operand i (i >= 0) or of result -1 - i; nothing where no layout says it.
+  std::optional<LayoutRef> layout_of(int i, const OperandDims& dims, int ndim, const std::vector<Splits>& factors,
+                                     const std::vector<Option>& chosen) {
+    set_partial_states(i, dims, chosen);
+    layout_.dims.resize(static_cast<std::size_t>(ndim));
     for (std::size_t d = 0; d < dims.size(); ++d) {
       if (const int of = window_of(dims[d]); of >= 0) {
-        layout.dims[d] = carrier(operand, d, factors[static_cast<std::size_t>(of)], *chosen);
-        continue;
+        layout_.dims[d] = carrier(i, d, factors[static_cast<std::size_t>(of)], chosen);
+      } else if (dims[d].size() == 1) {
+        layout_.dims[d] = factors[static_cast<std::size_t>(dims[d][0])];
+      } else {
+        std::vector<Splits> parts;
+        for (int f : dims[d]) parts.push_back(factors[static_cast<std::size_t>(f)]);
+        auto splits = to_dimension(parts, factor_sizes(dims[d]), mesh_);
+        if (!splits) return std::nullopt;
+        layout_.dims[d] = *std::move(splits);
       }
-      std::vector<Splits> parts;
-      for (int f : dims[d]) parts.push_back(factors[static_cast<std::size_t>(f)]);
-      auto splits = to_dimension(parts, factor_sizes(dims[d]), mesh_);
-      if (!splits) return std::nullopt;
-      layout.dims[d] = *std::move(splits);
     }
-    return placements::intern(std::move(layout));
+    // Mostly an operand has it already.
+    for (const Operand& o : operands_)
+      if (o.layout && *o.layout == layout_) return o.layout;
+    return placements::intern(layout_);
   }
 
   int window_of(const DimFactors& dim) const { return dim.size() == 1 ? s_.factors[static_cast<std::size_t>(dim[0])].of : -1; }
@@ -276,9 +284,9 @@ class Search {
     });
   }
 
-  // Partial states of operand i (i >= 0) or of result -1 - i.
-  std::vector<std::optional<ReduceOp>> partial_states(int i, const OperandDims& dims, const std::vector<Option>& chosen) const {
-    std::vector<std::optional<ReduceOp>> partial(mesh_.size());
+  void set_partial_states(int i, const OperandDims& dims, const std::vector<Option>& chosen) {
+    auto& partial = layout_.partial;
+    partial.assign(mesh_.size(), std::nullopt);
     for (std::size_t a = 0; a < chosen.size(); ++a) {
       const Option& o = chosen[a];
       if (o.kind == Option::Kind::partial) {
@@ -294,10 +302,9 @@ class Search {
         if (i < 0 || std::find(f.addends.begin(), f.addends.end(), i) != f.addends.end()) partial[a] = f.op;
       }
     }
-    return partial;
   }
 
-  std::optional<Choice> build(const std::vector<Option>& chosen) const {
+  std::optional<Choice> build(const std::vector<Option>& chosen) {
     std::vector<Splits> factors(s_.factors.size());
     for (std::size_t f = 0; f < factors.size(); ++f) {
       auto splits = factor_splits(static_cast<int>(f), chosen);
@@ -305,15 +312,16 @@ class Search {
       factors[f] = *std::move(splits);
     }
     Choice choice;
+    choice.operands.reserve(operands_.size());
+    choice.results.reserve(results_.size());
+    choice.windows.resize(windows_ ? operands_.size() : 0);
     for (std::size_t i = 0; i < operands_.size(); ++i) {
       const Operand& operand = operands_[i];
-      choice.windows.emplace_back();
       if (!operand.layout) {
         choice.operands.push_back(nullptr);
         continue;
       }
-      auto layout = layout_of(s_.operands[i], operand.shape.ndim(), factors, partial_states(static_cast<int>(i), s_.operands[i], chosen),
-                              static_cast<int>(i), &chosen);
+      auto layout = layout_of(static_cast<int>(i), s_.operands[i], operand.shape.ndim(), factors, chosen);
       if (!layout) return std::nullopt;
       if (operand.fixed) {
         if (*layout != operand.layout && !placements::equivalent(**layout, *operand.layout, operand.shape)) return std::nullopt;
@@ -322,11 +330,11 @@ class Search {
       if (!is_legal(**layout, operand.dtype)) return std::nullopt;
       if (*layout != operand.layout)
         choice.nanoseconds += redistribute::find_route(operand.layout, *layout, operand.shape, operand.dtype)->nanoseconds;
-      choice.windows.back() = windows_of(i, *layout, factors, choice);
+      if (windows_) choice.windows[i] = windows_of(i, *layout, factors, choice);
       choice.operands.push_back(*std::move(layout));
     }
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      auto layout = layout_of(s_.results[i], results_[i].ndim(), factors, partial_states(-1 - static_cast<int>(i), s_.results[i], chosen));
+      auto layout = layout_of(-1 - static_cast<int>(i), s_.results[i], results_[i].ndim(), factors, chosen);
       if (!layout || (i < dtypes_.size() && !is_legal(**layout, dtypes_[i]))) return std::nullopt;
       choice.results.push_back(*std::move(layout));
     }
@@ -352,8 +360,8 @@ class Search {
   std::span<const Shape> results_;
   std::span<const Dtype> dtypes_;
   std::span<const int> mesh_;
-  bool described_;
-  std::vector<bool> read_;  // per factor: some window reads through it
+  bool described_, windows_;
+  Layout layout_;  // what is being made
   std::vector<SourceList> sources_;
   std::vector<std::vector<Option>> options_;
 };

@@ -27,7 +27,7 @@ struct Operand {
 };
 struct Choice {
   std::vector<placements::LayoutRef> operands, results;
-  std::vector<std::vector<redistribute::WindowDim>> windows;  ///< per operand: what is fetched once it lies as operands[i] says
+  std::vector<std::vector<redistribute::WindowDim>> windows;  ///< per operand: what is fetched once it lies as operands[i] says; empty: no windows
   std::int64_t nanoseconds = 0;
   int strategy = 0;
   std::string text;  ///< "m: [dp], k: [tp]": which axes split which factor; only of candidates()

@@ -2,6 +2,7 @@
 // The miss path of a call: shape rule -> sharding rule -> choice -> moves and kernel as a plan.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "base/error_text.h"
 #include "propagate/choose.h"
@@ -186,42 +187,43 @@ class Builder {
     plan_ = base::make_ref<Plan>();
     plan_->op = &op_;
     plan_->inputs = plan_->slots = static_cast<int>(inputs.size());
+    specs_.reserve(info_.signature.inputs.size());
+    present_.reserve(info_.signature.inputs.size());
     for (const Input& in : inputs) {
       const bool here = in.tensor != nullptr && *in.tensor;
       specs_.push_back(here ? in.tensor->impl()->spec : SpecRef());
       present_.push_back(here);
     }
-    plan_->input_specs = specs_;
   }
 
   PlanRef build(const Placements* placements, const DeviceMesh* mesh, Device device) {
     check_inputs();
     check_attributes(info_, attributes_);
+    fill(placements, mesh, device);
+    plan_->input_specs = std::move(specs_);
+    return std::move(plan_);
+  }
+
+ private:
+  void fill(const Placements* placements, const DeviceMesh* mesh, Device device) {
     if (op_.plan != nullptr) {
       PlanBuilder builder(op_, specs_, attributes_, *plan_);
       op_.plan(builder);
       plan_->outside = !plan_->outputs.empty() && !plan_->outputs[0].spec->inside &&
                        std::none_of(specs_.begin(), specs_.end(), [](const SpecRef& s) { return s && s->inside; });
-      return plan_;
+      return;
     }
     const SpecRef* first = first_spec();
     mesh_ = first != nullptr ? (*first)->mesh : *mesh;
     device_ = first != nullptr ? (*first)->device : device;
     check_meshes();
-    run_shape_rule();
-    if (is_composite(op_)) {
-      plan_->decomposed = true;
-      return plan_;
-    }
-    if (first == nullptr) {
-      factory(*placements);
-    } else {
-      propagate();
-    }
-    return plan_;
+    types_.emplace(op_, input_types(), present_, attributes_);
+    op_.shape(*types_);
+    if (is_composite(op_)) plan_->decomposed = true;
+    else if (first == nullptr) factory(*placements);
+    else propagate();
   }
 
- private:
   const SpecRef* first_spec() const {
     for (const SpecRef& s : specs_)
       if (s) return &s;
@@ -266,62 +268,64 @@ class Builder {
 
   std::vector<TensorType> input_types() const {
     std::vector<TensorType> types;
+    types.reserve(specs_.size());
     for (const SpecRef& s : specs_) types.push_back(s ? TensorType{s->shape, s->dtype} : TensorType{});
     return types;
   }
 
-  void run_shape_rule() {
-    ShapeCall call(op_, input_types(), present_, attributes_);
-    op_.shape(call);
-    outputs_ = call.outputs();
-    if (op_.rule_for != nullptr) rule_ = op_.rule_for(call);
-    else rule_ = std::string(op_.rule);
-  }
-
   void factory(const Placements& placements) {
-    for (const TensorType& t : outputs_)
-      output_specs_.push_back(intern_spec(mesh_, placements::make_layout(mesh_, t.shape, t.dtype, placements, op_.name), t.shape, t.dtype, device_));
+    for (const TensorType& t : types_->outputs())
+      add_output(intern_spec(mesh_, placements::make_layout(mesh_, t.shape, t.dtype, placements, op_.name), t.shape, t.dtype, device_));
     finish();
   }
 
   void propagate() {
+    const std::vector<TensorType>& results = types_->outputs();
     std::vector<Shape> in_shapes, out_shapes;
+    std::vector<Dtype> out_dtypes;
     std::vector<propagate::Operand> operands;
+    in_shapes.reserve(specs_.size());
+    operands.reserve(specs_.size());
+    out_shapes.reserve(results.size());
+    out_dtypes.reserve(results.size());
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       in_shapes.push_back(specs_[i] ? specs_[i]->shape : Shape());
       const bool written = specs_[i] && input_info(i).written;
       operands.push_back(specs_[i] ? propagate::Operand{specs_[i]->shape, specs_[i]->dtype, specs_[i]->layout, written} : propagate::Operand{});
     }
-    std::vector<Dtype> out_dtypes;
-    for (const TensorType& t : outputs_) {
+    for (const TensorType& t : results) {
       out_shapes.push_back(t.shape);
       out_dtypes.push_back(t.dtype);
     }
-    if (rule_.empty()) base::fail<InternalError>("{}: the op has no sharding rule", op_.name);
-    const auto& strategies = info_.rules.get(op_.name, rule_, in_shapes, present_, out_shapes);
+    const std::string made = op_.rule_for != nullptr ? op_.rule_for(*types_) : std::string();
+    const std::string_view rule = op_.rule_for != nullptr ? std::string_view(made) : op_.rule;
+    if (rule.empty()) base::fail<InternalError>("{}: the op has no sharding rule", op_.name);
+    const auto& strategies = info_.rules.get(op_.name, rule, in_shapes, present_, out_shapes);
     if (op_.decompose != nullptr && propagate::splits_whole(strategies, operands, mesh_.sizes())) {
       plan_->decomposed = true;
       return;
     }
     auto choice = propagate::choose(op_.name, strategies, operands, {out_shapes, out_dtypes}, mesh_.sizes());
-    for (std::size_t i = 0; i < outputs_.size(); ++i)
-      output_specs_.push_back(intern_spec(mesh_, choice.results[i], outputs_[i].shape, outputs_[i].dtype, device_));
-    PlanBuilder builder(op_, specs_, attributes_, *plan_);
+    route_operands(choice);
+    for (std::size_t i = 0; i < results.size(); ++i) add_output(intern_spec(mesh_, choice.results[i], results[i].shape, results[i].dtype, device_));
+    finish();
+    fetch_windows(choice.windows);
+  }
+
+  void route_operands(const propagate::Choice& choice) {
+    PlanBuilder builder(op_, {}, attributes_, *plan_);
+    KernelStep& k = plan_->kernel;
+    k.inputs.reserve(specs_.size());
+    kernel_specs_.reserve(specs_.size());
     for (std::size_t i = 0; i < specs_.size(); ++i) {
-      if (!specs_[i]) {
-        kernel_specs_.emplace_back();
-        slots_.push_back(-1);
-        continue;
-      }
-      slots_.push_back(builder.route(static_cast<int>(i), *specs_[i], choice.operands[i], true));
-      kernel_specs_.push_back(intern_spec(mesh_, choice.operands[i], specs_[i]->shape, specs_[i]->dtype, device_));
+      const SpecRef& s = specs_[i];
+      k.inputs.push_back(s ? builder.route(static_cast<int>(i), *s, choice.operands[i], true) : -1);
+      kernel_specs_.push_back(!s || choice.operands[i] == s->layout ? s : intern_spec(mesh_, choice.operands[i], s->shape, s->dtype, device_));
     }
     if (const int viewed = info_.signature.view_of; viewed >= 0) {
       const auto i = static_cast<std::size_t>(viewed);
-      plan_->copied_view = slots_[i] != viewed || (i < choice.windows.size() && !choice.windows[i].empty());
+      plan_->copied_view = k.inputs[i] != viewed || (i < choice.windows.size() && !choice.windows[i].empty());
     }
-    finish();
-    fetch_windows(choice.windows);
   }
 
   // The kernel of a rank sees, of a dimension that it reads through a window, what its part of the results reads.
@@ -346,27 +350,28 @@ class Builder {
     }
   }
 
+  // Results follow each other, so that the kernel finds them so.
+  void add_output(SpecRef spec) {
+    const int alias = info_.signature.output_written(static_cast<int>(plan_->outputs.size()));
+    if (alias >= 0) keep_self(*specs_[static_cast<std::size_t>(alias)], spec, static_cast<std::size_t>(alias));
+    plan_->outputs.reserve(types_->outputs().size());
+    plan_->outputs.push_back({std::move(spec), plan_->slots++, alias});
+  }
+
   void finish() {
     KernelStep& k = plan_->kernel;
     k.device = device_;
     k.view = info_.signature.view_of >= 0;
-    k.inputs = slots_;
     for (int i : info_.signature.written)
       if (specs_[static_cast<std::size_t>(i)]) k.written.push_back(i);
+    k.places.reserve(kernel_specs_.size() + plan_->outputs.size());
+    k.shapes.reserve(plan_->outputs.size());
     for (const SpecRef& s : kernel_specs_) k.places.push_back(s ? place_of(*s) : Place());
-    plan_->outside = !output_specs_.empty() && !output_specs_[0]->inside;
-    for (std::size_t i = 0; i < output_specs_.size(); ++i) {
-      const int alias = info_.signature.output_written(static_cast<int>(i));
-      if (alias >= 0) keep_self(*specs_[static_cast<std::size_t>(alias)], output_specs_[i], static_cast<std::size_t>(alias));
-      const SpecRef& s = output_specs_[i];
-      k.aliases.push_back(alias);
-      k.shapes.push_back(s->local_shape);
-      k.dtypes.push_back(s->dtype);
-      k.places.push_back(place_of(*s));
-      const int slot = plan_->slots++;
-      k.outputs.push_back(slot);
-      plan_->outputs.push_back({s, slot, alias});
+    for (const PlanOutput& o : plan_->outputs) {
+      k.places.push_back(place_of(*o.spec));
+      k.shapes.push_back(o.spec->local_shape);
     }
+    plan_->outside = !plan_->outputs.empty() && !plan_->outputs[0].spec->inside;
     plan_->steps.push_back({StepKind::kernel, -1, -1, 0});
   }
 
@@ -384,11 +389,9 @@ class Builder {
   const OpDef& op_;
   std::span<const Attribute> attributes_;
   PlanRef plan_;
-  std::vector<SpecRef> specs_, kernel_specs_, output_specs_;
+  std::vector<SpecRef> specs_, kernel_specs_;
   std::vector<bool> present_;
-  std::vector<int> slots_;
-  std::vector<TensorType> outputs_;
-  std::string rule_;
+  std::optional<ShapeCall> types_;
   DeviceMesh mesh_;
   Device device_{};
 };

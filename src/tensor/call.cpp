@@ -5,9 +5,10 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "base/error_text.h"
-#include "base/hash.h"
+#include "base/inline_array.h"
 #include "tensor/impl.h"
 #include "tensor/signature.h"
 #include "tensor/state.h"
@@ -25,24 +26,27 @@ constexpr std::size_t kMaxAttributes = 20;
 class Key {
  public:
   void add(std::uint64_t word) {
-    if (count_ < few_.size()) {
-      few_[count_] = word;
-    } else {
-      if (many_.empty()) many_.assign(few_.begin(), few_.end());
-      many_.push_back(word);
-    }
+    if (count_ < few_.size()) few_[count_] = word;
+    else add_to_many(word);
     ++count_;
-    hash_ = base::mix(hash_, word);
   }
   void add(const void* pointer) { add(static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer))); }
-  std::uint64_t hash() const noexcept { return hash_; }
+  /// For this rank alone; every call takes it, so a word costs one rotation and one multiplication.
+  std::uint64_t hash() const noexcept {
+    std::uint64_t h = 0;
+    for (std::uint64_t word : words()) h = (std::rotl(h, 5) ^ word) * 0x9e3779b97f4a7c15ull;
+    return h ^ (h >> 32);
+  }
   std::span<const std::uint64_t> words() const noexcept { return {many_.empty() ? few_.data() : many_.data(), count_}; }
 
  private:
+  [[gnu::noinline]] void add_to_many(std::uint64_t word) {
+    if (many_.empty()) many_.assign(few_.begin(), few_.end());
+    many_.push_back(word);
+  }
   std::array<std::uint64_t, 40> few_;  // NOLINT: filled as far as count_
   std::vector<std::uint64_t> many_;
   std::size_t count_ = 0;
-  std::uint64_t hash_ = 0;
 };
 
 void add_text(Key& key, std::string_view text) {
@@ -85,19 +89,21 @@ void add_attribute(Key& key, const AttributeInfo& info, const Attribute& a) {
 }
 
 // Attributes in declared order, defaults filled in.
-std::span<const Attribute> complete(const OpInfo& info, std::span<const Attribute> given, std::array<Attribute, kMaxAttributes>& storage) {
+std::span<const Attribute> complete(const OpInfo& info, std::span<const Attribute> given,
+                                    std::optional<std::array<Attribute, kMaxAttributes>>& storage) {
   const auto& declared = info.signature.attributes;
   if (given.size() == declared.size()) return given;
   if (given.size() > declared.size() || declared.size() > kMaxAttributes)
     base::fail<InvalidArgument>("{}: {} attributes given for {}; the signature is \"{}\"", info.op->name, given.size(), declared.size(),
                                 info.op->signature);
-  std::copy(given.begin(), given.end(), storage.begin());
+  auto& values = storage.emplace();
+  std::copy(given.begin(), given.end(), values.begin());
   for (std::size_t i = given.size(); i < declared.size(); ++i) {
     if (!declared[i].has_default && !declared[i].optional)
       base::fail<InvalidArgument>("{}: attribute '{}' is missing; the signature is \"{}\"", info.op->name, declared[i].name, info.op->signature);
-    storage[i] = declared[i].fallback;
+    values[i] = declared[i].fallback;
   }
-  return {storage.data(), declared.size()};
+  return {values.data(), declared.size()};
 }
 
 bool communicates(const Plan& plan) {
@@ -151,11 +157,12 @@ class Invocation {
       } quiet(state_);
       results = info_.op->decompose(call);
     }
-    record(results, 0, 0);
+    record(results, results.size(), 0, 0);
     return results;
   }
 
-  void run(std::span<DTensor> results) {
+  /// The first of the results, as many as `results` has room for; all of them where a gradient is wanted, of which the caller keeps the first `kept`.
+  void run(std::span<DTensor> results, std::size_t kept) {
     if (state_.implicit != ImplicitPolicy::allow && (plan_->implicit || (!state_.inserted.empty() && communicates(*plan_)))) {
       const std::string_view op = state_.inserted.empty() ? info_.op->name : state_.inserted;
       if (state_.implicit == ImplicitPolicy::refuse) refuse_implicit(*plan_, op);
@@ -168,28 +175,14 @@ class Invocation {
       seed = g.seed();
       random_call = g.next_call();
     }
-    std::array<Tensor, 4> few;
-    std::vector<Tensor> many;
-    std::span<Tensor> locals(few);
-    if (results.size() > few.size()) {
-      many.resize(results.size());
-      locals = many;
-    }
     if (plan_->outside) {
-      for (std::size_t i = 0; i < results.size(); ++i)
-        if (plan_->outputs[i].alias < 0)
-          locals[i] = Tensor::empty(plan_->outputs[i].spec->local_shape, plan_->outputs[i].spec->dtype, plan_->outputs[i].spec->device);
+      for (std::size_t i = 0; i < results.size(); ++i) results[i] = outside(plan_->outputs[i]);
     } else {
-      execute(*plan_, inputs_, attributes_, seed, random_call, state_, locals.first(results.size()));
-    }
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      const PlanOutput& o = plan_->outputs[i];
-      results[i] = o.alias >= 0 ? *inputs_[static_cast<std::size_t>(o.alias)].tensor
-                                : DTensor::adopt(new Impl(o.spec, std::move(locals[i]), rank_.world_id, rank_.rank));
+      execute(*plan_, inputs_, attributes_, seed, random_call, state_, results);
     }
     if (const int viewed = info_.signature.view_of; viewed >= 0)
       results[0].impl()->copied_view = plan_->copied_view || inputs_[static_cast<std::size_t>(viewed)].tensor->impl()->copied_view;
-    record(results, seed, random_call);
+    record(results, kept, seed, random_call);
   }
 
  private:
@@ -218,12 +211,13 @@ class Invocation {
       key.add((static_cast<std::uint64_t>(placed_->device.kind) << 8) | static_cast<std::uint8_t>(placed_->device.index));
     }
     wants_gradient_ = wants_gradient_ && state_.grad_enabled && state_.recording;
-    plan_ = PlanRef(state_.plans.find(key.hash(), key.words()));
+    const std::uint64_t hash = key.hash();
+    plan_ = PlanRef(state_.plans.find(hash, key.words()));
     if (!plan_) {
       plan_ = build_plan(info_, inputs_, attributes_, placed_ != nullptr ? placed_->placements : nullptr,
                          placed_ != nullptr ? placed_->mesh : nullptr, placed_ != nullptr ? placed_->device : Device{});
       plan_->key.assign(key.words().begin(), key.words().end());
-      state_.plans.insert(key.hash(), plan_);
+      state_.plans.insert(hash, plan_);
     }
     if (!info_.signature.written.empty()) {
       refuse_copied_views();
@@ -254,16 +248,22 @@ class Invocation {
     }
   }
 
-  void record(std::span<const DTensor> results, std::uint64_t seed, std::uint64_t random_call) {
+  // The result of a rank that is not in the mesh.
+  DTensor outside(const PlanOutput& o) const {
+    if (o.alias >= 0) return *inputs_[static_cast<std::size_t>(o.alias)].tensor;
+    return make_dtensor(o.spec, Tensor::empty(o.spec->local_shape, o.spec->dtype, o.spec->device));
+  }
+
+  void record(std::span<const DTensor> results, std::size_t kept, std::uint64_t seed, std::uint64_t random_call) {
     if (!wants_gradient_) return;
-    recorder.load(std::memory_order_acquire)(CallRecord{*info_.op, info_.signature, inputs_, attributes_, results, seed, random_call, plan_});
+    recorder.load(std::memory_order_acquire)(CallRecord{*info_.op, info_.signature, inputs_, attributes_, results, kept, seed, random_call, plan_});
   }
 
   base::RankContext& rank_;
   CallState& state_;
   const OpInfo& info_;
   std::span<const Input> inputs_;
-  std::array<Attribute, kMaxAttributes> storage_;
+  std::optional<std::array<Attribute, kMaxAttributes>> storage_;
   std::span<const Attribute> attributes_;
   const Placed* placed_;
   PlanRef plan_;
@@ -273,7 +273,7 @@ class Invocation {
 Results run_all(Invocation& invocation) {
   if (invocation.decomposed()) return invocation.decompose();
   Results results(invocation.outputs());
-  invocation.run(results);
+  invocation.run(results, results.size());
   return results;
 }
 
@@ -285,10 +285,10 @@ void set_recorder(Recorder r) noexcept { recorder.store(r, std::memory_order_rel
 
 DTensor call(const OpDef& op, std::initializer_list<Input> inputs, std::initializer_list<Attribute> attributes) {
   tensor::Invocation invocation(op, {inputs.begin(), inputs.size()}, {attributes.begin(), attributes.size()}, nullptr);
-  if (invocation.decomposed() || invocation.outputs() > 1) return std::move(tensor::run_all(invocation).at(0));
-  DTensor result;
-  invocation.run({&result, 1});
-  return result;
+  if (invocation.decomposed()) return std::move(invocation.decompose().at(0));
+  base::InlineArray<DTensor, 4> results(invocation.wants_gradient() ? invocation.outputs() : 1);
+  invocation.run(results, 1);
+  return std::move(results[0]);
 }
 
 Results call_all(const OpDef& op, std::span<const Input> inputs, std::span<const Attribute> attributes) {

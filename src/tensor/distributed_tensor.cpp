@@ -109,7 +109,7 @@ Tensor scatter_from_first(const Tensor& tensor, const Spec& spec, const placemen
 }  // namespace tensor
 
 const DeviceMesh& DTensor::mesh() const { return tensor::spec_of(*this, "mesh").mesh; }
-const Placements& DTensor::placements() const { return tensor::spec_of(*this, "placements").placements; }
+const Placements& DTensor::placements() const { return tensor::spec_of(*this, "placements").placements(); }
 const Shape& DTensor::shape() const { return tensor::spec_of(*this, "shape").shape; }
 Dtype DTensor::dtype() const { return tensor::spec_of(*this, "dtype").dtype; }
 Device DTensor::device() const { return tensor::spec_of(*this, "device").device; }
@@ -137,16 +137,6 @@ Scalar DTensor::item_value() const {
 }
 
 std::string to_string(const DTensor& t) { return t ? tensor::to_string(*t.impl()->spec) : "empty"; }
-
-DTensor from_local(const Tensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
-  if (!local) base::fail<InvalidArgument>("from_local: the local tensor is empty; make or assign it first");
-  const DeviceMesh self = DeviceMesh::self();
-  const DTensor mine = tensor::make_dtensor(
-      tensor::intern_spec(self, placements::replicated(self.sizes(), local.ndim()), local.shape(), local.dtype(), local.device()), local);
-  DTensor out = from_local(mine, mesh, placements, options);
-  if (options.requires_grad) out.set_requires_grad();
-  return out;
-}
 
 DTensor distribute(const Tensor& tensor, const DeviceMesh& mesh, const Placements& placements, const DistributeOptions& options) {
   if (!tensor) base::fail<InvalidArgument>("distribute: the tensor is empty; ranks that have no data pass a meta tensor of the global shape");

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one executor of plans.
-#include <array>
-
 #include "base/error_text.h"
+#include "base/inline_array.h"
 #include "local/storage.h"
 #include "tensor/impl.h"
 #include "tensor/state.h"
@@ -10,34 +9,29 @@
 namespace dtensor::tensor {
 namespace {
 
-constexpr int kInlineSlots = 12;
-
 // Local tensors by slot: inputs are borrowed, the rest is owned here.
 class Slots {
  public:
-  Slots(const Plan& plan, std::span<const Input> inputs) {
-    const auto count = static_cast<std::size_t>(plan.slots);
-    if (plan.slots > kInlineSlots) {
-      many_pointers_.resize(count);
-      many_.resize(count);
-      pointers_ = many_pointers_.data();
-      owned_ = many_.data();
-    }
-    for (std::size_t i = 0; i < inputs.size() && i < count; ++i) {
+  Slots(const Plan& plan, std::span<const Input> inputs)
+      : first_(plan.inputs), pointers_(static_cast<std::size_t>(plan.slots)), owned_(static_cast<std::size_t>(plan.slots - plan.inputs)) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
       const bool here = inputs[i].tensor != nullptr && *inputs[i].tensor;
       pointers_[i] = here ? &inputs[i].tensor->impl()->local : nullptr;
     }
   }
-  const Tensor* operator[](int slot) const noexcept { return slot < 0 ? nullptr : pointers_[slot]; }
-  void set(int slot, Tensor tensor) noexcept {
-    owned_[slot] = std::move(tensor);
-    pointers_[slot] = &owned_[slot];
+  const Tensor* operator[](int slot) const noexcept { return slot < 0 ? nullptr : pointers_[static_cast<std::size_t>(slot)]; }
+  void set(int slot, Tensor tensor) noexcept { *fill(slot, 1) = std::move(tensor); }
+  /// Consecutive slots that a step is about to fill.
+  Tensor* fill(int slot, std::size_t count) noexcept {
+    Tensor* tensors = &own(slot);
+    for (std::size_t i = 0; i < count; ++i) pointers_[static_cast<std::size_t>(slot) + i] = tensors + i;
+    return tensors;
   }
   /// Forgets what a step made; inputs stay. Peers may still read it.
   void release(int slot) {
-    if (slot < 0 || pointers_[slot] != &owned_[slot]) return;
-    released_ = std::move(owned_[slot]);
-    pointers_[slot] = nullptr;
+    if (!owns(slot)) return;
+    released_ = std::move(own(slot));
+    pointers_[static_cast<std::size_t>(slot)] = nullptr;
   }
   /// Returns when nobody reads what was released last, so that its memory is free before more is taken.
   void drain() {
@@ -45,14 +39,15 @@ class Slots {
     if (released_.storage()->buffer().sharers.load(std::memory_order_acquire) == 1) released_.storage()->before_write();
     released_ = {};
   }
+  /// What a slot holds at the end; one that a step made gives it away.
+  Tensor take(int slot) { return owns(slot) ? std::move(own(slot)) : *(*this)[slot]; }
 
  private:
-  std::array<const Tensor*, kInlineSlots> few_pointers_{};
-  std::array<Tensor, kInlineSlots> few_;
-  std::vector<const Tensor*> many_pointers_;
-  std::vector<Tensor> many_;
-  const Tensor** pointers_ = few_pointers_.data();
-  Tensor* owned_ = few_.data();
+  Tensor& own(int slot) noexcept { return owned_[static_cast<std::size_t>(slot - first_)]; }
+  bool owns(int slot) noexcept { return slot >= first_ && pointers_[static_cast<std::size_t>(slot)] == &own(slot); }
+  int first_;
+  base::InlineArray<const Tensor*, 12> pointers_;
+  base::InlineArray<Tensor, 8> owned_;
   Tensor released_;
 };
 
@@ -67,8 +62,7 @@ std::vector<const redistribute::PreparedMove*> moves_of(const Plan& plan, const 
 void notify(const Plan& plan, const Step& step, CallState& state) {
   const std::vector<const redistribute::PreparedMove*> moves = moves_of(plan, step);
   for (StepObserver* o : state.observers)
-    o->on_step({step.kind, *plan.op, moves, plan,
-                !moves.empty() && (!state.inserted.empty() || plan.kernel.outputs.size() + plan.kernel.inputs.size() > 0)});
+    o->on_step({step.kind, *plan.op, moves, plan, !moves.empty() && (!state.inserted.empty() || !plan.kernel.inputs.empty())});
 }
 
 void before_read(const Plan& plan, const Tensor& t, CallState& state) {
@@ -81,36 +75,24 @@ void before_read(const Plan& plan, const Tensor& t, CallState& state) {
     base::fail<InvalidArgument>("{}: an input's memory was released ({}); restore it before use", plan.op->name, to_string(t.shape()));
 }
 
-// Small per-call arrays without the heap.
-template <class T, std::size_t N>
-struct Small {
-  std::array<T, N> few{};
-  std::vector<T> many;
-  T* data;
-  explicit Small(std::size_t n) : data(few.data()) {
-    if (n > N) {
-      many.resize(n);
-      data = many.data();
-    }
-  }
-};
-
 void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
                 CallState& state) {
   const KernelStep& k = plan.kernel;
-  const std::size_t n_in = k.inputs.size(), n_out = k.outputs.size();
-  Small<const Tensor*, 8> inputs(n_in);
-  Small<Tensor, 4> outputs(n_out);
+  const std::size_t n_in = k.inputs.size(), n_out = plan.outputs.size();
+  base::InlineArray<const Tensor*, 8> inputs(n_in);
+  Tensor* const outputs = n_out == 0 ? nullptr : slots.fill(plan.outputs[0].slot, n_out);
   std::vector<Tensor> copies;
   const bool meta = k.device.kind == DeviceKind::meta;
-  if (plan.op->contiguous) copies.reserve(n_in);
   for (std::size_t i = 0; i < n_in; ++i) {
     const Tensor* t = slots[k.inputs[i]];
     if (t != nullptr && !meta) {
       if (!k.view) before_read(plan, *t, state);
-      if (plan.op->contiguous && !t->is_contiguous()) t = &copies.emplace_back(t->contiguous());
+      if (plan.op->contiguous && !t->is_contiguous()) {
+        copies.reserve(n_in);
+        t = &copies.emplace_back(t->contiguous());
+      }
     }
-    inputs.data[i] = t;
+    inputs[i] = t;
   }
   for (int i : k.written) {
     const Tensor& t = *slots[k.inputs[static_cast<std::size_t>(i)]];
@@ -118,19 +100,17 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
     t.bump_version();
   }
   for (std::size_t i = 0; i < n_out; ++i) {
-    if (k.aliases[i] >= 0) {
-      outputs.data[i] = *slots[k.inputs[static_cast<std::size_t>(k.aliases[i])]];
-    } else if (!k.view || meta) {
-      outputs.data[i] = Tensor::empty(k.shapes[i], k.dtypes[i], k.device);
-    }
+    const PlanOutput& o = plan.outputs[i];
+    if (o.alias >= 0) outputs[i] = *slots[k.inputs[static_cast<std::size_t>(o.alias)]];
+    else if (!k.view || meta) outputs[i] = Tensor::empty(o.spec->local_shape, o.spec->dtype, k.device);
   }
   if (!meta) {
     auto* kernel = k.device.kind == DeviceKind::cuda ? plan.op->cuda : plan.op->cpu;
     if (kernel == nullptr) base::fail<Unsupported>("{}: no kernel for {} in this build; use another device", plan.op->name, to_string(k.device));
     KernelCall call;
     call.op_name = plan.op->name;
-    call.inputs_ = inputs.data;
-    call.outputs_ = outputs.data;
+    call.inputs_ = inputs.data();
+    call.outputs_ = outputs;
     call.output_shapes_ = k.shapes.data();
     call.places_ = k.places.data();
     call.attributes_ = attributes;
@@ -140,7 +120,6 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
     call.random_call_ = random_call;
     kernel(call);
   }
-  for (std::size_t i = 0; i < n_out; ++i) slots.set(k.outputs[i], std::move(outputs.data[i]));
 }
 
 void run_moves(const Plan& plan, const Step& step, Slots& slots) {
@@ -200,14 +179,16 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
 }  // namespace
 
 void execute(const Plan& plan, std::span<const Input> inputs, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
-             CallState& state, std::span<Tensor> results) {
+             CallState& state, std::span<DTensor> results) {
   Slots slots(plan, inputs);
   for (const Step& step : plan.steps) {
     if (!state.observers.empty()) notify(plan, step, state);
     run_step(plan, step, slots, attributes, seed, random_call, state);
   }
-  for (std::size_t i = 0; i < plan.outputs.size(); ++i)
-    if (plan.outputs[i].alias < 0) results[i] = *slots[plan.outputs[i].slot];
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const PlanOutput& o = plan.outputs[i];
+    results[i] = o.alias >= 0 ? *inputs[static_cast<std::size_t>(o.alias)].tensor : make_dtensor(o.spec, slots.take(o.slot));
+  }
 }
 
 std::string_view to_string(StepKind kind) noexcept {
@@ -245,7 +226,9 @@ std::string to_string(const Plan& plan) {
       for (std::size_t i = 0; i < moves.size(); ++i)
         text += fmt::format("  {} -> {}: {}, {} bytes received\n", list.in[i], list.out[i], moves[i]->detail, moves[i]->bytes_received);
     } else if (s.kind == StepKind::kernel) {
-      text += fmt::format("kernel {} ({}) -> ({})\n", plan.op->name, fmt::join(plan.kernel.inputs, ", "), fmt::join(plan.kernel.outputs, ", "));
+      std::vector<int> outputs;
+      for (const PlanOutput& o : plan.outputs) outputs.push_back(o.slot);
+      text += fmt::format("kernel {} ({}) -> ({})\n", plan.op->name, fmt::join(plan.kernel.inputs, ", "), fmt::join(outputs, ", "));
     } else {
       text += fmt::format("{} {} -> {}\n", to_string(s.kind), s.in, s.out);
     }

@@ -2,6 +2,7 @@
 #include "tensor/move_ops.h"
 
 #include <array>
+#include <numeric>
 
 #include "base/error_text.h"
 #include "local/cpu/binary.h"
@@ -132,6 +133,21 @@ constexpr OpDef kFromLocal{
     .plan = plan_from_local,
 };
 
+// The global shape where every rank's part has the sizes of this one.
+Shape joined_shape(const Shape& local, const DeviceMesh& mesh, const Placements& placements) {
+  Shape shape = local;
+  if (shape.empty()) return shape;
+  const auto dim = [&](int d) -> std::int64_t& { return shape[normalize_dim(d, shape.ndim(), "from_local")]; };
+  const auto ranks = [&](const AxisPlacement& e) { return mesh.sizes()[static_cast<std::size_t>(mesh.axis(e.axis))]; };
+  for (const AxisPlacement& e : placements.entries()) {
+    if (const auto* s = e.placement.as<Shard>()) dim(s->dim) *= ranks(e);
+    else if (const auto* strided = e.placement.as<StridedShard>()) dim(strided->dim) *= ranks(e);
+    else if (const auto* ragged = e.placement.as<RaggedShard>())
+      dim(ragged->dim) = std::accumulate(ragged->sizes.begin(), ragged->sizes.end(), std::int64_t{0});
+  }
+  return shape;
+}
+
 DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const LayoutRef& layout, const Shape& shape, const LayoutRef& grad_layout) {
   return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
 }
@@ -185,39 +201,41 @@ DTensor DTensor::to_local(const LocalOptions& options) const {
 
 DTensor DTensor::full_tensor(const LocalOptions& options) const { return redistribute({}).to_local(options); }
 
+namespace {
+
+// `local` lies on this rank alone.
+DTensor joined(const DTensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
+  const tensor::Spec& spec = *local.impl()->spec;
+  const Shape shape = options.shape.empty() ? tensor::joined_shape(spec.shape, mesh, placements) : options.shape;
+  const auto layout = placements::make_layout(mesh, shape, spec.dtype, placements, "from_local");
+  const auto grad = options.grad_placements ? placements::make_layout(mesh, shape, spec.dtype, *options.grad_placements, "from_local")
+                                            : tensor::without_partial(layout);
+  return tensor::from_local_call(local, mesh, layout, shape, grad);
+}
+
+DTensor checked_joined(const DTensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
+  if (!options.check) return joined(local, mesh, placements, options);
+  return tensor::agreed(mesh, "from_local", [&] { return joined(local, mesh, placements, options); });
+}
+
+}  // namespace
+
+DTensor from_local(const Tensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
+  if (!local) base::fail<InvalidArgument>("from_local: the local tensor is empty; make or assign it first");
+  const DeviceMesh self = DeviceMesh::self();
+  const DTensor mine = tensor::make_dtensor(
+      tensor::intern_spec(self, placements::replicated(self.sizes(), local.ndim()), local.shape(), local.dtype(), local.device()), local);
+  DTensor out = checked_joined(mine, mesh, placements, options);
+  if (options.requires_grad) out.set_requires_grad();
+  return out;
+}
+
 DTensor from_local(const DTensor& local, const DeviceMesh& mesh, const Placements& placements, const FromLocalOptions& options) {
   const tensor::Spec& spec = *checked(local, "from_local").spec;
   if (!(spec.mesh == DeviceMesh::self()))
     base::fail<InvalidArgument>("from_local: the tensor lies on {}, not on this rank alone; use to_local() or redistribute",
                                 dtensor::to_string(spec.mesh));
-  if (options.check) {
-    FromLocalOptions local_options = options;
-    local_options.check = false;
-    return tensor::agreed(mesh, "from_local", [&] { return from_local(local, mesh, placements, local_options); });
-  }
-  // Ragged sizes and dims are checked against the shape, so a first layout on a shape that fits the local one gives the global shape.
-  Shape shape = options.shape;
-  if (shape.empty() && !spec.shape.empty()) {
-    const Placements parsed = placements;
-    shape = spec.shape;
-    for (const AxisPlacement& e : parsed.entries()) {
-      if (const auto* s = e.placement.as<Shard>()) {
-        const int d = normalize_dim(s->dim, shape.ndim(), "from_local");
-        shape[d] *= mesh.size(e.axis);
-      } else if (const auto* ss = e.placement.as<StridedShard>()) {
-        const int d = normalize_dim(ss->dim, shape.ndim(), "from_local");
-        shape[d] *= mesh.size(e.axis);
-      } else if (const auto* r = e.placement.as<RaggedShard>()) {
-        const int d = normalize_dim(r->dim, shape.ndim(), "from_local");
-        shape[d] = 0;
-        for (std::int64_t n : r->sizes) shape[d] += n;
-      }
-    }
-  }
-  const auto layout = placements::make_layout(mesh, shape, spec.dtype, placements, "from_local");
-  const auto grad = options.grad_placements ? placements::make_layout(mesh, shape, spec.dtype, *options.grad_placements, "from_local")
-                                            : tensor::without_partial(layout);
-  return tensor::from_local_call(local, mesh, layout, shape, grad);
+  return checked_joined(local, mesh, placements, options);
 }
 
 }  // namespace dtensor

@@ -8,6 +8,7 @@
 namespace dtensor {
 
 TensorType& ShapeCall::output(int i) {
+  outputs_.reserve(3);
   if (i >= num_outputs()) outputs_.resize(static_cast<std::size_t>(i) + 1);
   return outputs_[static_cast<std::size_t>(i)];
 }

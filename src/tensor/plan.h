@@ -41,14 +41,12 @@ struct Slab {
 struct MoveList {
   std::vector<int> in, out, moves;
 };
+/// Its results are those of the plan, in consecutive slots.
 struct KernelStep {
   std::vector<int> inputs;    ///< slots, -1 absent
-  std::vector<int> outputs;   ///< slots
-  std::vector<int> aliases;   ///< per output: input written in place, -1: fresh
-  std::vector<Shape> shapes;  ///< local, per output
-  std::vector<Dtype> dtypes;
   std::vector<int> written;   ///< inputs that the kernel writes
-  std::vector<Place> places;  ///< inputs, then outputs
+  std::vector<Shape> shapes;  ///< local, per result
+  std::vector<Place> places;  ///< inputs, then results
   Device device{};
   bool view = false;  ///< the kernel sets its output
 };

@@ -52,19 +52,24 @@ SpecRef intern_spec(const DeviceMesh& mesh, const placements::LayoutRef& layout,
   spec->hash = hash;
   spec->inside = mesh::coordinates_of(mesh.data(), rank.rank, spec->coordinates);
   spec->local_shape = spec->inside ? placements::local_shape(*layout, shape, spec->coordinates) : Shape{0};
-  spec->placements = by_axis(placements::to_placements(*layout, mesh.names()), mesh);
   table.entries.emplace(hash, spec);
   return spec;
 }
 
+const Placements& Spec::placements() const {
+  std::call_once(placements_made_, [this] { placements_ = by_axis(placements::to_placements(*layout, mesh.names()), mesh); });
+  return placements_;
+}
+
 Place place_of(const Spec& spec) {
-  Place place;
-  place.global = spec.shape;
-  place.runs.resize(spec.shape.size());
-  for (int d = 0; d < spec.shape.ndim(); ++d) {
+  Place place{.global = spec.shape, .runs = std::vector<std::vector<IndexRun>>(spec.shape.size())};
+  for (int d = 0; spec.inside && d < spec.shape.ndim(); ++d) {
     auto& runs = place.runs[static_cast<std::size_t>(d)];
-    if (!spec.inside) continue;
-    for (const placements::Run& r : placements::owned_runs(*spec.layout, d, spec.shape[d], spec.coordinates)) runs.push_back({r.begin, r.length});
+    if (!spec.layout->dims[static_cast<std::size_t>(d)].empty()) {
+      for (const placements::Run& r : placements::owned_runs(*spec.layout, d, spec.shape[d], spec.coordinates)) runs.push_back({r.begin, r.length});
+    } else if (spec.shape[d] > 0) {
+      runs.push_back({0, spec.shape[d]});
+    }
   }
   return place;
 }

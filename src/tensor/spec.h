@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 #include "base/rank.h"
@@ -22,10 +23,15 @@ struct Spec : base::RefCounted {
   Device device{};
   std::uint64_t hash = 0;
   // Of this rank.
-  bool inside = false;    ///< this rank is in the mesh
-  Shape coordinates;      ///< when inside
-  Shape local_shape;      ///< [0] outside
-  Placements placements;  ///< public form of the layout
+  bool inside = false;  ///< this rank is in the mesh
+  Shape coordinates;    ///< when inside
+  Shape local_shape;    ///< [0] outside
+  /// Public form of the layout: made when first asked for, by whatever thread.
+  const Placements& placements() const;
+
+ private:
+  mutable std::once_flag placements_made_;
+  mutable Placements placements_;
 };
 using SpecRef = base::Ref<Spec>;
 

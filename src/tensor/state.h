@@ -38,8 +38,9 @@ struct CallRecord {
   std::span<const Input> inputs;
   std::span<const Attribute> attributes;
   std::span<const DTensor> outputs;
+  std::size_t kept;  ///< the first results go to the caller; of the others lives what gradient reads
   std::uint64_t seed, random_call;
-  PlanRef plan;  ///< keeps specs and objects of the call alive
+  const PlanRef& plan;  ///< keeps specs and objects of the call alive
 };
 /// Set by autograd when the first gradient is asked for.
 using Recorder = void (*)(const CallRecord&);
@@ -106,8 +107,8 @@ struct Factory {
 };
 PlanRef build_plan(const OpInfo& info, std::span<const Input> inputs, std::span<const Attribute> attributes, const Placements* placements,
                    const DeviceMesh* mesh, Device device);
-/// Runs a plan that is neither decomposed nor outside; fills `results` (one Tensor per output that is no alias).
+/// Runs a plan that is neither decomposed nor outside; fills `results`, which may be fewer than those of the plan.
 void execute(const Plan& plan, std::span<const Input> inputs, std::span<const Attribute> attributes, std::uint64_t seed, std::uint64_t random_call,
-             CallState& state, std::span<Tensor> results);
+             CallState& state, std::span<DTensor> results);
 
 }  // namespace dtensor::tensor

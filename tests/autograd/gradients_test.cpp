@@ -53,6 +53,35 @@ std::string error_of(const std::function<void()>& f) {
   return "nothing thrown";
 }
 
+// x^3, beside x^2, which its callers do not get and its gradient reads.
+std::vector<DTensor> cube_gradient(const GradientCall& g) {
+  const DTensor of_cube = g.grad_output(0) ? mul(mul(g.output(1), g.grad_output(0)), 3) : DTensor();
+  const DTensor of_square = g.grad_output(1) ? mul(mul(g.input(0), g.grad_output(1)), 2) : DTensor();
+  return {of_cube && of_square ? add(of_cube, of_square) : of_cube ? of_cube : of_square};
+}
+constexpr OpDef kCube{
+    .name = "test::cube",
+    .signature = "input -> out, square",
+    .rule = "... -> ..., ...",
+    .saves = "input, square",
+    .dtypes = "f64",
+    .contiguous = true,
+    .shape =
+        [](ShapeCall& s) {
+          s.output(0) = s.input(0);
+          s.output(1) = s.input(0);
+        },
+    .cpu =
+        [](const KernelCall& c) {
+          for (std::int64_t i = 0; i < c.input(0).numel(); ++i) {
+            const double x = c.input(0).raw_as<double>()[i];
+            c.output(0).raw_as<double>()[i] = x * x * x;
+            c.output(1).raw_as<double>()[i] = x * x;
+          }
+        },
+    .gradient = cube_gradient,
+};
+
 }  // namespace
 
 TEST_CASE("a gradient through redistribute comes back in the source's placements, Partial turned into Replicate") {
@@ -317,6 +346,29 @@ TEST_CASE("second derivatives of exp, matmul and softmax equal differences of th
         CHECK(along == doctest::Approx((second(functions[k], p, h).first - second(functions[k], p, -h).first) / (2 * h)).epsilon(1e-5));
         (void)value;
       }
+    }
+  });
+}
+
+TEST_CASE("a result that only the gradient reads is a part of the second derivative, and goes with the result that the caller has") {
+  on(2, [](World&, const DeviceMesh& mesh) {
+    for (const Placement& p : {Placement(Shard(0)), Placement(Replicate())}) {
+      INFO(to_string(p));
+      const DTensor x = leaf({400}, mesh, {p});
+      const auto before = memory_stats().current;
+      {
+        const DTensor cube = call(kCube, {x});
+        const std::int64_t bytes = x.local().bytes();
+        CHECK(memory_stats().current - before == 2 * bytes);
+        const std::array<DTensor, 1> outputs{sum(cube)}, inputs{x};
+        const auto first = grad(outputs, inputs, {}, {.create_graph = true});
+        std::vector<double> expected = expected_square(400, 1);
+        for (double& v : expected) v *= 3 * v;
+        CHECK(close(whole(first[0]), expected));
+        const std::array<DTensor, 1> again{sum(first[0])};
+        CHECK(close(whole(grad(again, inputs)[0]), expected_square(400, 6)));
+      }
+      CHECK(memory_stats().current == before);
     }
   });
 }
