@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+COLD = re.compile(r"^cold code\s+(\S.*?)\s\s+([\d.]+)$")
 ROW = re.compile(r"^(\d+ ranks, \d+ ax[ie]s)\s+(\S.*?)\s\s+([\d. -]+)$")
 
 
@@ -35,10 +36,13 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    ours, peer = {}, {}
+    ours, cold, peer = {}, {}, {}
     for _ in range(options.rounds):
-        for match in filter(None, map(ROW.match, output([options.program]))):
+        lines = output([options.program])
+        for match in filter(None, map(ROW.match, lines)):
             keep(ours, (match[1], match[2]), [float(word) for word in match[3].split()])
+        for match in filter(None, map(COLD.match, lines)):
+            keep(cold, match[1], [float(match[2])])
         for line in output([options.python, HERE / "peers/dispatch_torch.py"]):
             name, _, figures = line.partition(": ")
             keep(peer, name, [float(word) for word in figures.split()])
@@ -52,6 +56,7 @@ def main():
         ratio = f"{figures[1] / theirs[0]:.2f}" if theirs and theirs[0] != "" else ""
         cells = [x if x == "" else f"{x:.0f}" for x in [*figures, *theirs]]
         print(f"| {where} | {name} | " + " | ".join(cells) + f" | {ratio} |")
+    print("\nFirst calls of a process, before its code is mapped: " + ", ".join(f"{name} {x[0]:.0f}" for name, x in cold.items()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a call costs at 8 x 8 f32: the bare kernel on preallocated memory, a cached call with autograd off and recording, what a call with new sizes costs above
-// a cached one of those sizes, the very first call; on one rank and two, on meshes of one axis and two. Medians, nanoseconds.
+// a cached one of those sizes, the first call; on one rank and two, on meshes of one axis and two. Medians, nanoseconds. Before that, as "cold code", the first
+// calls of the process, for which the system maps the pages of the code.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -22,8 +23,8 @@ using Clock = std::chrono::steady_clock;
 
 double nanoseconds(Clock::duration d) { return std::chrono::duration<double, std::nano>(d).count(); }
 
-// Median over batches of the time of one call.
-double time_of(const std::function<void()>& call, int batches = 31, int calls = 2000) {
+// Median over batches of the time of one call. Batches are short, so that most are over before a busy machine takes the core away.
+double time_of(const std::function<void()>& call, int batches = 301, int calls = 200) {
   for (int i = 0; i < 200; ++i) call();
   std::vector<double> times;
   for (int b = 0; b < batches; ++b) {
@@ -75,12 +76,26 @@ std::vector<Case> cases() {
 
 DTensor filled(const Shape& shape, const DeviceMesh& mesh, bool grad) { return ones(shape, mesh, {}, {.requires_grad = grad}); }
 
+double first_call(const Case& c, const DTensor& a, const DTensor& b) {
+  const auto start = Clock::now();
+  c.call(a, b);
+  return nanoseconds(Clock::now() - start);
+}
+
+void measure_cold(World& world) {
+  const DeviceMesh mesh = world.mesh({{"tp", 1}});
+  const DTensor a = filled({8, 8}, mesh, false), b = filled({8, 8}, mesh, false);
+  for (const Case& c : cases()) {
+    char line[200];
+    std::snprintf(line, sizeof(line), "%-24s %-16s %56.0f", "cold code", c.name.c_str(), first_call(c, a, b));
+    world.print({std::string(line)});
+  }
+}
+
 void measure(World& world, const DeviceMesh& mesh, const std::string& where) {
   for (const Case& c : cases()) {
     const DTensor a = filled({8, 8}, mesh, false), b = filled({8, 8}, mesh, false), leaf = filled({8, 8}, mesh, true);
-    const auto start = Clock::now();
-    c.call(a, b);
-    const double first = nanoseconds(Clock::now() - start);
+    const double first = first_call(c, a, b);
     const Tensor x = a.local(), y = b.local(), out = Tensor::empty({8, 8}, Dtype::f32);
     const double bare = time_of([&] { c.kernel(x, y, out); });
     double off = 0;
@@ -117,7 +132,6 @@ void measure(World& world, const DeviceMesh& mesh, const std::string& where) {
 
 int program(World& world) {
   const int n = world.size();
-  if (n == 1) world.print({"mesh                     op                   bare     cached  recording new sizes     first call   [ns]"});
   measure(world, world.mesh({{"tp", n}}), std::to_string(n) + " ranks, 1 axis");
   measure(world, world.mesh({{"dp", n}, {"tp", 1}}), std::to_string(n) + " ranks, 2 axes");
   return 0;
@@ -126,6 +140,8 @@ int program(World& world) {
 }  // namespace
 
 int main() {
+  std::puts("mesh                     op                   bare     cached  recording new sizes     first call   [ns]");
+  run_ranks({.ranks = 1, .threads_per_rank = 1}, measure_cold);
   for (const int ranks : {1, 2}) run_ranks({.ranks = ranks, .threads_per_rank = 1}, [](World& world) { program(world); });
   return 0;
 }
