@@ -6,7 +6,8 @@
 //
 //  * wrong: a sharded call whose results or gradients differ from those of one rank, whose replicas differ, which gives another result from the plan cache
 //    than cold, or which throws;
-//  * missing: a call that communicates although the local kernel on the parts, its result labelled S(d), R or P(sum), would have been right;
+//  * missing: a call that communicates although the local kernel on the parts, its result labelled S(d), R or P(sum) on each axis (StridedShard and
+//    RaggedShard where an input is so), would have been right;
 //  * explained: the same for an op whose `reasons` say why.
 // Inputs are Replicate, Shard and StridedShard(., 2) of every dim, RaggedShard with uneven sizes, and Partial with uneven random parts: all combinations for up to
 // two inputs on a mesh of one axis, all pairs of single choices otherwise.
@@ -24,7 +25,7 @@ namespace dtensor {
 struct VerifyOptions {
   std::vector<std::vector<int>> meshes = {{2}, {3}, {2, 2}};
   bool gradients = true;
-  bool missing = true;                       ///< look for rules that could do without communication (on the mesh (2))
+  bool missing = true;                       ///< look for rules that could do without communication
   std::vector<Dtype> dtypes = {Dtype::f32};  ///< of inputs to which a sample gives no dtype
   std::uint64_t seed = 0;
   int limit = 0;  ///< cases per sample, dtype and mesh; 0: all

@@ -83,7 +83,7 @@ void add_verify(CLI::App& app, int& code) {
   command->add_flag("--json", words->json, "For programs: checked, wrong, missing, explained, and the same per op with examples");
   command->footer(
       "A line per op with the smallest examples below it; last line: N checked, N wrong, N missing, N explained. Exit code 1 on wrong or missing.\n"
-      "Rules that miss something for a written reason are explained. Missing rules are looked for on mesh 2.\n"
+      "Rules that miss something for a written reason are explained. Missing rules are looked for on every mesh.\n"
       "Examples:\n"
       "  dtensor verify --op matmul --mesh 2x2\n"
       "  dtensor verify --sample 8");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <tuple>
 
 #include "base/error_text.h"
@@ -86,7 +87,7 @@ class Checker {
         if (!fault.empty()) wrong(problem, mesh, cases[c], fault);
         else if (records[0][c].communicated) communicated.push_back(cases[c]);
       }
-      if (options_.missing && mesh == std::vector<int>{2}) find_missing(sample, dtype, problem, communicated);
+      if (options_.missing) find_missing(sample, dtype, problem, mesh, communicated);
     }
   }
 
@@ -136,24 +137,30 @@ class Checker {
                           fmt::format("{}({}) on mesh {}: {}", op_.name, p.text(&placements), mesh_text(mesh), fault));
   }
 
-  // A split of a dimension of one index, or of nothing, is right by luck.
-  static bool telling(const Problem& p, const Case& placements) {
+  // A split of a dimension of few indices, or of nothing, is right by luck.
+  static bool telling(const Problem& p, const Case& placements, const std::vector<int>& mesh) {
     for (std::size_t i = 0; i < p.types.size(); ++i) {
       if (!p.present[i]) continue;
-      if (p.types[i].shape.numel() < 2) return false;
-      const Placement& at = placements[i][0];
-      const auto* s = at.as<Shard>();
-      if (at.as<StridedShard>() != nullptr || at.as<RaggedShard>() != nullptr) return false;  // labels are S, R and P(sum)
-      if (s != nullptr && p.types[i].shape[s->dim] < 2) return false;
+      const Shape& shape = p.types[i].shape;
+      if (shape.numel() < 2) return false;
+      Shape pieces = Shape::filled(shape.ndim(), 1);
+      for (std::size_t a = 0; a < mesh.size(); ++a) {
+        const Placement& at = placements[i][a];
+        if (const auto* s = at.as<Shard>()) pieces[s->dim] *= mesh[a];
+        if (const auto* s = at.as<StridedShard>()) pieces[s->dim] *= mesh[a] * s->split_factor;
+        if (const auto* s = at.as<RaggedShard>()) pieces[s->dim] *= mesh[a];
+      }
+      for (int d = 0; d < shape.ndim(); ++d)
+        if (shape[d] < pieces[d]) return false;
     }
     return true;
   }
 
-  void find_missing(const Sample& sample, Dtype dtype, const Problem& problem, const std::vector<Case>& communicated) {
+  void find_missing(const Sample& sample, Dtype dtype, const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& communicated) {
     if (problem.writes() || op_.random || tensor::is_composite(op_)) return;
     std::vector<Case> open;
     for (const Case& c : communicated)
-      if (telling(problem, c)) open.push_back(c);
+      if (telling(problem, c, mesh)) open.push_back(c);
     std::vector<std::string> labels;
     bool varies = false;
     const bool boolean = std::any_of(problem.results.begin(), problem.results.end(), [](const TensorType& t) { return t.dtype == Dtype::boolean; });
@@ -162,11 +169,11 @@ class Checker {
       const auto expected = reference(again, false);
       if (!expected) return;
       varies = varies || varied((*expected)[0][0]);
-      const Records records = run_local(again, {2}, open);
+      const Records records = run_local(again, mesh, open);
       std::vector<Case> left;
       labels.clear();
       for (std::size_t c = 0; c < open.size(); ++c) {
-        std::string label = right_labels(records, c, (*expected)[0][0]);
+        std::string label = right_labels(records, c, (*expected)[0][0], mesh, open[c]);
         if (label.empty()) continue;
         left.push_back(open[c]);
         labels.push_back(std::move(label));
@@ -177,8 +184,8 @@ class Checker {
       const bool explained = !op_.reasons.empty();
       ++(explained ? report_.explained : report_.missing);
       (explained ? smallest_explained_ : smallest_missing_)
-          .offer(problem.numel(), 2, open[c],
-                 fmt::format("{}({}) on mesh (2) communicates, but its parts give {}", op_.name, problem.text(&open[c]), labels[c]));
+          .offer(problem.numel(), mesh.size() * 8 + static_cast<std::size_t>(mesh[0]), open[c],
+                 fmt::format("{}({}) on mesh {} communicates, but its parts give {}", op_.name, problem.text(&open[c]), mesh_text(mesh), labels[c]));
     }
   }
 
@@ -189,8 +196,81 @@ class Checker {
     });
   }
 
+  // What a result may be on one mesh axis.
+  struct Label {
+    std::string text = "R";
+    int dim = -1;
+    bool partial = false;
+    std::int64_t pieces = 1;
+    std::vector<std::int64_t> sizes = {};
+  };
+  // StridedShard and RaggedShard where an input is so on this axis.
+  static std::vector<Label> labels_on(const Case& inputs, std::size_t axis, const Seen& e) {
+    std::vector<Label> list(1);
+    if (e.dtype != Dtype::boolean) list.push_back({.text = "P(sum)", .partial = true});
+    for (int d = 0; d < e.shape.ndim(); ++d) list.push_back({.text = fmt::format("S({})", d), .dim = d});
+    std::vector<std::string> seen;
+    for (const auto& of_input : inputs) {
+      if (axis >= of_input.size()) continue;
+      const Placement& at = of_input[axis];
+      if (std::find(seen.begin(), seen.end(), dtensor::to_string(at)) != seen.end()) continue;
+      seen.push_back(dtensor::to_string(at));
+      for (int d = 0; d < e.shape.ndim(); ++d) {
+        if (const auto* s = at.as<StridedShard>())
+          list.push_back({.text = fmt::format("StridedShard({}, {})", d, s->split_factor), .dim = d, .pieces = s->split_factor});
+        if (const auto* s = at.as<RaggedShard>(); s != nullptr && std::accumulate(s->sizes.begin(), s->sizes.end(), std::int64_t{0}) == e.shape[d])
+          list.push_back({.text = fmt::format("Ragged({})", d), .dim = d, .sizes = s->sizes});
+      }
+    }
+    return list;
+  }
+  // In both orders of the axes where they split one dim.
+  static bool right_as(const Seen& e, const std::vector<Part>& parts, const std::vector<int>& mesh, const std::vector<Label>& labels) {
+    const bool same_dim = labels.size() == 2 && labels[0].dim >= 0 && labels[0].dim == labels[1].dim;
+    for (int order = 0; order < (same_dim ? 2 : 1); ++order) {
+      placements::Layout layout{.mesh_sizes = mesh, .dims = std::vector<placements::Splits>(e.shape.size()), .partial = {}};
+      layout.partial.resize(mesh.size());
+      bool fits = true;
+      for (std::size_t k = 0; k < mesh.size(); ++k) {
+        const std::size_t a = order == 0 ? k : mesh.size() - 1 - k;
+        if (labels[a].partial) layout.partial[a] = ReduceOp::sum;
+        if (labels[a].dim < 0) continue;
+        placements::Splits& splits = layout.dims[static_cast<std::size_t>(labels[a].dim)];
+        fits = fits && (splits.empty() || labels[a].sizes.empty());
+        splits.push_back({{static_cast<int>(a)}, labels[a].pieces, labels[a].sizes});
+      }
+      std::string fault;
+      if (!fits) continue;
+      const auto whole = assemble(e.shape, e.dtype, layout, parts, fault);
+      if (whole && difference(*whole, {e.shape, e.dtype, e.part.values}).empty()) return true;
+    }
+    return false;
+  }
+  static std::string right_label(const Seen& e, const std::vector<Part>& parts, const std::vector<int>& mesh, const Case& inputs) {
+    std::vector<std::vector<Label>> choices;
+    std::size_t combinations = 1;
+    for (std::size_t a = 0; a < mesh.size(); ++a) {
+      choices.push_back(labels_on(inputs, a, e));
+      combinations *= choices.back().size();
+    }
+    for (std::size_t n = 0; n < combinations; ++n) {
+      std::vector<Label> labels;
+      std::size_t left = n;
+      for (const auto& list : choices) {
+        labels.push_back(list[left % list.size()]);
+        left /= list.size();
+      }
+      if (!right_as(e, parts, mesh, labels)) continue;
+      if (labels.size() == 1) return labels[0].text;
+      std::string text;
+      for (const Label& l : labels) text += (text.empty() ? "{" : ", ") + l.text;
+      return text + "}";
+    }
+    return {};
+  }
   // "S(0)" or "S(0), R": under which labels the local results are right; empty when one has none.
-  static std::string right_labels(const Records& records, std::size_t c, const CaseRecord& expected) {
+  static std::string right_labels(const Records& records, std::size_t c, const CaseRecord& expected, const std::vector<int>& mesh,
+                                  const Case& inputs) {
     std::string text;
     for (const auto& rank : records)
       if (!rank[c].error.empty() || rank[c].outputs.size() != expected.outputs.size()) return {};
@@ -199,17 +279,7 @@ class Checker {
       if (e.shape.numel() == 0) return {};
       std::vector<Part> parts;
       for (const auto& rank : records) parts.push_back(rank[c].outputs[o].part);
-      std::string label;
-      for (int d = -2; d < e.shape.ndim() && label.empty(); ++d) {
-        placements::Layout layout{.mesh_sizes = {2}, .dims = std::vector<placements::Splits>(e.shape.size()), .partial = {std::nullopt}};
-        if (d >= 0) layout.dims[static_cast<std::size_t>(d)] = {{.axes = {0}, .pieces = 1, .sizes = {}}};
-        if (d == -1) layout.partial[0] = ReduceOp::sum;
-        if (d == -1 && e.dtype == Dtype::boolean) continue;
-        std::string fault;
-        const auto whole = assemble(e.shape, e.dtype, layout, parts, fault);
-        if (whole && difference(*whole, {e.shape, e.dtype, e.part.values}).empty())
-          label = d == -2 ? "R" : d == -1 ? "P(sum)" : fmt::format("S({})", d);
-      }
+      const std::string label = right_label(e, parts, mesh, inputs);
       if (label.empty()) return {};
       text += (o == 0 ? "" : ", ") + label;
     }

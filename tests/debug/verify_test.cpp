@@ -149,12 +149,22 @@ TEST_CASE("planted missing rules are all reported") {
       {"Partial may stay", unary("... -> ...", negate_cpu)},
   };
   for (const auto& [what, op] : planted) {
-    const VerifyReport report = verify(op, {.meshes = {{2}}});
-    INFO(what << ": " << to_string(report));
-    CHECK(report.missing > 0);
-    CHECK(report.wrong == 0);
-    CHECK(report.missing_example.find("communicates, but its parts give") != std::string::npos);
+    for (const std::vector<int>& mesh : {std::vector<int>{2}, {3}, {2, 2}}) {
+      const VerifyReport report = verify(op, {.meshes = {mesh}, .gradients = false});
+      INFO(what << ": " << to_string(report));
+      CHECK(report.missing > 0);
+      CHECK(report.wrong == 0);
+      CHECK(report.missing_example.find("communicates, but its parts give") != std::string::npos);
+    }
   }
+}
+
+TEST_CASE("a rule that splits either dim but not both is missed on a mesh of two axes alone") {
+  const OpDef op = unary("a b -> a b    b: whole; linear | a b -> a b    a: whole; linear", negate_cpu);
+  CHECK(verify(op, {.meshes = {{2}, {3}}}).ok());
+  const VerifyReport report = verify(op, {.meshes = {{2, 2}}});
+  CHECK(report.missing > 0);
+  CHECK_MESSAGE(report.missing_example.find("its parts give {S(") != std::string::npos, to_string(report));
 }
 
 TEST_CASE("what is missing for a written reason is explained") {

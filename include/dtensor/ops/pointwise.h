@@ -58,9 +58,9 @@ DTENSOR_EXPORT DTensor swiglu(const DTensor& gate, const DTensor& up);
 struct ClampOptions {
   std::optional<Scalar> min = {}, max = {};
 };
-/// min(max(x, options.min), options.max); NaN stays. Result: promote(x, number). Derivative 1 inside and at the bounds. @throws InvalidArgument without any bound.
+/// min(max(x, options.min), options.max); NaN stays. Result: promote(x, number). Derivative 1 inside, 0 at the bounds. @throws InvalidArgument without any bound.
 DTENSOR_EXPORT DTensor clamp(const DTensor& input, const ClampOptions& options);
-/// Bounds broadcast with the input; an empty one is none.
+/// Bounds broadcast with the input; an empty one is none. An input on a bound shares its gradient with it.
 DTENSOR_EXPORT DTensor clamp(const DTensor& input, const DTensor& min, const DTensor& max);
 
 // Results bool, no derivative.
