@@ -91,7 +91,7 @@ constexpr OpDef kSort{
     .decompose = [](const DecomposeCall& c) -> Results {
       const int dim = dim_of(c.attribute(0), c.input(0).shape(), "sort");
       if (!ops::is_split_line(c.input(0), dim)) return ops::on_whole_lines(kSort, c, dim);
-      auto [values, indices] = ops::sorted_split_line(kSort, c.input(0), c.attribute(1).as_bool());
+      auto [values, indices] = ops::sorted_split_line(kSort, c.input(0), c.attribute(1).as_bool(), c.input(0).numel());
       return {std::move(values), std::move(indices)};
     },
     .samples =
@@ -137,7 +137,11 @@ Results topk_of_parts(const DecomposeCall& c) {
   const bool largest = c.attribute(2).as_bool();
   const int dim = dim_of(c.attribute(1), x.shape(), "topk");
   const std::int64_t k = c.attribute(0).as_int();
-  if (!ops::fewer_as_candidates(x, k, dim)) return ops::on_whole_lines(kTopk, c, dim);
+  if (!ops::fewer_as_candidates(x, k, dim)) {
+    if (!ops::is_split_line(x, dim) || k < 2) return ops::on_whole_lines(kTopk, c, dim);
+    auto [values, indices] = ops::sorted_split_line(kTopk, x, largest, k);
+    return {std::move(values), std::move(indices)};
+  }
   auto [values, indices] = ops::first_of_parts(x, k, dim, last_in_order(x.dtype(), largest), largest ? first_of_lines<true> : first_of_lines<false>);
   return {std::move(values), std::move(indices)};
 }

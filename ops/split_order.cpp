@@ -148,11 +148,12 @@ constexpr std::int64_t kLeastSorted = 256;  // fewer elements are gathered as fa
 struct Sorted {
   Tensor values, places;  // of this rank's part
   std::vector<Placed> elements;
+  std::int64_t limit = 0;  // of all places
 };
 // `places`: of the elements of `line`; none: counted from `begin`.
 Sorted sorted_part(const Tensor& line, const std::int64_t* places, std::int64_t begin, bool descending) {
   const std::int64_t n = line.numel();
-  Sorted s{Tensor::empty({n}, line.dtype()), Tensor::empty({n}, Dtype::i64), {}};
+  Sorted s{Tensor::empty({n}, line.dtype()), Tensor::empty({n}, Dtype::i64), {}, 0};
   local::cpu::order_lines({.dim = 0, .first = 0, .count = n, .descending = descending, .nan_first = false}, line.contiguous(), s.values, s.places);
   auto* at = s.places.raw_as<std::int64_t>();
   const Integers keys = local::cpu::order_keys(s.values, descending);
@@ -163,7 +164,7 @@ Sorted sorted_part(const Tensor& line, const std::int64_t* places, std::int64_t 
   return s;
 }
 // Where part q of the sorted line begins, for q > 0: samples at equal distances stand for what lies between them.
-std::vector<Placed> splitters_of(const Group& group, const std::vector<Placed>& mine, const Integers& sizes) {
+std::vector<Placed> splitters_of(const Group& group, const std::vector<Placed>& mine, const Integers& sizes, const Integers& targets) {
   const std::int64_t largest = *std::max_element(sizes.begin(), sizes.end());
   const auto count = static_cast<std::int64_t>(std::clamp(std::sqrt(static_cast<double>(largest)), 1.0, 1024.0));
   Integers said;
@@ -182,17 +183,17 @@ std::vector<Placed> splitters_of(const Group& group, const std::vector<Placed>& 
   std::int64_t wanted = 0, before = 0;
   std::size_t at = 0;
   for (std::size_t q = 1; q < group.parts; ++q) {
-    wanted += sizes[q - 1] * count;
+    wanted += targets[q - 1] * count;
     for (; at < samples.size() && before < wanted; ++at) before += samples[at].second;
     splitters.push_back(at < samples.size() ? samples[at].first : kEnd);
   }
   return splitters;
 }
 // Row r: how many elements of part r lie before the first splitter, between two, behind the last.
-Integers lengths_of(const Group& group, const std::vector<Placed>& mine, const Integers& sizes) {
+Integers lengths_of(const Group& group, const std::vector<Placed>& mine, const Integers& sizes, const Integers& targets) {
   Integers said;
   auto from = mine.begin();
-  for (const Placed& s : splitters_of(group, mine, sizes)) {
+  for (const Placed& s : splitters_of(group, mine, sizes, targets)) {
     const auto to = std::lower_bound(from, mine.end(), s);
     said.push_back(to - from);
     from = to;
@@ -212,11 +213,12 @@ Shape line_of(const Shape& shape) { return {shape.numel()}; }
 // Ceil chunks over the axes in ascending order, which is how results lie.
 LayoutRef plain_layout(const Spec& spec) { return parts_layout(*spec.layout, ops::part_axes(*spec.layout, 0), {}); }
 
-std::pair<DTensor, DTensor> merged(const Sorted& part, const Integers& lengths, const SpecRef& plain, bool descending) {
+std::pair<DTensor, DTensor> merged(const Sorted& part, const SpecRef& parts, const Integers& lengths, const SpecRef& plain, bool descending) {
   // Places take half the bytes where they fit.
-  const Dtype short_place = plain->shape[0] <= std::numeric_limits<std::int32_t>::max() ? Dtype::i32 : Dtype::i64;
-  const SpecRef places = tensor::intern_spec(plain->mesh, plain->layout, plain->shape, short_place, plain->device);
-  const std::array<DTensor, 2> runs{tensor::make_dtensor(plain, part.values), tensor::make_dtensor(places, part.places.to(short_place))};
+  const bool fits = part.limit <= std::numeric_limits<std::int32_t>::max();
+  const Dtype short_place = fits ? Dtype::i32 : Dtype::i64;
+  const SpecRef places = tensor::intern_spec(parts->mesh, parts->layout, parts->shape, short_place, parts->device);
+  const std::array<DTensor, 2> runs{tensor::make_dtensor(parts, part.values), tensor::make_dtensor(places, part.places.to(short_place))};
   const std::array<Input, 2> inputs{runs[0], runs[1]};
   const std::array<Attribute, 1> attributes{std::span<const std::int64_t>(lengths)};
   const Results mine = call_all(kExchangeRuns, inputs, attributes);
@@ -305,6 +307,33 @@ void find_in(const Group& group, std::vector<Window>& lines, std::int64_t k, boo
     if (w.open) open.push_back(&w);
   for (int round = 0; round < kMaxRounds && !open.empty(); ++round) count_round(group, open, k);
 }
+Integers sizes_of(const Group& group, const Spec& spec) {
+  Integers sizes;
+  for (std::size_t r = 0; r < group.parts; ++r)
+    sizes.push_back(placements::local_size(*spec.layout, 0, spec.shape[0],
+                                           ops::coordinates_of_part(*spec.layout, group.axes, static_cast<int>(r), spec.coordinates)));
+  return sizes;
+}
+// Leaves the `first` first elements of all parts; `sizes` become those of the parts.
+void cut_behind(const Group& group, Sorted& part, std::int64_t first, Integers& sizes) {
+  std::vector<Window> line(1);
+  line[0].elements = part.elements;
+  find_in(group, line, first - 1, false);
+  const auto end = std::upper_bound(part.elements.begin(), part.elements.end(), line[0].found);
+  part.elements.erase(end, part.elements.end());
+  const auto kept = static_cast<std::int64_t>(part.elements.size());
+  part.values = part.values.narrow(0, 0, kept);
+  part.places = part.places.narrow(0, 0, kept);
+  const Integers all = group.gathered({kept});
+  if (std::accumulate(all.begin(), all.end(), std::int64_t{0}) == first) {
+    sizes = all;
+    return;
+  }
+  // A communicator that only counts gives numbers of another rank.
+  std::fill(sizes.begin(), sizes.end(), 0);
+  sizes[group.self] = kept;
+  sizes[(group.self + 1) % group.parts] += first - kept;
+}
 std::vector<int> all_part_axes(const Layout& layout) {
   std::vector<int> axes;
   for (int a = 0; a < layout.mesh_ndim(); ++a)
@@ -324,21 +353,27 @@ bool is_split_line(const DTensor& x, int dim) {
   return !spec.layout->dims[static_cast<std::size_t>(dim)].empty();
 }
 
-std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x, bool descending) {
+std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x, bool descending, std::int64_t first) {
   const tensor::Inserted inserted(op.name);
   const DTensor flat = reshape(without_partial(x), line_of(x.shape()));
   const DTensor line = tensor::redistribute_to(flat, plain_layout(*flat.impl()->spec));
-  const SpecRef plain = line.impl()->spec;
-  const Group group(*plain, part_axes(*plain->layout, 0));
-  const auto shaped = [&](const DTensor& t) { return reshape(t, x.shape()); };
-  if (!plain->inside)
+  const SpecRef all = line.impl()->spec, plain = tensor::intern_spec(all->mesh, all->layout, {first}, all->dtype, all->device);
+  const Group group(*all, part_axes(*all->layout, 0));
+  Shape shape = x.shape();
+  for (std::int64_t& n : shape)
+    if (n != 1) n = first;
+  const auto shaped = [&](const DTensor& t) { return reshape(t, shape); };
+  if (!all->inside)
     return {shaped(nothing(plain)), shaped(nothing(tensor::intern_spec(plain->mesh, plain->layout, plain->shape, Dtype::i64, plain->device)))};
-  Integers sizes;
-  for (std::size_t r = 0; r < group.parts; ++r)
-    sizes.push_back(placements::local_size(*plain->layout, 0, plain->shape[0],
-                                           coordinates_of_part(*plain->layout, group.axes, static_cast<int>(r), plain->coordinates)));
-  const Sorted part = sorted_part(line.local(), nullptr, tensor::place_of(*plain).begin(0), descending);
-  const auto [values, indices] = merged(part, lengths_of(group, part.elements, sizes), plain, descending);
+  Sorted part = sorted_part(line.local(), nullptr, tensor::place_of(*all).begin(0), descending);
+  part.limit = all->shape[0];
+  Integers sizes = sizes_of(group, *all);
+  SpecRef parts = all;
+  if (first < all->shape[0]) {
+    cut_behind(group, part, first, sizes);
+    parts = tensor::intern_spec(all->mesh, parts_layout(*all->layout, group.axes, sizes), {first}, all->dtype, all->device);
+  }
+  const auto [values, indices] = merged(part, parts, lengths_of(group, part.elements, sizes, sizes_of(group, *plain)), plain, descending);
   return {shaped(values), shaped(indices)};
 }
 

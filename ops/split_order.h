@@ -12,9 +12,9 @@ namespace dtensor::ops {
 
 /// Whether x is one line along `dim`, in memory and not short, of which several ranks hold parts.
 bool is_split_line(const DTensor& x, int dim);
-/// x, one line, sorted, and the i64 indices; split in ceil chunks over the axes that split it. Each rank sorts its part and offers samples; the
+/// The `first` first elements of x, one line, sorted, and the i64 indices; split in ceil chunks over the axes that split it. Each rank sorts its part and offers samples; the
 /// samples divide the line among the ranks nearly evenly, what lies between two goes to one rank, which merges, and neighbours even out what is uneven.
-std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x, bool descending);
+std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x, bool descending, std::int64_t first);
 
 /// Element k (from 0) of each sorted line along `dim`, and its i64 index, with `dim` of size 1; `nan_first`: the first NaN where there is one. No element
 /// moves: in each round every part offers its middle element, all count what lies before each, and the parts keep what is left.

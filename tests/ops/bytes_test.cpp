@@ -90,6 +90,7 @@ const std::vector<Row>& rows() {
       {"sort, a longer line", {16000}, [](X x) -> Results { return both(sort(x, 0)); }, {{28424, 0}}},
       {"kthvalue 320, one line", {640}, [](X x) -> Results { return both(kthvalue(x, 320, 0)); }, {{576, 0}}},
       {"median.dim, one line", {640}, [](X x) -> Results { return both(median(x, 0)); }, {{600, 0}}},
+      {"topk 8000, a longer line", {16000}, [](X x) -> Results { return both(topk(x, 8000, 0)); }, {{14952, 0}}},
       {"topk 3, one line", {640}, [](X x) -> Results { return both(topk(x, 3, 0)); }, {{108, 0}}},
       {"kthvalue 3, one line", {640}, [](X x) -> Results { return both(kthvalue(x, 3, 0)); }, {{108, 0}}},
       {"cummax, one line", {640}, [](X x) -> Results { return both(cummax(x, 0)); }, {{72, 0}}},

@@ -94,6 +94,12 @@ TEST_CASE("a line of which ranks hold parts is sorted as a whole one, stable, wh
           for (std::size_t i = 0; right && i < want.size(); ++i) right = same(values[i], all[want[i]]) && indices[i] == static_cast<double>(want[i]);
           CHECK(right);
           CHECK(sorted.values.local().numel() < n);
+          for (const std::int64_t k : {n - 3, n / 2}) {
+            const ValuesAndIndices top = topk(x, k, 0, {.largest = descending});
+            const Values first = gathered(top.indices);
+            CHECK(std::equal(first.begin(), first.end(), indices.begin()));
+            CHECK(first.size() == static_cast<std::size_t>(k));
+          }
         }
     });
 }
@@ -168,4 +174,16 @@ TEST_CASE("moves of a sort that the caller did not ask for can be refused") {
     CHECK_THROWS_AS(sort(x), InvalidArgument);
     CHECK_THROWS_AS(median(x), InvalidArgument);
   });
+}
+
+TEST_CASE("a dry run of any rank sorts, chooses and counts lines of the sizes that a run has") {
+  for (const int rank : {0, 5, 7}) {
+    const World world = World::fake(rank, 8);
+    const DeviceMesh mesh = world.mesh({{"x", 8}});
+    const DTensor x = full({1001}, 2, mesh, {Shard(0)});
+    CHECK(sort(x).values.local().shape() == x.local().shape());
+    CHECK(topk(x, 700).values.shape() == Shape{700});
+    CHECK(kthvalue(x, 500).values.shape() == Shape{});
+    CHECK(median(x).shape() == Shape{});
+  }
 }
