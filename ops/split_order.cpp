@@ -12,8 +12,8 @@
 #include "base/hash.h"
 #include "dtensor/ops/cast.h"
 #include "dtensor/ops/views.h"
+#include "local/cpu/embedding.h"
 #include "local/cpu/order_keys.h"
-#include "local/cpu/sorting.h"
 #include "mesh/mesh_data.h"
 #include "ops/permute_parts.h"
 #include "ops/reduction_rules.h"
@@ -150,18 +150,38 @@ struct Sorted {
   std::vector<Placed> elements;
   std::int64_t limit = 0;  // of all places
 };
-// `places`: of the elements of `line`; none: counted from `begin`.
-Sorted sorted_part(const Tensor& line, const std::int64_t* places, std::int64_t begin, bool descending) {
-  const std::int64_t n = line.numel();
-  Sorted s{Tensor::empty({n}, line.dtype()), Tensor::empty({n}, Dtype::i64), {}, 0};
-  local::cpu::order_lines({.dim = 0, .first = 0, .count = n, .descending = descending, .nan_first = false}, line.contiguous(), s.values, s.places);
-  auto* at = s.places.raw_as<std::int64_t>();
-  const Integers keys = local::cpu::order_keys(s.values, descending);
-  for (std::int64_t i = 0; i < n; ++i) {
-    at[i] = places == nullptr ? begin + at[i] : places[at[i]];
-    s.elements.push_back({keys[static_cast<std::size_t>(i)], at[i]});
+// Elements of `line` in the order `at`.
+Tensor taken(const Tensor& line, const Integers& at) {
+  const Tensor result = Tensor::empty({line.numel()}, line.dtype());
+  local::cpu::take_rows({1, line.numel(), 1, at}, line, result);
+  return result;
+}
+// Places are counted from `begin`.
+Sorted sorted_part(const Tensor& line, std::int64_t begin, bool descending) {
+  const Tensor flat = line.contiguous();
+  Sorted s{{}, Tensor::empty({flat.numel()}, Dtype::i64), {}, 0};
+  for (const std::int64_t key : local::cpu::order_keys(flat, descending))
+    s.elements.push_back({key, begin + static_cast<std::int64_t>(s.elements.size())});
+  std::sort(s.elements.begin(), s.elements.end());
+  Integers at;
+  auto* place = s.places.raw_as<std::int64_t>();
+  for (const Placed& e : s.elements) {
+    *place++ = e.place;
+    at.push_back(e.place - begin);
   }
+  s.values = taken(flat, at);
   return s;
+}
+// Where the elements of sorted runs of these lengths stand in one order of all; equal ones in the order of the runs.
+Integers merged_order(const Integers& keys, const Integers& lengths) {
+  Integers at(keys.size()), ends{0};
+  std::iota(at.begin(), at.end(), std::int64_t{0});
+  for (const std::int64_t n : lengths) ends.push_back(ends.back() + n);
+  const auto by_key = [&keys](std::int64_t a, std::int64_t b) { return keys[static_cast<std::size_t>(a)] < keys[static_cast<std::size_t>(b)]; };
+  const auto run = [&](std::size_t r) { return at.begin() + ends[std::min(r, ends.size() - 1)]; };
+  for (std::size_t step = 1; step + 1 < ends.size(); step *= 2)
+    for (std::size_t r = 0; r + step + 1 < ends.size(); r += 2 * step) std::inplace_merge(run(r), run(r + step), run(r + 2 * step), by_key);
+  return at;
 }
 // Where part q of the sorted line begins, for q > 0: samples at equal distances stand for what lies between them.
 std::vector<Placed> splitters_of(const Group& group, const std::vector<Placed>& mine, const Integers& sizes, const Integers& targets) {
@@ -213,7 +233,8 @@ Shape line_of(const Shape& shape) { return {shape.numel()}; }
 // Ceil chunks over the axes in ascending order, which is how results lie.
 LayoutRef plain_layout(const Spec& spec) { return parts_layout(*spec.layout, ops::part_axes(*spec.layout, 0), {}); }
 
-std::pair<DTensor, DTensor> merged(const Sorted& part, const SpecRef& parts, const Integers& lengths, const SpecRef& plain, bool descending) {
+std::pair<DTensor, DTensor> merged(const Group& group, const Sorted& part, const SpecRef& parts, const Integers& lengths, const SpecRef& plain,
+                                   bool descending) {
   // Places take half the bytes where they fit.
   const bool fits = part.limit <= std::numeric_limits<std::int32_t>::max();
   const Dtype short_place = fits ? Dtype::i32 : Dtype::i64;
@@ -222,47 +243,59 @@ std::pair<DTensor, DTensor> merged(const Sorted& part, const SpecRef& parts, con
   const std::array<Input, 2> inputs{runs[0], runs[1]};
   const std::array<Attribute, 1> attributes{std::span<const std::int64_t>(lengths)};
   const Results mine = call_all(kExchangeRuns, inputs, attributes);
-  // Runs stand in the order of their parts, so a stable order merges them.
-  const Tensor at = mine[1].local().to(Dtype::i64);
-  const Sorted s = sorted_part(mine[0].local(), at.raw_as<const std::int64_t>(), 0, descending);
-  const std::vector<DTensor> uneven{tensor::make_dtensor(mine[0].impl()->spec, s.values),
-                                    tensor::make_dtensor(mine[1].impl()->spec, s.places.to(short_place))};
+  const Tensor values = mine[0].local().contiguous();
+  Integers received;
+  for (std::size_t r = 0; r < group.parts; ++r) received.push_back(lengths[r * group.parts + group.self]);
+  const Integers order = merged_order(local::cpu::order_keys(values, descending), received);
+  const std::vector<DTensor> uneven{tensor::make_dtensor(mine[0].impl()->spec, taken(values, order)),
+                                    tensor::make_dtensor(mine[1].impl()->spec, taken(mine[1].local().contiguous(), order))};
   const std::vector<Placements> even(2, plain->placements());
   const std::vector<DTensor> results = redistribute_all(uneven, even);
   return {results[0], to(results[1], Dtype::i64)};
 }
 
 // ---- one element by counting
-// Windows of one line: what of this rank's elements may still be the wanted one.
+// One line: what of this rank's elements may still be the wanted one, in no order, and how many lay before.
 struct Window {
-  std::vector<Placed> elements;  // sorted
-  std::size_t low = 0, high = 0;
+  std::vector<Placed> elements;
+  std::int64_t dropped = 0;
   Placed found{0, -1};
   bool open = true;
 };
 constexpr int kMaxRounds = 80;  // each halves every window
 
-std::size_t before(const Window& w, const Placed& p) {
-  return static_cast<std::size_t>(std::lower_bound(w.elements.begin(), w.elements.end(), p) - w.elements.begin());
+std::int64_t before(const Window& w, const Placed& p) {
+  return w.dropped + std::count_if(w.elements.begin(), w.elements.end(), [&p](const Placed& e) { return e < p; });
+}
+Placed middle(Window& w) {
+  if (w.elements.empty()) return {0, -1};
+  const auto at = w.elements.begin() + static_cast<std::ptrdiff_t>(w.elements.size() / 2);
+  std::nth_element(w.elements.begin(), at, w.elements.end());
+  return *at;
 }
 // `pivots` of all parts, and how many elements of part r lie before pivot p: counts[r * parts + p].
-void narrow_window(Window& w, std::span<const Placed> pivots, std::span<const std::int64_t> counts, std::size_t self, std::int64_t k) {
+void narrow_window(Window& w, std::span<const Placed> pivots, std::span<const std::int64_t> counts, std::int64_t k) {
   const std::size_t parts = pivots.size();
+  Placed above{std::numeric_limits<std::int64_t>::min(), -1}, below = kEnd;
   for (std::size_t p = 0; p < parts; ++p) {
     if (pivots[p].place < 0) continue;
     std::int64_t rank = 0;
     for (std::size_t r = 0; r < parts; ++r) rank += counts[r * parts + p];
-    const auto own = static_cast<std::size_t>(counts[self * parts + p]);
     if (rank == k) w.found = pivots[p], w.open = false;
-    else if (rank < k) w.low = std::max(w.low, own + (p == self ? 1 : 0));
-    else w.high = std::min(w.high, own);
+    else if (rank < k) above = std::max(above, pivots[p]);
+    else below = std::min(below, pivots[p]);
   }
+  std::erase_if(w.elements, [&](const Placed& e) {
+    const bool too_low = !(above < e);
+    w.dropped += too_low ? 1 : 0;
+    return too_low || !(e < below);
+  });
 }
 void count_round(const Group& group, std::vector<Window*>& open, std::int64_t k) {
   const std::size_t parts = group.parts, n = open.size();
   Integers said;
-  for (const Window* w : open) {
-    const Placed p = w->low < w->high ? w->elements[(w->low + w->high) / 2] : Placed{0, -1};
+  for (Window* w : open) {
+    const Placed p = middle(*w);
     said.push_back(p.key);
     said.push_back(p.place);
   }
@@ -270,7 +303,7 @@ void count_round(const Group& group, std::vector<Window*>& open, std::int64_t k)
   const auto pivot = [&](std::size_t part, std::size_t line) { return Placed{all[(part * n + line) * 2], all[(part * n + line) * 2 + 1]}; };
   Integers counted;
   for (std::size_t l = 0; l < n; ++l)
-    for (std::size_t p = 0; p < parts; ++p) counted.push_back(pivot(p, l).place < 0 ? 0 : static_cast<std::int64_t>(before(*open[l], pivot(p, l))));
+    for (std::size_t p = 0; p < parts; ++p) counted.push_back(pivot(p, l).place < 0 ? 0 : before(*open[l], pivot(p, l)));
   const Integers counts = group.gathered(counted);
   std::vector<Placed> pivots(parts);
   Integers of_line(parts * parts);
@@ -278,7 +311,7 @@ void count_round(const Group& group, std::vector<Window*>& open, std::int64_t k)
     for (std::size_t p = 0; p < parts; ++p) pivots[p] = pivot(p, l);
     for (std::size_t r = 0; r < parts; ++r)
       std::copy_n(counts.begin() + static_cast<std::ptrdiff_t>((r * n + l) * parts), parts, of_line.begin() + static_cast<std::ptrdiff_t>(r * parts));
-    narrow_window(*open[l], pivots, of_line, group.self, k);
+    narrow_window(*open[l], pivots, of_line, k);
   }
   std::erase_if(open, [](const Window* w) { return !w->open; });
 }
@@ -286,8 +319,10 @@ void count_round(const Group& group, std::vector<Window*>& open, std::int64_t k)
 void find_nan(const Group& group, std::vector<Window>& lines) {
   Integers said;
   for (const Window& w : lines) {
-    const auto first = std::lower_bound(w.elements.begin(), w.elements.end(), Placed{local::cpu::kNanKey, -1});
-    said.push_back(first == w.elements.end() || first->key != local::cpu::kNanKey ? kEnd.place : first->place);
+    std::int64_t first = kEnd.place;
+    for (const Placed& e : w.elements)
+      if (e.key == local::cpu::kNanKey) first = std::min(first, e.place);
+    said.push_back(first);
   }
   const Integers all = group.gathered(said);
   for (std::size_t l = 0; l < lines.size(); ++l) {
@@ -297,10 +332,6 @@ void find_nan(const Group& group, std::vector<Window>& lines) {
   }
 }
 void find_in(const Group& group, std::vector<Window>& lines, std::int64_t k, bool nan_first) {
-  for (Window& w : lines) {
-    std::sort(w.elements.begin(), w.elements.end());
-    w.high = w.elements.size();
-  }
   if (nan_first) find_nan(group, lines);
   std::vector<Window*> open;
   for (Window& w : lines)
@@ -365,7 +396,7 @@ std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x,
   const auto shaped = [&](const DTensor& t) { return reshape(t, shape); };
   if (!all->inside)
     return {shaped(nothing(plain)), shaped(nothing(tensor::intern_spec(plain->mesh, plain->layout, plain->shape, Dtype::i64, plain->device)))};
-  Sorted part = sorted_part(line.local(), nullptr, tensor::place_of(*all).begin(0), descending);
+  Sorted part = sorted_part(line.local(), tensor::place_of(*all).begin(0), descending);
   part.limit = all->shape[0];
   Integers sizes = sizes_of(group, *all);
   SpecRef parts = all;
@@ -373,7 +404,7 @@ std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x,
     cut_behind(group, part, first, sizes);
     parts = tensor::intern_spec(all->mesh, parts_layout(*all->layout, group.axes, sizes), {first}, all->dtype, all->device);
   }
-  const auto [values, indices] = merged(part, parts, lengths_of(group, part.elements, sizes, sizes_of(group, *plain)), plain, descending);
+  const auto [values, indices] = merged(group, part, parts, lengths_of(group, part.elements, sizes, sizes_of(group, *plain)), plain, descending);
   return {shaped(values), shaped(indices)};
 }
 
