@@ -42,18 +42,19 @@ TensorType statistics(const ShapeCall& s, const Attribute& normalized, int input
 
 // Names of the dims of an operand that is full, of a parameter, of a statistic.
 struct Names {
-  std::string full, parameter, statistic, whole, rows;
+  Shape leading;
+  std::string full, parameter, statistic, whole;
   Names(const Shape& shape, const Attribute& normalized) {
     const int ndim = shape.ndim();
     const Shape dims = last_dims(ndim, normalized);
     full = ops::all_names(ndim);
     statistic = ops::kept_names(ndim, dims, true);
-    Shape leading;
     for (int d = 0; d < ndim - dims.ndim(); ++d) leading.push_back(d);
     parameter = ops::kept_names(ndim, leading, false);
     whole = ops::clause(dims, "whole");
-    rows = ops::clause(leading, "reduce(sum)");
   }
+  /// "; d0: reduce(sum)", of a gradient's sums over rows.
+  std::string rows() const { return leading.empty() ? "" : "; " + ops::clause(leading, "reduce(sum)"); }
 };
 std::int64_t elements(const Attribute& normalized) { return normalized.as_shape().numel(); }
 const Tensor* optional_input(const KernelCall& call, int i) { return call.has_input(i) ? &call.input(i) : nullptr; }
@@ -139,7 +140,7 @@ constexpr OpDef kLayerNormBackward{
         [](const ShapeCall& s) {
           const Names n(s.input(1).shape, s.attribute(0));
           return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + ", " +
-                 n.parameter + "  " + n.whole + (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
+                 n.parameter + "  " + n.whole + n.rows() + "; linear 1";
         },
     .cpu =
         [](const KernelCall& call) {
@@ -229,8 +230,8 @@ constexpr OpDef kRmsNormBackward{
     .rule_for =
         [](const ShapeCall& s) {
           const Names n(s.input(1).shape, s.attribute(0));
-          return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + "  " + n.whole +
-                 (n.rows.empty() ? "" : "; " + n.rows) + "; linear 1";
+          return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + "  " + n.whole + n.rows() +
+                 "; linear 1";
         },
     .cpu =
         [](const KernelCall& call) {

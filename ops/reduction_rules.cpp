@@ -15,6 +15,10 @@ Shape listed(const Attribute& attribute) {
   return attribute.kind() == Attribute::Kind::list ? attribute.as_shape() : Shape();
 }
 
+// A digit suffices for a dim.
+static_assert(kMaxDims < 10);
+void add_name(std::string& text, int dim) { text.append({'d', static_cast<char>('0' + dim)}); }
+
 }  // namespace
 
 Shape normal_dims(const Attribute& attribute, int ndim) {
@@ -59,7 +63,8 @@ std::string kept_names(int ndim, const Shape& dims, bool keepdim) {
     const bool reduced = contains(dims, d);
     if (reduced && !keepdim) continue;
     if (!text.empty()) text += ' ';
-    text += reduced ? "1" : "d" + std::to_string(d);
+    if (reduced) text += '1';
+    else add_name(text, d);
   }
   return text.empty() ? "()" : text;
 }
@@ -67,8 +72,12 @@ std::string all_names(int ndim) { return kept_names(ndim, {}, false); }
 
 std::string clause(const Shape& dims, std::string_view kind) {
   std::string text;
-  for (std::int64_t d : dims) text += (text.empty() ? "d" : ", d") + std::to_string(d);
-  return text.empty() ? text : text + ": " + std::string(kind);
+  for (std::int64_t d : dims) {
+    if (!text.empty()) text += ", ";
+    add_name(text, static_cast<int>(d));
+  }
+  if (!text.empty()) text.append(": ").append(kind);
+  return text;
 }
 
 std::string reduction_rule(int ndim, const Shape& dims, bool keepdim, std::string_view kind, std::string_view flags) {
