@@ -3,9 +3,9 @@
 """CPU kernels beside PyTorch with the same number of threads, in one run on this machine.
 
   bench/compare_kernels.py BUILD/bench/kernels [--python VENV/bin/python] [--threads 2] [--clock wall|cpu] [--rounds 2]
-      [--only TEXT]
+      [--seconds 0.2] [--only TEXT]
 
-The sides alternate; each row keeps the least time of all rounds. A ratio below 1 means that dtensor is faster.
+The sides alternate; each row keeps its fastest call of all rounds, each of `seconds` per row. A ratio below 1 means that dtensor is faster.
 The clock "cpu" adds up what all threads used: with one thread it hardly minds what else the machine does.
 """
 import argparse
@@ -32,9 +32,10 @@ def main():
     parser.add_argument("--threads", default="2")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", default="0.2")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    arguments = ["--threads", options.threads, "--clock", options.clock, "--only", options.only]
+    arguments = ["--threads", options.threads, "--clock", options.clock, "--seconds", options.seconds, "--only", options.only]
     sides = {"dtensor": [options.program], "torch": [options.python, HERE / "peers/kernels_torch.py"]}
     best = {side: {} for side in sides}
     for _ in range(options.rounds):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CPU kernels cost at the sizes of a real model, one rank, f32: forward, and forward with backward where an op has a gradient. Least of rounds,
-// microseconds. bench/compare_kernels.py puts PyTorch with the same number of threads beside it.
-//   kernels [--threads N] [--clock wall|cpu] [--only TEXT]
+// What the CPU kernels cost at the sizes of a real model, one rank, f32: forward, and forward with backward where an op has a gradient. Microseconds of
+// the fastest call of some: other work on the machine disturbs most calls, not all. bench/compare_kernels.py puts PyTorch with as many threads beside it.
+//   kernels [--threads N] [--clock wall|cpu] [--seconds S] [--only TEXT]
 // The clock "cpu" adds up what all threads used: for one thread on a machine where others work too.
 #include <algorithm>
 #include <chrono>
@@ -28,18 +28,17 @@ struct Bench {
   const DeviceMesh& mesh;
   std::string only;
   double (*seconds)();
+  double row_seconds;  // and at least five calls
 
-  // Microseconds of one call, the least of seven rounds of at least 30 ms.
   double time_of(const std::function<void()>& call) const {
     call();
-    const double probe = seconds();
-    call();
-    const int calls = std::clamp(static_cast<int>(0.03 / std::max(seconds() - probe, 1e-7)), 1, 10000);
-    double best = 1e300;
-    for (int round = 0; round < 7; ++round) {
+    double best = 1e300, total = 0;
+    for (int calls = 0; calls < 5 || total < row_seconds; ++calls) {
       const double begin = seconds();
-      for (int i = 0; i < calls; ++i) call();
-      best = std::min(best, (seconds() - begin) / calls);
+      call();
+      const double took = seconds() - begin;
+      best = std::min(best, took);
+      total += std::max(took, 1e-6);
     }
     return best * 1e6;
   }
@@ -127,15 +126,17 @@ void updates(Bench& b) {
 int main(int argc, char** argv) {
   int threads = 2;
   bool cpu = false;
+  double row_seconds = 0.2;
   std::string only;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--threads") == 0) threads = std::atoi(argv[i + 1]);
     if (std::strcmp(argv[i], "--clock") == 0) cpu = std::strcmp(argv[i + 1], "cpu") == 0;
+    if (std::strcmp(argv[i], "--seconds") == 0) row_seconds = std::atof(argv[i + 1]);
     if (std::strcmp(argv[i], "--only") == 0) only = argv[i + 1];
   }
   run_ranks({.ranks = 1, .threads_per_rank = threads}, [&](World& world) {
     const DeviceMesh mesh = world.mesh({{"ranks", 1}});
-    Bench bench{mesh, only, cpu ? cpu_seconds : wall_seconds};
+    Bench bench{mesh, only, cpu ? cpu_seconds : wall_seconds, row_seconds};
     for (void (*part)(Bench&) : {products, rows, attention, tables, updates}) part(bench);
   });
 }

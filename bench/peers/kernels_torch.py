@@ -12,17 +12,16 @@ TOKENS = 2048
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def microseconds(call, clock):
+def microseconds(call, clock, seconds):
     call()
-    start = clock()
-    call()
-    calls = min(max(int(0.03 / max(clock() - start, 1e-7)), 1), 10000)
-    best = float("inf")
-    for _ in range(7):
+    best, total, calls = float("inf"), 0.0, 0
+    while calls < 5 or total < seconds:
         start = clock()
-        for _ in range(calls):
-            call()
-        best = min(best, (clock() - start) / calls)
+        call()
+        took = clock() - start
+        best = min(best, took)
+        total += max(took, 1e-6)
+        calls += 1
     return best * 1e6
 
 
@@ -30,6 +29,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     clock = CLOCKS[options.clock]
@@ -39,7 +39,7 @@ def main():
     def row(name, call):
         if options.only in name:
             with torch.no_grad():
-                print(f"{name:40} {microseconds(call, clock):12.1f} us", flush=True)
+                print(f"{name:40} {microseconds(call, clock, options.seconds):12.1f} us", flush=True)
 
     def both(name, leaves, call):
         row(name, call)
@@ -52,7 +52,7 @@ def main():
             for leaf in leaves:
                 leaf.grad = None
 
-        print(f"{name + ' + backward':40} {microseconds(step, clock):12.1f} us", flush=True)
+        print(f"{name + ' + backward':40} {microseconds(step, clock, options.seconds):12.1f} us", flush=True)
 
     def normal(*shape):
         return torch.randn(*shape, requires_grad=True)
