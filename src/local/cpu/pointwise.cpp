@@ -50,8 +50,6 @@ struct IsFinite { template <class T> static bool of(T x) { if constexpr (std::is
 // clang-format on
 
 template <class T>
-constexpr T kSqrtHalf = static_cast<T>(0.70710678118654752440);
-template <class T>
 constexpr T kInvSqrtTwoPi = static_cast<T>(0.39894228040143267794);
 template <class T>
 constexpr T kGeluBeta = static_cast<T>(0.79788456080286535588);  // sqrt(2 / pi)
@@ -61,7 +59,7 @@ constexpr T kGeluKappa = static_cast<T>(0.044715);
 struct Gelu {
   template <class T>
   static T of(T x) {
-    return T(0.5) * x * (T(1) + verf(x * kSqrtHalf<T>));
+    return x * vnormal(x);
   }
 };
 struct GeluTanh {
@@ -110,7 +108,7 @@ struct SigmoidBackward {
 struct GeluBackward {
   template <class T>
   static T of(T g, T x) {
-    const T cdf = T(0.5) * (T(1) + verf(x * kSqrtHalf<T>));
+    const T cdf = vnormal(x);
     const T pdf = vexp_negative(x * x * T(-0.5)) * kInvSqrtTwoPi<T>;
     return g * (cdf + x * pdf);
   }

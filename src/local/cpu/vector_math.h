@@ -141,4 +141,23 @@ template <class T>
 }
 inline double verf(double x) noexcept { return std::erf(x); }
 
+/// The normal distribution function (1 + erf(x / sqrt 2)) / 2: log of its lower tail is one polynomial. f32: within 1e-7, 0 below -6.
+[[gnu::always_inline]] inline float vnormal(float x) noexcept {
+  const float t = std::fabs(x);
+  float p = -1.581996578e-8f;
+  p = fused(p, t, 4.906892741e-7f);
+  p = fused(p, t, -6.507889339e-6f);
+  p = fused(p, t, 4.681598512e-5f);
+  p = fused(p, t, -1.733974641e-4f);
+  p = fused(p, t, -4.025837552e-5f);
+  p = fused(p, t, 4.861078691e-3f);
+  p = fused(p, t, -3.637765720e-2f);
+  p = fused(p, t, -3.182995617e-1f);
+  p = fused(p, t, -7.978853583e-1f);
+  const float y = detail::exp_near(fused(p, t, -0.693147181f));
+  const float tail = t > 6.0f ? 0.0f : y;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+inline double vnormal(double x) noexcept { return 0.5 * std::erfc(-0.70710678118654752440 * x); }
+
 }  // namespace dtensor::local::cpu
