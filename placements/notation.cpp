@@ -200,19 +200,17 @@ bool names_axis(std::string_view joint, std::string_view axis) {
   return false;
 }
 
-struct PlacementText {
-  std::string operator()(const Replicate&) const { return "R"; }
-  std::string operator()(const Shard& p) const { return fmt::format("S({})", p.dim); }
-  std::string operator()(const StridedShard& p) const { return fmt::format("SS({}, {})", p.dim, p.split_factor); }
-  std::string operator()(const RaggedShard& p) const { return fmt::format("Ragged({}, {})", p.dim, fmt::join(p.sizes, " ")); }
-  std::string operator()(const Partial& p) const { return fmt::format("P({})", to_string(p.op)); }
-};
-
 }  // namespace
 
 std::string to_string(ReduceOp op) { return std::string(kReduceOps[static_cast<std::size_t>(op)]); }
 
-std::string to_string(const Placement& placement) { return std::visit(PlacementText{}, placement.value()); }
+std::string to_string(const Placement& placement) {
+  if (const auto* p = placement.as<Shard>()) return fmt::format("S({})", p->dim);
+  if (const auto* p = placement.as<StridedShard>()) return fmt::format("SS({}, {})", p->dim, p->split_factor);
+  if (const auto* p = placement.as<RaggedShard>()) return fmt::format("Ragged({}, {})", p->dim, fmt::join(p->sizes, " "));
+  if (const auto* p = placement.as<Partial>()) return fmt::format("P({})", to_string(p->op));
+  return "R";
+}
 
 std::string to_string(const Placements& placements) {
   std::string text = "{";

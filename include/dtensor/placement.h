@@ -8,7 +8,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "dtensor/export.h"
@@ -50,28 +49,40 @@ struct Partial {
   friend constexpr bool operator==(const Partial&, const Partial&) = default;
 };
 
-/// Any of the five.
+/// Any of the five. The members of the other kinds keep their defaults (std::variant would double what this header costs to compile).
 class Placement {
  public:
-  using Variant = std::variant<Replicate, Shard, StridedShard, RaggedShard, Partial>;
+  enum class Kind : std::uint8_t { replicate, shard, strided_shard, ragged_shard, partial };
   Placement() = default;
-  Placement(Shard p) : value_(p) {}                   // NOLINT(google-explicit-constructor)
-  Placement(StridedShard p) : value_(p) {}            // NOLINT(google-explicit-constructor)
-  Placement(RaggedShard p) : value_(std::move(p)) {}  // NOLINT(google-explicit-constructor)
-  Placement(Replicate p) : value_(p) {}               // NOLINT(google-explicit-constructor)
-  Placement(Partial p) : value_(p) {}                 // NOLINT(google-explicit-constructor)
-  const Variant& value() const noexcept { return value_; }
-  bool is_replicate() const noexcept { return std::holds_alternative<Replicate>(value_); }
-  bool is_shard() const noexcept { return std::holds_alternative<Shard>(value_); }
-  bool is_partial() const noexcept { return std::holds_alternative<Partial>(value_); }
+  Placement(Shard p) : kind_(Kind::shard), shard_(p) {}                           // NOLINT(google-explicit-constructor)
+  Placement(StridedShard p) : kind_(Kind::strided_shard), strided_(p) {}          // NOLINT(google-explicit-constructor)
+  Placement(RaggedShard p) : kind_(Kind::ragged_shard), ragged_(std::move(p)) {}  // NOLINT(google-explicit-constructor)
+  Placement(Replicate) {}                                                         // NOLINT(google-explicit-constructor)
+  Placement(Partial p) : kind_(Kind::partial), partial_(p) {}                     // NOLINT(google-explicit-constructor)
+  Kind kind() const noexcept { return kind_; }
+  bool is_replicate() const noexcept { return kind_ == Kind::replicate; }
+  bool is_shard() const noexcept { return kind_ == Kind::shard; }
+  bool is_partial() const noexcept { return kind_ == Kind::partial; }
+  /// The placement as that type; null when it is another.
   template <class T>
   const T* as() const noexcept {
-    return std::get_if<T>(&value_);
+    return find(static_cast<const T*>(nullptr));
   }
   friend bool operator==(const Placement&, const Placement&) = default;
 
  private:
-  Variant value_;
+  const Replicate* find(const Replicate*) const noexcept { return is_replicate() ? &replicate_ : nullptr; }
+  const Shard* find(const Shard*) const noexcept { return is_shard() ? &shard_ : nullptr; }
+  const StridedShard* find(const StridedShard*) const noexcept { return kind_ == Kind::strided_shard ? &strided_ : nullptr; }
+  const RaggedShard* find(const RaggedShard*) const noexcept { return kind_ == Kind::ragged_shard ? &ragged_ : nullptr; }
+  const Partial* find(const Partial*) const noexcept { return is_partial() ? &partial_ : nullptr; }
+
+  Kind kind_ = Kind::replicate;
+  Replicate replicate_;
+  Partial partial_;
+  Shard shard_{0};
+  StridedShard strided_{0, 1};
+  RaggedShard ragged_{};
 };
 /// "S(0)", "SS(0, 2)", "Ragged(0, 4 2)", "R", "P(sum)".
 DTENSOR_EXPORT std::string to_string(const Placement& placement);

@@ -38,7 +38,7 @@ DTensor place(const CaseTensor& t, const DeviceMesh& mesh, const std::vector<Pla
 std::vector<Placement> weight_placements(const DeviceMesh& mesh, const Shape& shape, const Case& placements, bool partial, std::uint64_t state) {
   std::vector<Placement> list;
   for (const auto& of_input : placements)
-    for (const Placement& p : of_input) state = state * 31 + p.value().index() + 1;
+    for (const Placement& p : of_input) state = state * 31 + static_cast<std::uint64_t>(p.kind()) + 1;
   for (int a = 0; a < mesh.ndim(); ++a) {
     const auto pick =
         static_cast<int>(random_bits(state, static_cast<std::uint64_t>(a)) % static_cast<std::uint64_t>(shape.ndim() + (partial ? 2 : 1)));

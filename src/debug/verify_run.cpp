@@ -104,7 +104,7 @@ class CaseRun {
     std::vector<Placement> list;
     std::uint64_t state = p_.seed + output;
     for (const auto& of_input : placements_)
-      for (const Placement& p : of_input) state = state * 31 + p.value().index() + 1;
+      for (const Placement& p : of_input) state = state * 31 + static_cast<std::uint64_t>(p.kind()) + 1;
     for (int a = 0; a < mesh_.ndim(); ++a) {
       const auto pick = static_cast<int>(random_bits(state, static_cast<std::uint64_t>(a)) % static_cast<std::uint64_t>(shape.ndim() + 1));
       list.emplace_back(pick == shape.ndim() ? Placement(Replicate()) : Placement(Shard(pick)));
