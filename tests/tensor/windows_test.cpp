@@ -31,7 +31,7 @@ void read_sum_cpu(const KernelCall& call) {
       const std::int64_t row = out.to_global(0, o), column = out.to_global(1, w);
       float total = 0;
       for (std::int64_t h = floor_of(num * row + low, den); h <= floor_of(num * row + high, den); ++h) {
-        if (!wrap && (h < 0 || h >= n)) continue;
+        if (n == 0 || (!wrap && (h < 0 || h >= n))) continue;
         for (std::int64_t v = column - 1; v <= column + 1; ++v) {
           if (v < 0 || v >= in.global[1]) continue;
           const std::int64_t i = in.to_local(0, ((h % n) + n) % n), j = in.to_local(1, v);
