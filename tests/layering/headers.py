@@ -48,7 +48,8 @@ def check_light(root, compiler, header):
     done = run(root, compiler, f"#include <{header}>\n", "-M")
     if done.returncode != 0:
         return f"{header}: {done.stderr}"
-    found = heavy(done.stdout.replace("\\\n", " ").split()[1:])
+    # The repository may lie anywhere.
+    found = heavy(path.removeprefix(os.fspath(root)) for path in done.stdout.replace("\\\n", " ").split()[1:])
     return f"{header} pulls in {', '.join(found[:3])}" if found else None
 
 
