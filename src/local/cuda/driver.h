@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of the CUDA runtime that the library uses, as functions. driver.cpp is the real one; tests link what stands in its place.
+// Every function that queues something takes the stream. @throws DeviceError with the runtime's text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace dtensor::local::cuda {
+
+/// Opaque. Null: none.
+using Stream = void*;
+using Event = void*;
+
+/// 0 where there is no driver or no device; `why_none` then says so in words.
+int device_count() noexcept;
+std::string why_none();
+/// 12080 is 12.8; 0: no driver.
+int driver_version() noexcept;
+int runtime_version() noexcept;
+/// The calling thread's device.
+void use_device(int device);
+
+/// Null when the device has no more memory.
+void* device_malloc(int device, std::size_t bytes);
+void device_free(int device, void* memory) noexcept;
+struct MemoryInfo {
+  std::int64_t free = 0, total = 0;
+};
+MemoryInfo device_memory(int device);
+
+Stream make_stream(int device);
+void free_stream(Stream stream) noexcept;
+/// Without timing.
+Event make_event(int device);
+void free_event(Event event) noexcept;
+void record(Event event, Stream stream);
+/// What is queued on `stream` from now on runs after what `event` recorded last.
+void order_after(Stream stream, Event event);
+bool is_done(Event event);
+void host_waits(Event event);
+void host_waits_for_stream(Stream stream);
+
+enum class CopyKind : std::uint8_t { to_device, to_host, on_device };
+/// Memory of the host (pageable) has been read or written when a copy from or to it returns.
+void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream);
+void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream);
+
+/// Of launches and of kernels that ran before: thrown here, cleared.
+void check_launch(const char* what);
+
+}  // namespace dtensor::local::cuda

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches of the functors of block.h. Under nvcc they are queued on the stream, elsewhere on what stands for one in tests.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#if !defined(__CUDACC__)
+#include <functional>
+#endif
+
+#include "local/cuda/block.h"
+#include "local/cuda/driver.h"
+
+namespace dtensor::local::cuda {
+
+/// Threads of a block of an elementwise launch, and its most blocks: beyond them a thread takes several elements.
+inline constexpr int kElementThreads = 256;
+inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 20;
+
+#if defined(__CUDACC__)
+
+template <class F>
+__global__ void __launch_bounds__(kElementThreads) run_elements(F f, std::int64_t count) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kElementThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kElementThreads + threadIdx.x; i < count; i += step) f(i);
+}
+template <class F>
+__global__ void run_blocks(F f) {
+  extern __shared__ int4 shared[];
+  f(Block{blockIdx.x, gridDim.x, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), reinterpret_cast<std::byte*>(shared)});
+}
+
+/// f(i) for i in [0, count), in any order.
+template <class F>
+void launch_elements(const char* name, std::int64_t count, Stream stream, const F& f) {
+  if (count <= 0) return;
+  const std::int64_t blocks = std::min(kMostBlocks, (count + kElementThreads - 1) / kElementThreads);
+  run_elements<<<static_cast<unsigned>(blocks), kElementThreads, 0, static_cast<cudaStream_t>(stream)>>>(f, count);
+  check_launch(name);
+}
+/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most 48 KiB).
+template <class F>
+void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
+  if (blocks <= 0) return;
+  run_blocks<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, static_cast<cudaStream_t>(stream)>>>(f);
+  check_launch(name);
+}
+
+#else
+
+namespace emulated {
+/// Queues work on the stream; it runs when something waits for it.
+void queue(const char* name, Stream stream, std::function<void()> work);
+using ThreadBody = void (*)(const void* functor, const Block& block);
+void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body);
+}  // namespace emulated
+
+template <class F>
+void launch_elements(const char* name, std::int64_t count, Stream stream, const F& f) {
+  if (count <= 0) return;
+  emulated::queue(name, stream, [f, count] {
+    for (std::int64_t i = 0; i < count; ++i) f(i);
+  });
+}
+template <class F>
+void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
+  if (blocks <= 0) return;
+  emulated::queue(name, stream, [f, blocks, threads, bytes] {
+    for (std::int64_t b = 0; b < blocks; ++b)
+      emulated::run_block(b, blocks, threads, bytes, &f, [](const void* functor, const Block& block) { (*static_cast<const F*>(functor))(block); });
+  });
+}
+
+#endif
+
+}  // namespace dtensor::local::cuda

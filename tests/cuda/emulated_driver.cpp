@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// driver.h without a GPU: memory of a device is memory of the host that is counted; what is queued on a stream runs as late as the rules allow, so that
+// a missing order between streams, or a host that does not wait, gives wrong numbers. All that is queued is written down.
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "dtensor/error.h"
+#include "emulator.h"
+#include "local/cuda/launch.h"
+
+namespace dtensor::local::cuda {
+namespace {
+
+struct Queue {
+  std::deque<std::function<void()>> waiting;
+  std::uint64_t done = 0;  // of all that was ever queued
+};
+struct Mark {
+  int number = 0;
+  Queue* queue = nullptr;  // of the last record
+  std::uint64_t after = 0;
+};
+struct State {
+  std::recursive_mutex mutex;
+  int devices = 2;
+  std::int64_t bytes = std::int64_t{1} << 30;
+  std::map<void*, std::pair<int, std::int64_t>> blocks;
+  std::map<int, std::int64_t> in_use;
+  std::set<Queue*> queues;
+};
+State& state() {
+  static State s;
+  return s;
+}
+thread_local std::vector<emulated::Entry> entries;
+void note(std::string what, Stream stream = nullptr) { entries.push_back({std::move(what), stream}); }
+std::string name_of(Event event) { return std::to_string(static_cast<Mark*>(event)->number); }
+
+void run_until(Queue& q, std::uint64_t count) {
+  while (q.done < count) {
+    const std::function<void()> work = std::move(q.waiting.front());
+    q.waiting.pop_front();
+    ++q.done;
+    work();
+  }
+}
+void run_all(Queue& q) { run_until(q, q.done + q.waiting.size()); }
+void run_event(const Mark& mark) {
+  if (mark.queue != nullptr) run_until(*mark.queue, mark.after);
+}
+void push(Stream stream, std::function<void()> work) {
+  const std::lock_guard lock(state().mutex);
+  if (stream == nullptr) return work();
+  static_cast<Queue*>(stream)->waiting.push_back(std::move(work));
+}
+
+}  // namespace
+
+namespace emulated {
+std::vector<Entry> taken_entries() { return std::exchange(entries, {}); }
+void set_devices(int count, std::int64_t bytes) {
+  const std::lock_guard lock(state().mutex);
+  state().devices = count;
+  state().bytes = bytes;
+}
+std::int64_t bytes_in_use(int device) {
+  const std::lock_guard lock(state().mutex);
+  return state().in_use[device];
+}
+void queue_host(Stream stream, std::function<void()> work) { push(stream, std::move(work)); }
+void queue(const char* name, Stream stream, std::function<void()> work) {
+  note(std::string("launch ") + name, stream);
+  push(stream, std::move(work));
+}
+}  // namespace emulated
+
+int device_count() noexcept { return state().devices; }
+std::string why_none() { return state().devices > 0 ? "" : "there is no driver"; }
+int driver_version() noexcept { return state().devices > 0 ? 13000 : 0; }
+int runtime_version() noexcept { return 13000; }
+void use_device(int device) {
+  if (device >= state().devices) throw DeviceError("device: invalid device ordinal (cudaErrorInvalidDevice)");
+}
+
+void* device_malloc(int device, std::size_t bytes) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  const auto size = static_cast<std::int64_t>(bytes);
+  if (s.in_use[device] + size > s.bytes) return nullptr;
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  s.blocks[memory] = {device, size};
+  s.in_use[device] += size;
+  return memory;
+}
+void device_free(int device, void* memory) noexcept {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  for (Queue* q : s.queues) run_all(*q);  // as the real one does
+  const auto at = s.blocks.find(memory);
+  if (at == s.blocks.end() || at->second.first != device) std::abort();
+  s.in_use[device] -= at->second.second;
+  s.blocks.erase(at);
+  std::free(memory);
+}
+MemoryInfo device_memory(int device) {
+  const std::lock_guard lock(state().mutex);
+  return {state().bytes - state().in_use[device], state().bytes};
+}
+
+Stream make_stream(int /*device*/) {
+  auto* q = new Queue;
+  const std::lock_guard lock(state().mutex);
+  state().queues.insert(q);
+  return q;
+}
+void free_stream(Stream stream) noexcept {
+  const std::lock_guard lock(state().mutex);
+  auto* q = static_cast<Queue*>(stream);
+  run_all(*q);
+  state().queues.erase(q);
+  delete q;
+}
+Event make_event(int /*device*/) {
+  thread_local int next = 0;
+  return new Mark{.number = ++next};
+}
+void free_event(Event event) noexcept { delete static_cast<Mark*>(event); }
+void record(Event event, Stream stream) {
+  note("record " + name_of(event), stream);
+  const std::lock_guard lock(state().mutex);
+  auto* mark = static_cast<Mark*>(event);
+  mark->queue = static_cast<Queue*>(stream);
+  if (mark->queue != nullptr) mark->after = mark->queue->done + mark->queue->waiting.size();
+}
+void order_after(Stream stream, Event event) {
+  note("order after " + name_of(event), stream);
+  const Mark mark = *static_cast<Mark*>(event);
+  push(stream, [mark] { run_event(mark); });
+}
+bool is_done(Event event) {
+  const std::lock_guard lock(state().mutex);
+  const auto* mark = static_cast<Mark*>(event);
+  return mark->queue == nullptr || mark->queue->done >= mark->after;
+}
+void host_waits(Event event) {
+  note("host waits for " + name_of(event));
+  const std::lock_guard lock(state().mutex);
+  run_event(*static_cast<Mark*>(event));
+}
+void host_waits_for_stream(Stream stream) {
+  note("host waits", stream);
+  const std::lock_guard lock(state().mutex);
+  if (stream != nullptr) run_all(*static_cast<Queue*>(stream));
+}
+
+void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
+  static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device "};
+  note(kNames[static_cast<int>(kind)] + std::to_string(bytes), stream);
+  const std::lock_guard lock(state().mutex);
+  push(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
+  // All memory of the host counts as pageable.
+  if (kind != CopyKind::on_device && stream != nullptr) run_all(*static_cast<Queue*>(stream));
+}
+void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
+  note("set " + std::to_string(bytes), stream);
+  push(stream, [memory, byte, bytes] { std::memset(memory, byte, bytes); });
+}
+void check_launch(const char* /*what*/) {}
+
+}  // namespace dtensor::local::cuda

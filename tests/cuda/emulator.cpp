@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs blocks of device code on the host: one fiber per thread. Between two meetings threads run one after the other, upwards and downwards by turns,
+// so that code which lacks a sync gives wrong numbers. Threads of a block that do not meet are an error.
+#include "emulator.h"
+
+#include <ucontext.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "local/cuda/launch.h"
+
+namespace dtensor::local::cuda::emulated {
+namespace {
+
+constexpr std::size_t kStackBytes = 256 << 10;
+
+enum class State : std::uint8_t { ready, at_block, at_warp, done };
+
+struct Fiber {
+  ucontext_t context{};
+  std::unique_ptr<char[]> stack;
+  State state = State::ready;
+  Block block;
+  alignas(8) std::byte value[8];  // what the thread offers to its warp
+  std::exception_ptr error;
+};
+
+// One per thread of the host: ranks run their own.
+struct Machine {
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  ucontext_t scheduler{};
+  Fiber* running = nullptr;
+  const void* functor = nullptr;
+  ThreadBody body = nullptr;
+  std::vector<std::byte> shared;
+};
+thread_local Machine machine;
+
+void enter() {
+  Machine& m = machine;
+  Fiber& f = *m.running;
+  try {
+    m.body(m.functor, f.block);
+  } catch (...) { f.error = std::current_exception(); }
+  f.state = State::done;
+}
+
+void stop(State state) {
+  Machine& m = machine;
+  Fiber& f = *m.running;
+  f.state = state;
+  swapcontext(&f.context, &m.scheduler);
+}
+
+void start(Fiber& f, Machine& m) {
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.get();
+  f.context.uc_stack.ss_size = kStackBytes;
+  f.context.uc_link = &m.scheduler;
+  makecontext(&f.context, enter, 0);
+  f.state = State::ready;
+  f.error = nullptr;
+}
+
+bool all(const Machine& m, int begin, int end, State state) {
+  for (int t = begin; t < end; ++t)
+    if (m.fibers[static_cast<std::size_t>(t)]->state != state) return false;
+  return true;
+}
+
+void release(Machine& m, int begin, int end) {
+  for (int t = begin; t < end; ++t) m.fibers[static_cast<std::size_t>(t)]->state = State::ready;
+}
+
+// Whether some threads may go on.
+bool meet(Machine& m, int threads) {
+  if (all(m, 0, threads, State::at_block)) {
+    release(m, 0, threads);
+    return true;
+  }
+  bool any = false;
+  for (int w = 0; w < threads; w += kWarp) {
+    if (!all(m, w, w + kWarp, State::at_warp)) continue;
+    release(m, w, w + kWarp);
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace
+
+void sync() { stop(State::at_block); }
+
+void exchange(const void* mine, void* theirs, std::size_t bytes, int from_lane) {
+  Fiber& f = *machine.running;
+  if (bytes > sizeof f.value) throw std::logic_error("values of at most 8 bytes are exchanged in a warp");
+  std::memcpy(f.value, mine, bytes);
+  stop(State::at_warp);
+  const int warp = f.block.thread / kWarp * kWarp;
+  std::memcpy(theirs, machine.fibers[static_cast<std::size_t>(warp + from_lane)]->value, bytes);
+  stop(State::at_warp);
+}
+
+void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body) {
+  if (threads <= 0 || threads % kWarp != 0 || threads > 1024)
+    throw std::logic_error("a block has whole warps and at most 1024 threads (" + std::to_string(threads) + ")");
+  if (bytes > (48 << 10)) throw std::logic_error("a block has at most 48 KiB of shared memory (" + std::to_string(bytes) + ")");
+  Machine& m = machine;
+  m.functor = functor;
+  m.body = body;
+  m.shared.assign(bytes + 16, std::byte{0xa5});  // not zero: nothing may rely on that
+  auto* memory = reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(m.shared.data()) + 15) / 16 * 16);
+  while (static_cast<int>(m.fibers.size()) < threads) {
+    m.fibers.push_back(std::make_unique<Fiber>());
+    m.fibers.back()->stack = std::make_unique<char[]>(kStackBytes);
+  }
+  for (int t = 0; t < threads; ++t) {
+    Fiber& f = *m.fibers[static_cast<std::size_t>(t)];
+    f.block = Block{index, blocks, t, threads, memory};
+    start(f, m);
+  }
+  for (bool upwards = true;; upwards = !upwards) {
+    for (int k = 0; k < threads; ++k) {
+      Fiber& f = *m.fibers[static_cast<std::size_t>(upwards ? k : threads - 1 - k)];
+      if (f.state != State::ready) continue;
+      m.running = &f;
+      swapcontext(&m.scheduler, &f.context);
+      if (f.error) std::rethrow_exception(f.error);
+    }
+    if (all(m, 0, threads, State::done)) return;
+    if (!meet(m, threads)) throw std::logic_error("threads of a block do not meet: some wait where others never come");
+  }
+}
+
+}  // namespace dtensor::local::cuda::emulated

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stands in the place of a GPU in tests: device code runs on the host, and the driver keeps a list of what was queued where.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "local/cuda/driver.h"
+
+namespace dtensor::local::cuda::emulated {
+
+struct Entry {
+  std::string what;  ///< "launch fill", "copy to_device 64", "record 3", "order after 3", "host waits"
+  Stream stream = nullptr;
+};
+/// Of the calling thread since the last call.
+std::vector<Entry> taken_entries();
+/// Devices that there are (default 2), and the bytes of each (default 1 GiB).
+void set_devices(int count, std::int64_t bytes);
+/// Queues a function of the host on a stream.
+void queue_host(Stream stream, std::function<void()> work);
+/// Memory in use on a device.
+std::int64_t bytes_in_use(int device);
+
+}  // namespace dtensor::local::cuda::emulated
