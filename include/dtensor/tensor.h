@@ -101,6 +101,9 @@ class DTENSOR_EXPORT Tensor {
   Tensor clone() const;
   /// A row-major copy converted to `dtype` (clone when equal).
   Tensor to(Dtype dtype) const;
+  /// The same elements on another device: a row-major copy, this tensor when it is there already. To meta: shape and dtype only.
+  /// @throws InvalidArgument from meta, Unsupported for a device that this build lacks, DeviceError for one that the machine lacks.
+  Tensor to(Device device) const;
   /// Copies elements (converting the dtype) from `source` of the same shape.
   void copy_(const Tensor& source) const;
   void fill_(const Scalar& value) const;
@@ -141,18 +144,19 @@ class DTENSOR_EXPORT Tensor {
 /// "f32[2, 3] [[1, 2, 3], [4, 5, 6]]", long ones shortened.
 DTENSOR_EXPORT std::string to_string(const Tensor& tensor);
 
-/// Figures of this rank's caching allocator (outside a world: of the process's shared one). Wrapped memory does not count.
+/// Figures of this rank's caching allocator for a device (outside a world: of the process's shared one). Wrapped memory does not count.
 struct MemoryStats {
   std::int64_t current = 0;      ///< bytes asked for and in use
   std::int64_t peak = 0;         ///< the most of them since reset_peak_memory()
   std::int64_t cached = 0;       ///< bytes kept for reuse
   std::int64_t allocations = 0;  ///< blocks given out so far
 };
-DTENSOR_EXPORT MemoryStats memory_stats();
-DTENSOR_EXPORT void reset_peak_memory();
+/// Of these functions: @throws Unsupported for a device that this build lacks, DeviceError for one that the machine lacks.
+DTENSOR_EXPORT MemoryStats memory_stats(Device device = {});
+DTENSOR_EXPORT void reset_peak_memory(Device device = {});
 /// Gives cached blocks back to the system.
-DTENSOR_EXPORT void empty_cache();
+DTENSOR_EXPORT void empty_cache(Device device = {});
 /// Bytes that this rank may have in use; 0: no cap. Beyond it DeviceError names the sizes.
-DTENSOR_EXPORT void set_memory_cap(std::int64_t bytes);
+DTENSOR_EXPORT void set_memory_cap(std::int64_t bytes, Device device = {});
 
 }  // namespace dtensor

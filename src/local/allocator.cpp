@@ -11,6 +11,7 @@
 
 #include "base/error_text.h"
 #include "base/rank.h"
+#include "local/device.h"
 
 namespace dtensor::local {
 
@@ -255,22 +256,48 @@ CachingAllocator& current_allocator() {
 base::Ref<Buffer> allocate(std::size_t bytes, Device device) {
   if (device.kind == DeviceKind::cpu) return current_allocator().allocate(bytes);
   if (device.kind == DeviceKind::meta) return base::make_ref<Buffer>(nullptr, bytes, device, nullptr, false);
-  base::fail<Unsupported>("allocate: this build has no memory on {}; use Device::cpu(), or build with DTENSOR_CUDA", to_string(device));
+  return require_cuda(device, "allocate").allocate(bytes, device);
+}
+
+DeviceBackend& require_cuda(Device device, const char* op) {
+  if (DeviceBackend* backend = cuda_backend()) return *backend;
+  base::fail<Unsupported>("{}: this build has no memory on {}; use Device::cpu(), or build with DTENSOR_CUDA", op, to_string(device));
 }
 
 }  // namespace dtensor::local
 
 namespace dtensor {
 
-MemoryStats memory_stats() { return local::current_allocator().stats(); }
+// Calls f with the allocator of the CPU, or g with the backend of another device. On meta there is nothing.
+namespace {
+template <class F, class G>
+auto of_device(Device device, const char* op, F f, G g) {
+  using Result = decltype(f(local::current_allocator()));
+  if (device.kind == DeviceKind::cpu) return f(local::current_allocator());
+  if (device.kind == DeviceKind::cuda) return g(local::require_cuda(device, op));
+  return Result();
+}
+}  // namespace
 
-void reset_peak_memory() { local::current_allocator().reset_peak(); }
+MemoryStats memory_stats(Device device) {
+  return of_device(
+      device, "memory_stats", [](auto& a) { return a.stats(); }, [&](auto& b) { return b.stats(device); });
+}
 
-void empty_cache() { local::current_allocator().empty_cache(); }
+void reset_peak_memory(Device device) {
+  of_device(
+      device, "reset_peak_memory", [](auto& a) { a.reset_peak(); }, [&](auto& b) { b.reset_peak(device); });
+}
 
-void set_memory_cap(std::int64_t bytes) {
+void empty_cache(Device device) {
+  of_device(
+      device, "empty_cache", [](auto& a) { a.empty_cache(); }, [&](auto& b) { b.empty_cache(device); });
+}
+
+void set_memory_cap(std::int64_t bytes, Device device) {
   if (bytes < 0) base::fail<InvalidArgument>("set_memory_cap: a cap is not negative (got {}); 0 means no cap", bytes);
-  local::current_allocator().set_cap(bytes);
+  of_device(
+      device, "set_memory_cap", [&](auto& a) { a.set_cap(bytes); }, [&](auto& b) { b.set_cap(bytes, device); });
 }
 
 }  // namespace dtensor

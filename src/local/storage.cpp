@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "local/device.h"
+
 namespace dtensor::local {
 
 namespace {
@@ -57,7 +59,9 @@ void Storage::prepare_write() {
   wait_writers();
   if (buffer_->sharers.load(std::memory_order_acquire) > 1) {
     base::Ref<Buffer> copy = allocate(buffer_->bytes(), buffer_->device());
-    if (copy->data() != nullptr && copy->bytes() != 0) std::memcpy(copy->data(), buffer_->data(), copy->bytes());
+    const Device device = buffer_->device();
+    if (device.kind == DeviceKind::cuda) require_cuda(device, "write").copy(copy->data(), device, buffer_->data(), device, copy->bytes());
+    else if (copy->data() != nullptr && copy->bytes() != 0) std::memcpy(copy->data(), buffer_->data(), copy->bytes());
     replace(std::move(copy));
     return;
   }

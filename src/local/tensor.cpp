@@ -5,6 +5,7 @@
 
 #include "base/error_text.h"
 #include "local/copy.h"
+#include "local/device.h"
 #include "local/storage.h"
 
 namespace dtensor {
@@ -57,6 +58,13 @@ void refuse_expanded(const Tensor& t, const char* op) {
                                 to_string(t.shape()), to_string(t.strides()));
 }
 
+void convert(void* dst, Dtype dst_dtype, const Shape& dst_strides, const void* src, Dtype src_dtype, const Shape& src_strides, const Shape& sizes,
+             Device device) {
+  if (device.kind == DeviceKind::cuda)
+    local::require_cuda(device, "copy").convert_box(dst, dst_dtype, dst_strides, src, src_dtype, src_strides, sizes, device);
+  else if (device.kind == DeviceKind::cpu) local::convert_box_parallel(dst, dst_dtype, dst_strides, src, src_dtype, src_strides, sizes);
+}
+
 }  // namespace
 
 Tensor::Tensor(local::Storage* storage, const Shape& shape, const Shape& strides, Dtype dtype) noexcept
@@ -89,7 +97,9 @@ Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
 
 Tensor Tensor::zeros(const Shape& shape, Dtype dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  if (void* data = t.raw(); data != nullptr) std::memset(data, 0, static_cast<std::size_t>(t.bytes()));
+  const auto bytes = static_cast<std::size_t>(t.bytes());
+  if (device.kind == DeviceKind::cuda) local::require_cuda(device, "zeros").zero(t.raw(), bytes, device);
+  else if (void* data = t.raw(); data != nullptr) std::memset(data, 0, bytes);
   return t;
 }
 
@@ -103,10 +113,10 @@ Tensor Tensor::wrap(void* data, const Shape& shape, const WrapOptions& options) 
   const auto width = static_cast<std::size_t>(info(options.dtype).bytes);
   const std::size_t bytes = static_cast<std::size_t>(extent(shape, strides, "wrap")) * width;
   if (options.device.kind == DeviceKind::meta) data = nullptr;
-  else if (options.device.kind != DeviceKind::cpu) local::allocate(0, options.device);  // throws: this build lacks the device
-  else if (data == nullptr && bytes != 0)
+  else if (options.device.kind == DeviceKind::cuda) local::require_cuda(options.device, "wrap");
+  if (options.device.kind != DeviceKind::meta && data == nullptr && bytes != 0)
     base::fail<InvalidArgument>("wrap: the address is null (shape {}); use empty() for memory of the library's own", to_string(shape));
-  else if (reinterpret_cast<std::uintptr_t>(data) % width != 0)
+  if (reinterpret_cast<std::uintptr_t>(data) % width != 0)
     base::fail<InvalidArgument>("wrap: the address is not a multiple of the element size (address {}, {}); copy to aligned memory first", data,
                                 to_string(options.dtype));
   auto buffer = base::make_ref<local::Buffer>(data, bytes, options.device, options.owner, true);
@@ -169,6 +179,9 @@ void* Tensor::raw() const noexcept {
 }
 
 void Tensor::check_values(Dtype dtype) const {
+  if (device().kind == DeviceKind::cuda)
+    base::fail<InvalidArgument>("values: the host cannot read memory of {} ({}{}); copy it with to(Device::cpu()) first", to_string(device()),
+                                to_string(dtype_), to_string(shape_));
   if (dtype != dtype_)
     base::fail<InvalidArgument>("values: element types differ (asked {}, tensor is {}{}); ask for its own type or convert with to()",
                                 to_string(dtype), to_string(dtype_), to_string(shape_));
@@ -184,7 +197,17 @@ void Tensor::wait() const {
 Tensor Tensor::to(Dtype dtype) const {
   const Tensor result = empty(shape_, dtype, device());
   if (device().kind == DeviceKind::meta) return result;
-  local::convert_box_parallel(result.raw(), dtype, result.strides_, read(), dtype_, strides_, shape_);
+  convert(result.raw(), dtype, result.strides_, read(), dtype_, strides_, shape_, device());
+  return result;
+}
+
+Tensor Tensor::to(Device target) const {
+  if (target == device()) return *this;
+  const Tensor from = contiguous(), result = empty(shape_, dtype_, target);
+  if (target.kind == DeviceKind::meta || numel() == 0) return result;
+  const void* source = from.read();  // of a tensor on meta: an error
+  local::require_cuda(target.kind == DeviceKind::cuda ? target : device(), "to")
+      .copy(result.raw(), target, source, device(), static_cast<std::size_t>(bytes()));
   return result;
 }
 
@@ -201,16 +224,17 @@ void Tensor::copy_(const Tensor& source) const {
   const bool same = storage_ == source.storage_ && offset_ == source.offset_ && strides_ == source.strides_ && dtype_ == source.dtype_;
   if (!same) {
     // Two views of one storage may overlap in any way.
-    const Tensor from = storage_ == source.storage_ ? source.clone() : source;
+    const Tensor from = storage_ == source.storage_ ? source.clone() : source.to(device());
     void* to = data();
-    local::convert_box_parallel(to, dtype_, strides_, from.read(), from.dtype_, from.strides_, shape_);
+    convert(to, dtype_, strides_, from.read(), from.dtype_, from.strides_, shape_, device());
   }
   bump_version();
 }
 
 void Tensor::fill_(const Scalar& value) const {
   refuse_expanded(*this, "fill_");
-  if (device().kind != DeviceKind::meta) local::fill_box(data(), dtype_, strides_, shape_, value);
+  if (device().kind == DeviceKind::cuda) local::require_cuda(device(), "fill_").fill_box(data(), dtype_, strides_, shape_, value, device());
+  else if (device().kind == DeviceKind::cpu) local::fill_box(data(), dtype_, strides_, shape_, value);
   bump_version();
 }
 

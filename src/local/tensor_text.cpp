@@ -39,6 +39,7 @@ std::string to_string(const Tensor& tensor) {
   std::string text = to_string(tensor.dtype()) + to_string(tensor.shape());
   if (tensor.device().kind == DeviceKind::meta) return text + " on meta";
   if (tensor.storage()->buffer().bytes() == 0 && tensor.numel() != 0) return text + " released";
+  if (tensor.device().kind != DeviceKind::cpu) return to_string(tensor.to(Device::cpu())) + " on " + to_string(tensor.device());
   fmt::memory_buffer out;
   const void* data = tensor.read();
   local::visit_dtype(tensor.dtype(),

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local/cuda/driver.h"
+
+#include <cuda_runtime_api.h>
+
+#include "base/error_text.h"
+
+namespace dtensor::local::cuda {
+namespace {
+
+[[noreturn]] void fail(const char* what, cudaError_t code) {
+  base::fail<DeviceError>("{}: {} ({})", what, cudaGetErrorString(code), cudaGetErrorName(code));
+}
+void check(cudaError_t code, const char* what) {
+  if (code == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // what does not stick is reported once
+  fail(what, code);
+}
+
+cudaStream_t of(Stream s) { return static_cast<cudaStream_t>(s); }
+cudaEvent_t of_event(Event e) { return static_cast<cudaEvent_t>(e); }
+
+// Makes `device` current for a scope.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    check(cudaGetDevice(&before_), "device");
+    if (device != before_) check(cudaSetDevice(device), "device");
+    changed_ = device != before_;
+  }
+  OnDevice(const OnDevice&) = delete;
+  ~OnDevice() {
+    if (changed_) static_cast<void>(cudaSetDevice(before_));
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+}  // namespace
+
+int device_count() noexcept {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  static_cast<void>(cudaGetLastError());
+  return 0;
+}
+
+std::string why_none() {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  static_cast<void>(cudaGetLastError());
+  if (code == cudaSuccess) return count > 0 ? "" : "there is no device";
+  if (code == cudaErrorInsufficientDriver && driver_version() != 0)
+    return fmt::format("the driver is for CUDA {}.{}, older than {}.{}", driver_version() / 1000, driver_version() % 1000 / 10,
+                       runtime_version() / 1000, runtime_version() % 1000 / 10);
+  if (code == cudaErrorInsufficientDriver) return "there is no driver";
+  return cudaGetErrorString(code);
+}
+
+int driver_version() noexcept {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+int runtime_version() noexcept {
+  int version = 0;
+  return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+void use_device(int device) { check(cudaSetDevice(device), "device"); }
+
+void* device_malloc(int device, std::size_t bytes) {
+  const OnDevice on(device);
+  void* memory = nullptr;
+  const cudaError_t code = cudaMalloc(&memory, bytes);
+  if (code == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    return nullptr;
+  }
+  check(code, "allocate");
+  return memory;
+}
+void device_free(int device, void* memory) noexcept {
+  static_cast<void>(device);
+  static_cast<void>(cudaFree(memory));
+}
+MemoryInfo device_memory(int device) {
+  const OnDevice on(device);
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "memory");
+  return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
+}
+Stream make_stream(int device) {
+  const OnDevice on(device);
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  return stream;
+}
+void free_stream(Stream stream) noexcept { static_cast<void>(cudaStreamDestroy(of(stream))); }
+Event make_event(int device) {
+  const OnDevice on(device);
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
+  return event;
+}
+void free_event(Event event) noexcept { static_cast<void>(cudaEventDestroy(of_event(event))); }
+void record(Event event, Stream stream) { check(cudaEventRecord(of_event(event), of(stream)), "event"); }
+void order_after(Stream stream, Event event) { check(cudaStreamWaitEvent(of(stream), of_event(event), 0), "stream"); }
+bool is_done(Event event) {
+  const cudaError_t code = cudaEventQuery(of_event(event));
+  if (code == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
+  check(code, "event");
+  return true;
+}
+void host_waits(Event event) { check(cudaEventSynchronize(of_event(event)), "wait"); }
+void host_waits_for_stream(Stream stream) { check(cudaStreamSynchronize(of(stream)), "wait"); }
+
+void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
+  const cudaMemcpyKind how = kind == CopyKind::to_device ? cudaMemcpyHostToDevice
+                             : kind == CopyKind::to_host ? cudaMemcpyDeviceToHost
+                                                         : cudaMemcpyDeviceToDevice;
+  check(cudaMemcpyAsync(to, from, bytes, how, of(stream)), "copy");
+}
+void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill"); }
+
+void check_launch(const char* what) { check(cudaGetLastError(), what); }
+
+}  // namespace dtensor::local::cuda

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory of a device as one rank uses it: a caching allocator whose blocks are ordered by streams.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/ref.h"
+#include "dtensor/tensor.h"
+#include "local/cuda/driver.h"
+#include "local/storage.h"
+
+namespace dtensor::local::cuda {
+
+class DeviceAllocator;
+
+/// A piece of device memory. It may be reused by work queued on the stream it was made for as soon as it is let go; other streams that use it say so.
+class DeviceBuffer final : public Buffer {
+ public:
+  DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, Stream stream, std::shared_ptr<DeviceAllocator> home) noexcept;
+  ~DeviceBuffer() override;
+  Stream stream() const noexcept { return stream_; }
+  /// The memory is used by work queued on `stream`: it is not reused before that is done.
+  void used_on(Stream stream);
+
+ private:
+  std::size_t size_class_;
+  Stream stream_;
+  std::vector<Stream> users_;
+  std::shared_ptr<DeviceAllocator> home_;
+};
+
+/// Thread-safe: blocks come back from any thread. Kept blocks never make the memory held exceed 1.25 times the highest use plus 64 MiB.
+class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
+ public:
+  explicit DeviceAllocator(Device device) : device_(device) {}
+  DeviceAllocator(const DeviceAllocator&) = delete;
+  ~DeviceAllocator();
+  /// For work queued on `stream`, 256-byte aligned. @throws DeviceError at the cap, or when the device has no more: with all sizes and what would help.
+  base::Ref<Buffer> allocate(std::size_t bytes, Stream stream);
+  MemoryStats stats() const;
+  void reset_peak();
+  void empty_cache();
+  void set_cap(std::int64_t bytes);
+  Device device() const noexcept { return device_; }
+
+ private:
+  friend class DeviceBuffer;
+  struct Kept {
+    void* memory;
+    Stream stream;
+  };
+  struct Busy {
+    void* memory;
+    std::size_t size_class;
+    Stream stream;
+    std::vector<Event> until;
+  };
+  void* take(std::size_t size_class, Stream stream);
+  void* create(std::size_t bytes, std::size_t size_class);
+  void give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, const std::vector<Stream>& users) noexcept;
+  void keep(void* memory, std::size_t size_class, Stream stream);
+  void collect(bool wait);
+  void release_kept();
+  [[noreturn]] void fail_memory(std::size_t bytes);
+
+  const Device device_;
+  mutable std::mutex mutex_;                       // of all below
+  std::map<std::size_t, std::vector<Kept>> kept_;  // by size class
+  std::vector<Busy> busy_;
+  MemoryStats stats_;
+  std::int64_t most_ = 0, cap_ = 0;
+};
+
+}  // namespace dtensor::local::cuda
