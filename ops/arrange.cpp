@@ -172,6 +172,7 @@ std::vector<DTensor> roll_gradient(const GradientCall& g) {
 // Rolled as if it were flat: each dim by its digit of the shift, and by one more where the dims after it are short of it.
 Results roll_by_digits(const DecomposeCall& c) {
   DTensor x = c.input(0), carry;
+  if (x.numel() == 0) return {roll(x, {0}, {0})};
   std::int64_t left = c.attribute(0).as_list()[0];
   for (int d = x.ndim(); d-- > 0;) {
     const std::int64_t n = x.shape()[d], digit = ((left % n) + n) % n;
@@ -200,6 +201,7 @@ constexpr OpDef kRoll{
                                      {.shapes = {{2, 3}}, .attributes = {{"shifts", "[4]"}}},
                                      {.shapes = {{5, 2, 3}}, .attributes = {{"shifts", "[-8]"}}},
                                      {.shapes = {{0, 2}}, .attributes = {{"shifts", "[1]"}, {"dims", "[0]"}}},
+                                     {.shapes = {{3, 0}}, .attributes = {{"shifts", "[1]"}}},
                                      {.shapes = {{}}, .attributes = {{"shifts", "[1]"}}}};
         },
 };
