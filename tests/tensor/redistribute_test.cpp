@@ -12,6 +12,7 @@
 #include "dtensor/debug.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/inplace.h"
+#include "dtensor/ops/views.h"
 #include "dtensor/world.h"
 #include "mesh/mesh_data.h"
 #include "tensor/impl.h"
@@ -250,5 +251,17 @@ TEST_CASE("a rank that keeps its whole part in an exchange of others shares memo
     mul_(y, 100);
     const Tensor x_kept = x.local().clone();
     for (float v : x_kept.values<float>()) CHECK(v == static_cast<float>(10 * (1 + world.rank())));
+  });
+}
+
+TEST_CASE("what a rank keeps is not written through where only dims of size 1 have other strides") {
+  run_ranks({.ranks = 4}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"a", 2}, {"b", 2}});
+    const Tensor part = Tensor::zeros({1, 2}, Dtype::f32);
+    const DTensor x = from_local(part, mesh, {Shard(0), Shard(1)}), turned = transpose(x, 0, 1);  // local [2, 1] of strides [1, 2]
+    const DTensor y = turned.redistribute({Shard(0), Shard(1)});
+    add_(y, 1);
+    const Tensor kept = x.local().clone();
+    for (float v : kept.values<float>()) CHECK(v == 0);
   });
 }

@@ -8,7 +8,7 @@ namespace dtensor::redistribute::moves {
 
 // A view that the move before left goes as it is, with boxes in its strides.
 inline Ready ready(comm::Form form, const PreparedMove& move, const Tensor& in) {
-  if (move.keeps) return in.strides() == contiguous_strides(in.shape()) ? in.shared_copy() : in.contiguous();
+  if (move.keeps) return in.is_contiguous() ? in.shared_copy() : in.clone();
   const bool as_view = move.view_transfer && in.strides() == move.in_strides;
   return {form, as_view ? in : in.contiguous(), Tensor::empty(move.out_shape, move.dtype, in.device()),
           as_view ? &move.view_transfer : &move.transfer};
