@@ -86,22 +86,14 @@ PreparedMove prepare(const Spec& from, const Spec& to, const Parts& p) {
 
 void plan_permute(PlanBuilder& b) {
   const int dim = static_cast<int>(b.attributes[0].as_int());
-  tensor::MoveList list;
-  std::array<SpecRef, 2> results;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const Spec& from = *b.inputs[i];
-    const Parts parts = parts_of(from, dim, b.attributes[1].as_list());
-    results[i] = taken(from, parts);
-    list.in.push_back(static_cast<int>(i));
-    list.out.push_back(b.new_slot());
-    if (!from.inside) continue;
-    list.moves.push_back(static_cast<int>(b.plan->moves.size()));
-    b.plan->moves.push_back(prepare(from, *results[i], parts));
+  std::vector<SpecRef> results;
+  std::vector<PreparedMove> moves;
+  for (const SpecRef& from : b.inputs) {
+    const Parts parts = parts_of(*from, dim, b.attributes[1].as_list());
+    results.push_back(taken(*from, parts));
+    if (from->inside) moves.push_back(prepare(*from, *results.back(), parts));
   }
-  for (std::size_t i = 0; i < 2; ++i) b.output(results[i], list.out[i]);
-  if (list.moves.empty()) return;
-  b.plan->steps.push_back({tensor::StepKind::moves, -1, -1, 0});
-  b.plan->move_lists.push_back(std::move(list));
+  ops::move_together(b, results, std::move(moves));
 }
 
 constexpr OpDef kPermuteParts{
@@ -113,6 +105,22 @@ constexpr OpDef kPermuteParts{
 }  // namespace
 
 namespace ops {
+
+void move_together(PlanBuilder& b, std::span<const SpecRef> results, std::vector<PreparedMove> moves) {
+  tensor::MoveList list;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    list.in.push_back(static_cast<int>(i));
+    list.out.push_back(b.new_slot());
+    b.output(results[i], list.out[i]);
+  }
+  if (moves.empty()) return;
+  for (PreparedMove& move : moves) {
+    list.moves.push_back(static_cast<int>(b.plan->moves.size()));
+    b.plan->moves.push_back(std::move(move));
+  }
+  b.plan->steps.push_back({tensor::StepKind::moves, -1, -1, static_cast<int>(b.plan->move_lists.size())});
+  b.plan->move_lists.push_back(std::move(list));
+}
 
 std::vector<int> part_axes(const Layout& layout, int dim) {
   std::vector<int> axes;

@@ -8,6 +8,7 @@
 
 #include "dtensor/distributed_tensor.h"
 #include "placements/layout.h"
+#include "tensor/plan.h"
 
 namespace dtensor::ops {
 
@@ -22,5 +23,9 @@ int part_at(const placements::Layout& layout, std::span<const int> axes, const S
 /// is -1. The results have the parts in the order of the ranks: dimension `dim` is a RaggedShard of what was taken. One launch; starts at once.
 /// Collective over the mesh; not differentiable.
 std::pair<DTensor, DTensor> permute_parts(const DTensor& first, const DTensor& second, int dim, std::span<const std::int64_t> sources);
+
+/// For ops that are their own plan: input i of as many as there are `results` goes to results[i] by moves[i], all in one launch. On a rank outside the mesh
+/// there are no moves.
+void move_together(PlanBuilder& b, std::span<const tensor::SpecRef> results, std::vector<redistribute::PreparedMove> moves);
 
 }  // namespace dtensor::ops

@@ -94,21 +94,13 @@ PreparedMove prepare(const Spec& from, const Spec& to, const std::vector<int>& a
 void plan_exchange(PlanBuilder& b) {
   const std::vector<int> axes = ops::part_axes(*b.inputs[0]->layout, 0);
   const Runs runs{b.attributes[0].as_list(), static_cast<std::size_t>(ops::part_count(*b.inputs[0]->layout, axes))};
-  tensor::MoveList list;
-  std::array<SpecRef, 2> results;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const Spec& from = *b.inputs[i];
-    results[i] = tensor::intern_spec(from.mesh, parts_layout(*from.layout, axes, runs.received()), from.shape, from.dtype, from.device);
-    list.in.push_back(static_cast<int>(i));
-    list.out.push_back(b.new_slot());
-    if (!from.inside) continue;
-    list.moves.push_back(static_cast<int>(b.plan->moves.size()));
-    b.plan->moves.push_back(prepare(from, *results[i], axes, runs));
+  std::vector<SpecRef> results;
+  std::vector<PreparedMove> moves;
+  for (const SpecRef& from : b.inputs) {
+    results.push_back(tensor::intern_spec(from->mesh, parts_layout(*from->layout, axes, runs.received()), from->shape, from->dtype, from->device));
+    if (from->inside) moves.push_back(prepare(*from, *results.back(), axes, runs));
   }
-  for (std::size_t i = 0; i < 2; ++i) b.output(results[i], list.out[i]);
-  if (list.moves.empty()) return;
-  b.plan->steps.push_back({tensor::StepKind::moves, -1, -1, 0});
-  b.plan->move_lists.push_back(std::move(list));
+  ops::move_together(b, results, std::move(moves));
 }
 constexpr OpDef kExchangeRuns{
     .name = "exchange_runs",
