@@ -10,7 +10,7 @@
 
 #include <doctest/doctest.h>
 
-#include "base/rank.h"
+#include "local/as_rank.h"
 #include "local/cpu/binary.h"
 #include "local/cpu/losses.h"
 #include "local/cpu/norms.h"
@@ -21,16 +21,6 @@ using namespace dtensor;
 namespace cpu = dtensor::local::cpu;
 
 namespace {
-
-struct Rank {
-  explicit Rank(int threads) {
-    context.threads = threads;
-    was = base::bind_rank(&context);
-  }
-  ~Rank() { base::bind_rank(was); }
-  base::RankContext context;
-  base::RankContext* was;
-};
 
 Tensor normal(const Shape& shape, unsigned seed) {
   std::mt19937 random(seed);

@@ -10,24 +10,10 @@
 #include <thread>
 #include <vector>
 
-#include "base/rank.h"
 #include "dtensor/tensor.h"
+#include "local/as_rank.h"
 
 using namespace dtensor;
-
-namespace {
-
-struct Rank {
-  explicit Rank(int threads) {
-    context.threads = threads;
-    was = base::bind_rank(&context);
-  }
-  ~Rank() { base::bind_rank(was); }
-  base::RankContext context;
-  base::RankContext* was;
-};
-
-}  // namespace
 
 TEST_CASE("every index is visited once, whatever the count, grain and number of threads") {
   for (int threads : {1, 2, 3, 8}) {
