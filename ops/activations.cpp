@@ -9,8 +9,8 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/activations.h"
-#include "local/cpu/binary.h"
+#include "local/kernels/activations.h"
+#include "local/kernels/binary.h"
 #include "ops/composite.h"
 #include "ops/elementwise.h"
 
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Activation;
 using Gradients = std::vector<DTensor>;
 using Attributes = std::span<const Attribute>;
@@ -36,11 +37,11 @@ constexpr OpDef kDerivative{
     .saves = "grad_output, input",
     .dtypes = "floating",
     .shape = derivative_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Numbers numbers{c.attribute(2).scalar(), c.attribute(3).scalar(), c.attribute(4).scalar()};
-          cpu::activation_backward(static_cast<Activation>(c.attribute(0).as_int()), static_cast<int>(c.attribute(1).as_int()), c.input(0),
-                                   c.input(1), c.output(0), numbers.data());
+          kernels::activation_backward(static_cast<Activation>(c.attribute(0).as_int()), static_cast<int>(c.attribute(1).as_int()), c.input(0),
+                                       c.input(1), c.output(0), numbers.data());
         },
     .gradient = derivative_gradient,
     .samples =
@@ -76,11 +77,11 @@ constexpr OpDef activation(std::string_view name, std::string_view signature, bo
           .saves = "input",
           .dtypes = kind == Activation::hardtanh ? "number" : "floating",
           .shape = ops::same_type,
-          .cpu =
+          .kernel =
               [](const KernelCall& c) {
                 const Numbers n = numbers(c.attributes_);
-                if (info(c.output(0).dtype()).floating) cpu::activation(kind, c.input(0), c.output(0), n.data());
-                else cpu::ternary(cpu::Ternary::clamp, c.input(0), n[0], n[1], c.output(0));
+                if (info(c.output(0).dtype()).floating) kernels::activation(kind, c.input(0), c.output(0), n.data());
+                else kernels::ternary(cpu::Ternary::clamp, c.input(0), n[0], n[1], c.output(0));
               },
           .gradient = [](const GradientCall& g) -> Gradients {
             return {derivative(g.grad_output(0), g.input(0), static_cast<int>(kind), 1, numbers(g.attributes_))};

@@ -13,6 +13,7 @@
 #include "dtensor/ops/indexing.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
+#include "local/kernels/embedding.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
 
@@ -186,10 +187,10 @@ constexpr OpDef kTakeAt{
           return fmt::format("{}{} -> {}    {}: {}{}", input_text(x, s.input(0).shape.ndim()), indices_text(s, x, 1), join(result_names(x)),
                              listed('v', x.dims), sums ? "lookup" : "whole", sums ? "; linear 1" : "");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Points points(call, 1, call.input(0), call.input_place(0));
-          take_points(points.call(), call.input(0), call.output(0));
+          local::kernels::take_points(points.call(), call.input(0), call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       std::vector<DTensor> grads(static_cast<std::size_t>(g.num_inputs()));
@@ -236,13 +237,13 @@ std::string put_at_rule(const ShapeCall& s) {
                                                                                       : ": whole",
                      points.empty() ? "" : "; ");
 }
-void put_at_cpu(const KernelCall& call) {
+void put_at_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   out.copy_(call.input(0));
   const Points points(call, 2, out, call.output_place(0));
   const Tensor values = call.input(1).expand(points.shape).contiguous();
-  if (call.attribute(0).as_bool()) deposit_points(points.call(), values, out, {.add = true});
-  else put_points(points.call(), values, out);
+  if (call.attribute(0).as_bool()) local::kernels::deposit_points(points.call(), values, out, {.add = true});
+  else local::kernels::put_points(points.call(), values, out);
 }
 std::vector<DTensor> put_at_gradient(const GradientCall& g) {
   const std::vector<DTensor> indices = saved_indices(g, 2);
@@ -259,7 +260,7 @@ constexpr OpDef kPutAt{
     .contiguous = true,
     .shape = put_at_shape,
     .rule_for = put_at_rule,
-    .cpu = put_at_cpu,
+    .kernel = put_at_kernel,
     .gradient = put_at_gradient,
     .samples =
         [] {

@@ -16,7 +16,7 @@
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/arrange.h"
+#include "local/kernels/arrange.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/view_rules.h"
@@ -83,10 +83,10 @@ std::string flip_rule(const ShapeCall& s) {
       windows[static_cast<std::size_t>(d)] = window_of(static_cast<int>(d), {.num = -1, .low = n - 1, .high = n - 1});
   return window_rule(windows, "linear; monotone");
 }
-void flip_cpu(const KernelCall& call) {
+void flip_kernel(const KernelCall& call) {
   const Shape& global = call.output_place(0).global;
   const auto mirror = [&](int d, std::int64_t i) { return global[d] - 1 - i; };
-  local::cpu::take_grid(call.input(0), sources_of(call, flipped_dims(call), mirror), 0, call.output(0));
+  local::kernels::take_grid(call.input(0), sources_of(call, flipped_dims(call), mirror), 0, call.output(0));
 }
 constexpr OpDef kFlip{
     .name = "flip",
@@ -97,7 +97,7 @@ constexpr OpDef kFlip{
           s.output(0) = s.input(0);
         },
     .rule_for = flip_rule,
-    .cpu = flip_cpu,
+    .kernel = flip_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {flip(g.grad_output(0), g.attribute(0).as_shape())}; },
     .samples =
         [] {
@@ -145,7 +145,7 @@ std::string roll_rule(const ShapeCall& s) {
     if ((*shifts)[d] != 0) windows[static_cast<std::size_t>(d)] = window_of(d, {.low = -(*shifts)[d], .high = -(*shifts)[d], .wrap = true});
   return window_rule(windows, "linear; monotone");
 }
-void roll_cpu(const KernelCall& call) {
+void roll_kernel(const KernelCall& call) {
   const Tensor &in = call.input(0), &out = call.output(0);
   const Shape& global = call.output_place(0).global;
   const auto shifts = rolled_by(call.attribute(0), call.attribute(1), global);
@@ -156,13 +156,13 @@ void roll_cpu(const KernelCall& call) {
       const std::int64_t n = in.numel(), shift = ((call.attribute(0).as_list()[0] % n) + n) % n;
       std::rotate(list[0].begin(), list[0].end() - shift, list[0].end());
     }
-    return local::cpu::take_grid(in.reshape(flat), list, 0, out.view(flat));
+    return local::kernels::take_grid(in.reshape(flat), list, 0, out.view(flat));
   }
   Shape dims;
   for (int d = 0; d < global.ndim(); ++d)
     if ((*shifts)[d] != 0) dims.push_back(d);
   const auto back = [&](int d, std::int64_t i) { return (i - (*shifts)[d] + global[d]) % global[d]; };
-  local::cpu::take_grid(in, sources_of(call, dims, back), 0, out);
+  local::kernels::take_grid(in, sources_of(call, dims, back), 0, out);
 }
 std::vector<DTensor> roll_gradient(const GradientCall& g) {
   Shape back = g.attribute(0).as_shape();
@@ -191,7 +191,7 @@ constexpr OpDef kRoll{
     .signature = "input, shifts: int[], dims: int[] = [] -> out",
     .shape = roll_shape,
     .rule_for = roll_rule,
-    .cpu = roll_cpu,
+    .kernel = roll_kernel,
     .gradient = roll_gradient,
     .decompose = roll_by_digits,
     .samples =
@@ -236,7 +236,7 @@ std::string pad_rule(const ShapeCall& s) {
   }
   return window_rule(windows, s.attribute(2).is_none() ? "linear" : "");
 }
-void pad_cpu(const KernelCall& call) {
+void pad_kernel(const KernelCall& call) {
   const Shape& global = call.input_place(0).global;
   const auto list = call.attribute(0).as_list();
   Shape dims;
@@ -249,7 +249,7 @@ void pad_cpu(const KernelCall& call) {
     return from < global[d] ? from : local::cpu::kFill;
   };
   const Scalar fill = call.attribute(2).is_none() ? Scalar(0) : call.attribute(2).scalar();
-  local::cpu::take_grid(call.input(0), sources_of(call, dims, source), fill, call.output(0));
+  local::kernels::take_grid(call.input(0), sources_of(call, dims, source), fill, call.output(0));
 }
 std::vector<DTensor> pad_gradient(const GradientCall& g) {
   Shape back = g.attribute(0).as_shape();
@@ -261,7 +261,7 @@ constexpr OpDef kPad{
     .signature = "input, pad: int[], mode: text = constant, value: number? = none -> out",
     .shape = pad_shape,
     .rule_for = pad_rule,
-    .cpu = pad_cpu,
+    .kernel = pad_kernel,
     .gradient = pad_gradient,
     .samples =
         [] {
@@ -347,7 +347,7 @@ constexpr OpDef kDiagonalOfRows{
     .signature = "input, offset: int = 0, dim1: int = 0, dim2: int = 1 -> view(input)",
     .shape = diagonal_shape,
     .rule_for = [](const ShapeCall& s) { return diagonal_rule(s.input(0).shape.ndim(), diagonal_at(s)); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Place& from = call.input_place(0);
           const Diagonal g = diagonal_of(from.global, call.attribute(0), call.attribute(1), call.attribute(2), "diagonal");
@@ -395,7 +395,7 @@ constexpr OpDef kDiagonal{
           const DiagonalDims text(s.input(0).shape.ndim(), g);
           return fmt::format("{} -> {}    d{}, d{}, v: whole; linear; monotone", text.matrix, text.line, g.dim1, g.dim2);
         },
-    .cpu = kDiagonalOfRows.cpu,
+    .kernel = kDiagonalOfRows.kernel,
     .gradient = diagonal_gradient,
     .decompose = split_diagonal,
     .samples =
@@ -423,7 +423,7 @@ constexpr OpDef kDiagonalBackward{
           const Shape shape = s.attribute(0).as_shape();
           return diagonal_backward_rule(shape.ndim(), diagonal_of(shape, s.attribute(1), s.attribute(2), s.attribute(3), "diagonal_backward"));
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           out.fill_(0);
@@ -490,7 +490,7 @@ constexpr OpDef kUnfold{
           return fmt::format("{} -> {}    {}e: whole; linear; monotone", ops::names(n), windows_text(n, dim),
                              w.size == 0 ? fmt::format("d{}, w, ", dim) : window + "; ");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& in = call.input(0);
           const int dim = normalize_dim(static_cast<int>(call.attribute(0).as_int()), in.ndim(), "unfold");
@@ -527,11 +527,11 @@ constexpr OpDef kUnfoldBackward{
           return fmt::format("{} -> {}    {}e: whole; linear", windows_text(shape.ndim(), dim), ops::names(shape.ndim()),
                              w.size == 0 ? fmt::format("d{}, w, ", dim) : window + "; ");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const int dim = normalize_dim(static_cast<int>(call.attribute(1).as_int()), call.output(0).ndim(), "unfold");
           const std::int64_t step = call.attribute(3).as_int(), first = call.input_place(0).begin(dim) * step - call.output_place(0).begin(dim);
-          local::cpu::add_windows(call.input(0), dim, step, first, call.output(0));
+          local::kernels::add_windows(call.input(0), dim, step, first, call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kUnfold, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3)})};

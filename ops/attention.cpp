@@ -10,7 +10,7 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/attention.h"
+#include "local/kernels/attention.h"
 #include "ops/attention_call.h"
 #include "ops/attention_scores.h"
 #include "ops/families.h"
@@ -115,22 +115,22 @@ std::string backward_rule(const ShapeCall& s) {
 }
 
 // Kernels.
-void attention_cpu(const KernelCall& k) {
+void attention_kernel(const KernelCall& k) {
   const LocalAttention local(k, kForward);
-  local::cpu::attention(local.call, k.output(0), k.output(1));
+  local::kernels::attention(local.call, k.output(0), k.output(1));
 }
 
-void backward_cpu(const KernelCall& k) {
+void backward_kernel(const KernelCall& k) {
   LocalAttention local(k, kReverse);
   local.call.whole_rows = true;
   const Tensor &key = k.output(1), &value = k.output(2);
   if (key.shape()[1] == local.call.key.shape()[1]) {
-    local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), key, value});
+    local::kernels::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), key, value});
     return;
   }
   // Some key heads are here; what this rank adds to the gradient of the others is zero.
   const Tensor some_keys = Tensor::empty(local.call.key.shape(), key.dtype()), some_values = Tensor::empty(local.call.value.shape(), value.dtype());
-  local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), some_keys, some_values});
+  local::kernels::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), some_keys, some_values});
   key.fill_(0);
   value.fill_(0);
   for (std::size_t i = 0; i < local.key_heads.size(); ++i) {
@@ -150,7 +150,7 @@ constexpr OpDef kWholeBackward{
         " -> grad_query, grad_key, grad_value",
     .shape = backward_shape,
     .rule_for = backward_rule,
-    .cpu = backward_cpu,
+    .kernel = backward_kernel,
     .samples = backward_samples,
 };
 
@@ -251,7 +251,7 @@ constexpr OpDef kWholeAttention{
     .saves = "query, key, value, attn_mask, out, logsumexp",
     .shape = attention_shape,
     .rule_for = attention_rule,
-    .cpu = attention_cpu,
+    .kernel = attention_kernel,
     .gradient = attention_gradient,
     .samples = attention_samples,
     .reasons = "widths are whole; with a mask the key length is, too; value may be Partial in exact arithmetic only",

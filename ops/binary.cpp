@@ -6,15 +6,17 @@
 
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
-#include "local/cpu/binary.h"
 #include "local/cpu/map.h"
-#include "local/cpu/pointwise.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/map.h"
+#include "local/kernels/pointwise.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Binary;
 using cpu::Ternary;
 using Gradients = std::vector<DTensor>;
@@ -64,12 +66,12 @@ std::vector<Sample> other_samples() { return with_number("other"); }
 
 // Kernels.
 template <Binary op>
-void two_cpu(const KernelCall& c) {
-  ops::run_checked(c, [&] { cpu::binary(op, c.input(0), c.input(1), c.output(0)); });
+void two_kernel(const KernelCall& c) {
+  ops::run_checked(c, [&] { kernels::binary(op, c.input(0), c.input(1), c.output(0)); });
 }
 template <Binary op>
-void number_cpu(const KernelCall& c) {
-  ops::run_checked(c, [&] { cpu::binary(op, c.input(0), c.attribute(0).scalar(), c.output(0)); });
+void number_kernel(const KernelCall& c) {
+  ops::run_checked(c, [&] { kernels::binary(op, c.input(0), c.attribute(0).scalar(), c.output(0)); });
 }
 
 // add, sub, rsub: alpha is the last attribute
@@ -85,10 +87,10 @@ constexpr OpDef sum_op(std::string_view name, Gradients (*gradient)(const Gradie
                 check_alpha(s, 0);
                 if (op == Binary::sub) refuse_bool(s);
               },
-          .cpu =
+          .kernel =
               [](const KernelCall& c) {
                 const Scalar alpha = c.attribute(0).scalar();
-                cpu::binary(op, c.input(0), c.input(1), c.output(0), &alpha);
+                kernels::binary(op, c.input(0), c.input(1), c.output(0), &alpha);
               },
           .gradient = gradient,
           .samples =
@@ -125,11 +127,11 @@ constexpr OpDef number_sum_op(std::string_view name, Gradients (*gradient)(const
                 number_sum_type(s);
                 if (op == Binary::sub) refuse_bool(s);
               },
-          .cpu =
+          .kernel =
               [](const KernelCall& c) {
                 const Scalar alpha = c.attribute(1).scalar(), other = c.attribute(0).scalar();
-                if (reversed) cpu::binary(op, other, c.input(0), c.output(0), &alpha);
-                else cpu::binary(op, c.input(0), other, c.output(0), &alpha);
+                if (reversed) kernels::binary(op, other, c.input(0), c.output(0), &alpha);
+                else kernels::binary(op, c.input(0), other, c.output(0), &alpha);
               },
           .gradient = gradient,
           .samples = other_samples,
@@ -150,7 +152,7 @@ constexpr OpDef kMul{
     .saves = "input, other",
     .dtypes = "any",
     .shape = two_type,
-    .cpu = two_cpu<Binary::mul>,
+    .kernel = two_kernel<Binary::mul>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);
       return {g.needs(0) ? gradient_for(g, 0, u * g.input(1)) : DTensor(), g.needs(1) ? gradient_for(g, 1, u * g.input(0)) : DTensor()};
@@ -163,7 +165,7 @@ constexpr OpDef kMulScalar{
     .rule = kOneLinear,
     .dtypes = "any",
     .shape = number_type,
-    .cpu = number_cpu<Binary::mul>,
+    .kernel = number_kernel<Binary::mul>,
     .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0) * g.attribute(0).scalar())}; },
     .samples = other_samples,
 };
@@ -197,7 +199,8 @@ constexpr OpDef kDiv{
           check_mode(s, 0);
         },
     .rule_for = [](const ShapeCall& s) -> std::string { return mode_of(s.attribute(0)).empty() ? "..., ... -> ...    linear 1" : std::string(kTwo); },
-    .cpu = [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::binary(div_kind(c.attribute(0)), c.input(0), c.input(1), c.output(0)); }); },
+    .kernel =
+        [](const KernelCall& c) { ops::run_checked(c, [&] { kernels::binary(div_kind(c.attribute(0)), c.input(0), c.input(1), c.output(0)); }); },
     .gradient = [](const GradientCall& g) -> Gradients {
       if (!mode_of(g.attribute(0)).empty()) return ops::zero_gradient(g);
       const DTensor quotient = g.grad_output(0) / g.input(1);
@@ -215,9 +218,9 @@ constexpr OpDef kDivScalar{
           check_mode(s, 1);
         },
     .rule_for = [](const ShapeCall& s) -> std::string { return std::string(mode_of(s.attribute(1)).empty() ? kOneLinear : kOne); },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          ops::run_checked(c, [&] { cpu::binary(div_kind(c.attribute(1)), c.input(0), c.attribute(0).scalar(), c.output(0)); });
+          ops::run_checked(c, [&] { kernels::binary(div_kind(c.attribute(1)), c.input(0), c.attribute(0).scalar(), c.output(0)); });
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       if (!mode_of(g.attribute(1)).empty()) return ops::zero_gradient(g);
@@ -236,7 +239,7 @@ constexpr OpDef kRdivScalar{
           number_type(s);
           to_floating(s);
         },
-    .cpu = [](const KernelCall& c) { cpu::binary(Binary::div, c.attribute(0).scalar(), c.input(0), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::binary(Binary::div, c.attribute(0).scalar(), c.input(0), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, neg(g.grad_output(0) * (g.output(0) / g.input(0))))}; },
     .samples =
         [] {
@@ -259,7 +262,7 @@ constexpr OpDef kMaximum{.name = "maximum",
                          .saves = "input, other",
                          .dtypes = "any",
                          .shape = two_type,
-                         .cpu = two_cpu<Binary::maximum>,
+                         .kernel = two_kernel<Binary::maximum>,
                          .gradient = [](const GradientCall& g) { return extreme_gradient(g, true); },
                          .samples = arithmetic_samples};
 constexpr OpDef kMinimum{.name = "minimum",
@@ -268,12 +271,12 @@ constexpr OpDef kMinimum{.name = "minimum",
                          .saves = "input, other",
                          .dtypes = "any",
                          .shape = two_type,
-                         .cpu = two_cpu<Binary::minimum>,
+                         .kernel = two_kernel<Binary::minimum>,
                          .gradient = [](const GradientCall& g) { return extreme_gradient(g, false); },
                          .samples = arithmetic_samples};
 
 // pow
-void pow_scalar_cpu(const KernelCall& c) {
+void pow_scalar_kernel(const KernelCall& c) {
   const Scalar e = c.attribute(0).scalar();
   const Tensor &x = c.input(0), &out = c.output(0);
   const bool floating = info(out.dtype()).floating;
@@ -281,12 +284,12 @@ void pow_scalar_cpu(const KernelCall& c) {
   // The value of a number is in no key: a cached plan sees it here first.
   if (!floating && value < 0)
     c.fail("integers to a negative integer power are not integers (exponent " + to_string(e) + "); give a floating exponent");
-  if (value == 1) cpu::convert(x, out);
-  else if (value == 2) cpu::unary(cpu::Unary::square, x, out);
-  else if (floating && value == 0.5) cpu::unary(cpu::Unary::sqrt, x, out);
-  else if (floating && value == -0.5) cpu::unary(cpu::Unary::rsqrt, x, out);
-  else if (floating && value == -1) cpu::unary(cpu::Unary::reciprocal, x, out);
-  else ops::run_checked(c, [&] { cpu::binary(Binary::pow, x, e, out); });
+  if (value == 1) kernels::convert(x, out);
+  else if (value == 2) kernels::unary(cpu::Unary::square, x, out);
+  else if (floating && value == 0.5) kernels::unary(cpu::Unary::sqrt, x, out);
+  else if (floating && value == -0.5) kernels::unary(cpu::Unary::rsqrt, x, out);
+  else if (floating && value == -1) kernels::unary(cpu::Unary::reciprocal, x, out);
+  else ops::run_checked(c, [&] { kernels::binary(Binary::pow, x, e, out); });
 }
 Scalar less_one(const Scalar& e) { return e.kind() == ScalarKind::floating ? Scalar(e.as_double() - 1) : Scalar(e.as_int() - 1); }
 constexpr OpDef kPow{
@@ -296,7 +299,7 @@ constexpr OpDef kPow{
     .saves = "input, exponent, out",
     .dtypes = "any",
     .shape = two_type,
-    .cpu = two_cpu<Binary::pow>,
+    .kernel = two_kernel<Binary::pow>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor &u = g.grad_output(0), &x = g.input(0), &e = g.input(1);
       DTensor to_x, to_e;
@@ -320,7 +323,7 @@ constexpr OpDef kPowScalar{
             s.fail("integers to a negative integer power are not integers (" + s.describe(0) + ", exponent " + to_string(e) +
                    "); give a floating exponent");
         },
-    .cpu = pow_scalar_cpu,
+    .kernel = pow_scalar_kernel,
     .gradient = [](const GradientCall& g) -> Gradients {
       const Scalar e = g.attribute(0).scalar();
       if (e.as_double() == 0) return ops::zero_gradient(g);
@@ -335,7 +338,8 @@ constexpr OpDef kPowBase{
     .saves = "out",
     .dtypes = "any",
     .shape = number_type,
-    .cpu = [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::binary(Binary::pow, c.attribute(0).scalar(), c.input(0), c.output(0)); }); },
+    .kernel =
+        [](const KernelCall& c) { ops::run_checked(c, [&] { kernels::binary(Binary::pow, c.attribute(0).scalar(), c.input(0), c.output(0)); }); },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double base = g.attribute(0).as_double();
       if (base == 0) return ops::zero_gradient(g);
@@ -359,7 +363,7 @@ constexpr OpDef kAtan2{
           two_type(s);
           to_floating(s);
         },
-    .cpu = two_cpu<Binary::atan2>,
+    .kernel = two_kernel<Binary::atan2>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor &a = g.input(0), &b = g.input(1);
       const DTensor squares = square(a) + square(b);
@@ -388,7 +392,7 @@ constexpr OpDef rest_op(std::string_view name) {
                 two_type(s);
                 refuse_bool_rest(s);
               },
-          .cpu = two_cpu<op>,
+          .kernel = two_kernel<op>,
           .gradient = rest_gradient<op>,
           .samples = positive_samples};
 }
@@ -403,7 +407,7 @@ constexpr OpDef rest_number_op(std::string_view name) {
                 number_type(s);
                 refuse_bool_rest(s);
               },
-          .cpu = number_cpu<op>,
+          .kernel = number_kernel<op>,
           .gradient = [](const GradientCall& g) -> Gradients { return {gradient_for(g, 0, g.grad_output(0))}; },
           .samples = other_samples};
 }
@@ -424,7 +428,7 @@ constexpr OpDef bitwise_op(std::string_view name) {
                 if (info(s.output(0).dtype).floating)
                   s.fail("bits of floating numbers are not combined (" + s.describe(0) + ", " + s.describe(1) + "); use integers or bool");
               },
-          .cpu = two_cpu<op>,
+          .kernel = two_kernel<op>,
           .samples = integer_samples};
 }
 constexpr OpDef kBitwiseAnd = bitwise_op<Binary::bitwise_and>("bitwise_and");
@@ -440,9 +444,9 @@ std::vector<Sample> three_samples() {
   return {{.shapes = {{5, 7}, {5, 7}, {5, 7}}, .low = 0.3}, {.shapes = {{5, 7}, {7}, {5, 1}}, .low = 0.3}, {.shapes = {{0, 3}, {3}, {3}}}};
 }
 template <Ternary op>
-void value_cpu(const KernelCall& c) {
+void value_kernel(const KernelCall& c) {
   const Scalar value = c.attribute(0).scalar();
-  cpu::ternary(op, c.input(0), c.input(1), c.input(2), c.output(0), &value);
+  kernels::ternary(op, c.input(0), c.input(1), c.input(2), c.output(0), &value);
 }
 constexpr OpDef kAddcmul{
     .name = "addcmul",
@@ -455,7 +459,7 @@ constexpr OpDef kAddcmul{
           three_type(s);
           if (s.output(0).dtype == Dtype::boolean) s.fail("bool has no sum of products (" + s.describe(0) + "); convert with to()");
         },
-    .cpu = value_cpu<Ternary::addcmul>,
+    .kernel = value_kernel<Ternary::addcmul>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);
       const Scalar value = g.attribute(0).scalar();
@@ -476,7 +480,7 @@ constexpr OpDef kAddcdiv{
             s.fail("integers do not divide (" + s.describe(1) + ", " + s.describe(2) + "); convert one with to()");
           three_type(s);
         },
-    .cpu = value_cpu<Ternary::addcdiv>,
+    .kernel = value_kernel<Ternary::addcdiv>,
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& u = g.grad_output(0);
       const Scalar value = g.attribute(0).scalar();
@@ -492,7 +496,7 @@ constexpr OpDef kLerp{
     .saves = "input, end, weight",
     .dtypes = "floating",
     .shape = three_type,
-    .cpu = [](const KernelCall& c) { cpu::ternary(Ternary::lerp, c.input(0), c.input(1), c.input(2), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::ternary(Ternary::lerp, c.input(0), c.input(1), c.input(2), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor &u = g.grad_output(0), &w = g.input(2);
       return {g.needs(0) ? gradient_for(g, 0, u * (1 - w)) : DTensor(), g.needs(1) ? gradient_for(g, 1, u * w) : DTensor(),
@@ -506,7 +510,7 @@ constexpr OpDef kLerpScalar{
     .rule = kTwoLinear,
     .dtypes = "floating",
     .shape = two_type,
-    .cpu = [](const KernelCall& c) { cpu::ternary(Ternary::lerp, c.input(0), c.input(1), c.attribute(0).scalar(), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::ternary(Ternary::lerp, c.input(0), c.input(1), c.attribute(0).scalar(), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double w = g.attribute(0).as_double();
       return {g.needs(0) ? gradient_for(g, 0, g.grad_output(0) * (1 - w)) : DTensor(),

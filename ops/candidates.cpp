@@ -39,7 +39,7 @@ constexpr OpDef kInParts{
           return ops::names(ndim) + " -> " + out + "    " +
                  ops::window("d" + std::to_string(dim), "p", {.num = each, .high = std::max<std::int64_t>(each, 1) - 1});
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           const int dim = static_cast<int>(call.attribute(0).as_int());

@@ -3,6 +3,7 @@
 
 #include "dtensor/op.h"
 #include "local/cpu/map.h"
+#include "local/kernels/map.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
@@ -24,7 +25,7 @@ constexpr OpDef kTo{
       if (from == to || widens(from, to)) return "... -> ...    linear; monotone";
       return info(from).floating && info(to).floating ? "... -> ...    monotone" : "... -> ...";
     },
-    .cpu = [](const KernelCall& c) { local::cpu::convert(c.input(0), c.output(0)); },
+    .kernel = [](const KernelCall& c) { local::kernels::convert(c.input(0), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {g.grad_output(0).to(g.input_type(0).dtype)}; },
     .samples =
         [] {

@@ -9,7 +9,7 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/channel_norms.h"
+#include "local/kernels/channel_norms.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/spatial.h"
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;
 using ops::numbered;
@@ -118,10 +119,10 @@ constexpr OpDef kGroupNorm{
           const GroupNames n(s.input(0).shape.ndim());
           return n.full + ", (g q), (g q) -> " + n.full + ", n g, n g  " + n.whole;
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::channel_norm(norm_of(c.input(0).shape(), c.output(1).shape()[1], c.attribute(1).as_double()), c.input(0), optional_input(c, 1),
-                            optional_input(c, 2), c.output(0), c.output(1), c.output(2));
+          kernels::channel_norm(norm_of(c.input(0).shape(), c.output(1).shape()[1], c.attribute(1).as_double()), c.input(0), optional_input(c, 1),
+                                optional_input(c, 2), c.output(0), c.output(1), c.output(2));
         },
     .gradient = group_norm_gradient,
     .decompose = split_group_norm,
@@ -169,10 +170,10 @@ constexpr OpDef kGroupNormBackward{
           const GroupNames n(s.input(1).shape.ndim());
           return n.full + ", " + n.full + ", (g q), n g, n g -> " + n.full + ", (g q), (g q)  n: reduce(sum); " + n.whole + "; linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::channel_norm_backward(norm_of(c.input(1).shape(), c.input(3).shape()[1], c.attribute(1).as_double()), c.input(0), c.input(1),
-                                     optional_input(c, 2), c.input(3), c.input(4), false, c.output(0), c.output(1), c.output(2));
+          kernels::channel_norm_backward(norm_of(c.input(1).shape(), c.input(3).shape()[1], c.attribute(1).as_double()), c.input(0), c.input(1),
+                                         optional_input(c, 2), c.input(3), c.input(4), false, c.output(0), c.output(1), c.output(2));
         },
     .decompose = split_group_norm_backward,
     .samples =
@@ -222,16 +223,16 @@ void put_running(const Tensor* was, const Tensor& batch, double momentum, double
     now.raw_as<double>()[i] = (1 - momentum) * before.raw_as<double>()[i] + momentum * factor * now.raw_as<double>()[i];
   out.copy_(now);
 }
-void batch_norm_cpu(const KernelCall& c) {
+void batch_norm_kernel(const KernelCall& c) {
   const cpu::ChannelNorm n = batch_of(c.input(0).shape(), c.attribute(2).as_double());
   const double momentum = c.attribute(1).as_double();
   if (c.attribute(0).as_bool()) {
-    cpu::channel_norm(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.output(0), c.output(3), c.output(4));
+    kernels::channel_norm(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.output(0), c.output(3), c.output(4));
     put_running(optional_input(c, 1), c.output(3), momentum, 1, c.output(1));
     put_running(optional_input(c, 2), c.output(4), momentum, unbiased(static_cast<double>(n.samples * n.size)), c.output(2));
     return;
   }
-  cpu::channel_norm_apply(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.input(1), c.input(2), c.output(0));
+  kernels::channel_norm_apply(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.input(1), c.input(2), c.output(0));
   for (int i : {1, 2}) {
     c.output(i).copy_(c.input(i));
     c.output(i + 2).copy_(c.input(i));
@@ -260,7 +261,7 @@ constexpr OpDef kChannelSum{
           const std::string clause = batch_clause(ndim, "reduce(sum)"), flags = s.has_input(1) ? "" : "linear";
           return batch_full(ndim) + ", c -> c  " + clause + (clause.empty() || flags.empty() ? "" : "; ") + flags;
         },
-    .cpu = [](const KernelCall& c) { cpu::channel_sums(batch_of(c.input(0).shape(), 0), c.input(0), optional_input(c, 1), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::channel_sums(batch_of(c.input(0).shape(), 0), c.input(0), optional_input(c, 1), c.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 3, 2}, {}}}, {.shapes = {{2, 5}, {5}}}, {.shapes = {{0, 3}, {3}}}};
@@ -284,7 +285,7 @@ constexpr OpDef kBatchNorm{
           const std::string full = batch_full(ndim), clause = s.attribute(0).as_bool() ? batch_clause(ndim, "whole") : "";
           return full + ", c, c, c, c -> " + full + ", c, c, c, c  " + clause;
         },
-    .cpu = batch_norm_cpu,
+    .kernel = batch_norm_kernel,
     .gradient = batch_norm_gradient,
     .decompose = split_batch_norm,
     .samples =
@@ -330,10 +331,10 @@ constexpr OpDef kBatchNormSums{
           const std::string full = batch_full(ndim), clause = batch_clause(ndim, "reduce(sum)");
           return full + ", " + full + ", c, c -> c, c  " + clause + (clause.empty() ? "" : "; ") + "linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::channel_norm_sums(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), c.input(2), c.input(3),
-                                 c.output(0), c.output(1));
+          kernels::channel_norm_sums(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), c.input(2), c.input(3),
+                                     c.output(0), c.output(1));
         },
     .samples =
         [] {
@@ -357,10 +358,10 @@ constexpr OpDef kBatchNormInput{
           const std::string full = batch_full(s.input(1).shape.ndim());
           return full + ", " + full + ", c, c, c, c, c -> " + full;
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::channel_norm_input_gradient(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), optional_input(c, 2),
-                                           c.input(3), c.input(4), c.input(5), c.input(6), c.attribute(1).as_double(), c.output(0));
+          kernels::channel_norm_input_gradient(batch_of(c.input(1).shape(), c.attribute(0).as_double()), c.input(0), c.input(1), optional_input(c, 2),
+                                               c.input(3), c.input(4), c.input(5), c.input(6), c.attribute(1).as_double(), c.output(0));
         },
     .samples =
         [] {
@@ -403,10 +404,10 @@ constexpr OpDef kBatchNormBackward{
           const std::string full = batch_full(ndim), clause = batch_clause(ndim, s.attribute(0).as_bool() ? "whole" : "reduce(sum)");
           return full + ", " + full + ", c, c, c -> " + full + ", c, c  " + clause + (clause.empty() ? "" : "; ") + "linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::channel_norm_backward(batch_of(c.input(1).shape(), c.attribute(1).as_double()), c.input(0), c.input(1), optional_input(c, 2),
-                                     c.input(3), c.input(4), !c.attribute(0).as_bool(), c.output(0), c.output(1), c.output(2));
+          kernels::channel_norm_backward(batch_of(c.input(1).shape(), c.attribute(1).as_double()), c.input(0), c.input(1), optional_input(c, 2),
+                                         c.input(3), c.input(4), !c.attribute(0).as_bool(), c.output(0), c.output(1), c.output(2));
         },
     .decompose = split_batch_norm_backward,
     .samples =

@@ -5,8 +5,8 @@
 
 #include "dtensor/error.h"
 #include "dtensor/ops/binary.h"
-#include "local/cpu/binary.h"
 #include "local/cpu/map.h"
+#include "local/kernels/binary.h"
 #include "ops/composite.h"
 #include "ops/elementwise.h"
 
@@ -14,6 +14,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Compare;
 using Gradients = std::vector<DTensor>;
 using ops::gradient_for;
@@ -33,13 +34,13 @@ std::vector<Sample> with_number() {
 }
 
 template <Compare op>
-void two_cpu(const KernelCall& c) {
-  cpu::compare(op, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0));
+void two_kernel(const KernelCall& c) {
+  kernels::compare(op, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0));
 }
 template <Compare op>
-void number_cpu(const KernelCall& c) {
+void number_kernel(const KernelCall& c) {
   const Scalar other = c.attribute(0).scalar();
-  cpu::compare(op, c.input(0), other, cpu::compute_type(promote(c.input(0).dtype(), other.kind())), c.output(0));
+  kernels::compare(op, c.input(0), other, cpu::compute_type(promote(c.input(0).dtype(), other.kind())), c.output(0));
 }
 template <Compare op>
 constexpr OpDef two_op(std::string_view name) {
@@ -48,7 +49,7 @@ constexpr OpDef two_op(std::string_view name) {
           .rule = "..., ... -> ...",
           .dtypes = "any",
           .shape = two_boolean,
-          .cpu = two_cpu<op>,
+          .kernel = two_kernel<op>,
           .samples = pairs};
 }
 template <Compare op>
@@ -58,7 +59,7 @@ constexpr OpDef number_op(std::string_view name) {
           .rule = "... -> ...",
           .dtypes = "any",
           .shape = ops::boolean_type,
-          .cpu = number_cpu<op>,
+          .kernel = number_kernel<op>,
           .samples = with_number};
 }
 
@@ -84,11 +85,11 @@ constexpr OpDef kIsClose{
     .rule = "..., ... -> ...",
     .dtypes = "any",
     .shape = two_boolean,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Scalar numbers[3] = {c.attribute(0).scalar(), c.attribute(1).scalar(), c.attribute(2).as_bool() ? 1.0 : 0.0};
-          cpu::compare(Compare::isclose, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0),
-                       numbers);
+          kernels::compare(Compare::isclose, c.input(0), c.input(1), cpu::compute_type(ops::promote_operands(c.input(0), c.input(1))), c.output(0),
+                           numbers);
         },
     .samples = pairs,
 };
@@ -126,10 +127,10 @@ constexpr OpDef kWhere{
     .rule_for = [](const ShapeCall& s) -> std::string {
       return s.has_input(1) && s.has_input(2) ? "..., ..., ... -> ...    linear 2 3" : "..., ..., ... -> ...";
     },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const auto value = [&](int i) -> cpu::Value { return c.has_input(i) ? cpu::Value(c.input(i)) : cpu::Value(c.attribute(i - 1).scalar()); };
-          cpu::where(c.input(0), value(1), value(2), c.output(0));
+          kernels::where(c.input(0), value(1), value(2), c.output(0));
         },
     .gradient = where_gradient,
     .samples =
@@ -152,11 +153,11 @@ constexpr OpDef kMaskedFill{
           check_mask(s, 1, "the mask");
           s.output(0) = {ops::broadcast_shape(s, 0, 2), s.input(0).dtype};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Scalar value = c.attribute(0).scalar();
           // As a bool 0.5 is true; as the integer that bool is computed in it would be 0.
-          cpu::where(c.input(1), c.output(0).dtype() == Dtype::boolean ? Scalar(value.as_bool()) : value, c.input(0), c.output(0));
+          kernels::where(c.input(1), c.output(0).dtype() == Dtype::boolean ? Scalar(value.as_bool()) : value, c.input(0), c.output(0));
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {gradient_for(g, 0, masked_fill(g.grad_output(0), g.input(1), 0)), DTensor()};
@@ -214,11 +215,11 @@ constexpr OpDef kClampTensor{
             if (s.has_input(i)) dtype = ops::promote_operands({s.input(0).shape, dtype}, s.input(i));
           s.output(0) = {ops::broadcast_shape(s, 0, 3), dtype};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Tensor* value = &c.input(0);
-          if (c.has_input(1)) cpu::binary(cpu::Binary::maximum, *value, c.input(1), c.output(0)), value = &c.output(0);
-          if (c.has_input(2)) cpu::binary(cpu::Binary::minimum, *value, c.input(2), c.output(0));
+          if (c.has_input(1)) kernels::binary(cpu::Binary::maximum, *value, c.input(1), c.output(0)), value = &c.output(0);
+          if (c.has_input(2)) kernels::binary(cpu::Binary::minimum, *value, c.input(2), c.output(0));
         },
     .gradient = clamp_gradient,
     .samples =

@@ -11,7 +11,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/gemm.h"
+#include "local/kernels/gemm.h"
 #include "ops/composite.h"
 #include "ops/families.h"
 
@@ -58,7 +58,7 @@ void baddbmm_shape(ShapeCall& s) {
   check_sizes(s, 1, 2, 2, 1);
   sum_with(s, {s.input(1).shape[0], s.input(1).shape[1], s.input(2).shape[2]});
 }
-void baddbmm_cpu(const KernelCall& call) {
+void baddbmm_kernel(const KernelCall& call) {
   const Tensor &more = call.input(0), &a = call.input(1), &b = call.input(2), &out = call.output(0);
   local::cpu::GemmCall g;
   g.dtype = out.dtype();
@@ -76,7 +76,7 @@ void baddbmm_cpu(const KernelCall& call) {
   g.beta = call.attribute(0).scalar();
   g.alpha = call.attribute(1).scalar();
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 constexpr OpDef kBaddbmm{
     .name = "baddbmm",
@@ -89,7 +89,7 @@ constexpr OpDef kBaddbmm{
           const char* more[4] = {"()", "n", "m n", "b m n"};
           return fmt::format("{}, b m k, b k n -> b m n    k: reduce(sum, addend 1)", more[s.input(0).shape.ndim()]);
         },
-    .cpu = baddbmm_cpu,
+    .kernel = baddbmm_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& up = g.grad_output(0);
       const Scalar &beta = g.attribute(0).scalar(), &alpha = g.attribute(1).scalar();

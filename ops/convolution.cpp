@@ -7,7 +7,7 @@
 
 #include "dtensor/op.h"
 #include "dtensor/ops/reductions.h"
-#include "local/cpu/convolution.h"
+#include "local/kernels/convolution.h"
 #include "ops/families.h"
 #include "ops/spatial.h"
 
@@ -15,6 +15,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::last_sizes;
 using ops::numbered;
 using ops::per_dim;
@@ -152,9 +153,9 @@ constexpr OpDef kMap{
           return n.image + ", " + n.weight + " -> " + n.map + "  q: reduce(sum); " +
                  image_windows(geometry_of(s), last_sizes(s.input(1).shape, spatial_of(s.attribute(kSizes)))) + "; bilinear";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::convolution(local_rule(geometry_of(c), c.input_place(0), c.output_place(0)), c.input(0), c.input(1), nullptr, c.output(0));
+          kernels::convolution(local_rule(geometry_of(c), c.input_place(0), c.output_place(0)), c.input(0), c.input(1), nullptr, c.output(0));
         },
     .gradient = map_gradient,
     .samples =
@@ -185,10 +186,10 @@ constexpr OpDef kInputGradient{
           return n.map + ", " + n.weight + " -> " + n.image + "  p: reduce(sum); " +
                  map_windows(geometry_of(s), last_sizes(s.input(1).shape, spatial_of(s.attribute(kSizes)))) + "; bilinear";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::convolution_input_gradient(local_rule(geometry_of(c), c.output_place(0), c.input_place(0)), c.input(0), c.input(1), nullptr,
-                                          c.output(0));
+          kernels::convolution_input_gradient(local_rule(geometry_of(c), c.output_place(0), c.input_place(0)), c.input(0), c.input(1), nullptr,
+                                              c.output(0));
         },
     .gradient = input_gradient_gradient,
     .samples =
@@ -221,9 +222,9 @@ constexpr OpDef kWeightGradient{
                  numbered("t", spatial_of(s.attribute(kSizes)), ", ") + ": reduce(sum); " +
                  image_windows(geometry_of(s), s.attribute(kSizes).as_shape()) + "; bilinear";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::convolution_weight_gradient(local_rule(geometry_of(c), c.input_place(1), c.input_place(0)), c.input(0), c.input(1), c.output(0));
+          kernels::convolution_weight_gradient(local_rule(geometry_of(c), c.input_place(1), c.input_place(0)), c.input(0), c.input(1), c.output(0));
         },
     .gradient = weight_gradient_gradient,
     .samples =
@@ -304,9 +305,10 @@ std::string convolution_rule(const ShapeCall& s) {
   return n.image + ", " + n.weight + ", " + (bias ? n.map_channels : "()") + " -> " + n.map + "  q: reduce(sum" + (bias ? ", addend 3); " : "); ") +
          image_windows(geometry_of(attributes_of(s, 4), s.input(1).shape), last_sizes(s.input(1).shape, spatial)) + (bias ? "" : "; bilinear 1 2");
 }
-void convolution_cpu(const KernelCall& c) {
+void convolution_kernel(const KernelCall& c) {
   const Geometry g = geometry_of(c.attributes_, c.input(1).shape());
-  cpu::convolution(local_rule(g, c.input_place(0), c.output_place(0)), c.input(0), c.input(1), c.has_input(2) ? &c.input(2) : nullptr, c.output(0));
+  kernels::convolution(local_rule(g, c.input_place(0), c.output_place(0)), c.input(0), c.input(1), c.has_input(2) ? &c.input(2) : nullptr,
+                       c.output(0));
 }
 // Sum over all dims but the channels.
 DTensor bias_gradient(const DTensor& grad, int spatial) {
@@ -332,7 +334,7 @@ constexpr OpDef convolution(std::string_view name, void (*shape)(ShapeCall&), st
   op.contiguous = true;
   op.shape = shape;
   op.rule_for = convolution_rule;
-  op.cpu = convolution_cpu;
+  op.kernel = convolution_kernel;
   op.gradient = convolution_gradient;
   op.samples = samples;
   op.reasons = "with a bias a Partial input or weight is reduced first: the bias would be added on every rank";
@@ -389,10 +391,10 @@ std::string transpose_rule(const ShapeCall& s) {
   return n.map + ", " + n.weight + ", " + (bias ? n.image_channels : "()") + " -> " + n.image + "  p: reduce(sum" + (bias ? ", addend 3); " : "); ") +
          map_windows(transpose_geometry(attributes_of(s, 5), spatial), last_sizes(s.input(1).shape, spatial)) + (bias ? "" : "; bilinear 1 2");
 }
-void transpose_cpu(const KernelCall& c) {
+void transpose_kernel(const KernelCall& c) {
   const Geometry g = transpose_geometry(c.attributes_, c.input(1).ndim() - 2);
-  cpu::convolution_input_gradient(local_rule(g, c.output_place(0), c.input_place(0)), c.input(0), c.input(1), c.has_input(2) ? &c.input(2) : nullptr,
-                                  c.output(0));
+  kernels::convolution_input_gradient(local_rule(g, c.output_place(0), c.input_place(0)), c.input(0), c.input(1),
+                                      c.has_input(2) ? &c.input(2) : nullptr, c.output(0));
 }
 std::vector<DTensor> transpose_gradient(const GradientCall& g) {
   const DTensor& up = g.grad_output(0);
@@ -413,7 +415,7 @@ constexpr OpDef transposed(std::string_view name, void (*shape)(ShapeCall&), std
   op.contiguous = true;
   op.shape = shape;
   op.rule_for = transpose_rule;
-  op.cpu = transpose_cpu;
+  op.kernel = transpose_kernel;
   op.gradient = transpose_gradient;
   op.samples = samples;
   op.reasons = "with a bias a Partial input or weight is reduced first: the bias would be added on every rank";

@@ -13,7 +13,8 @@
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/sorting.h"
+#include "local/kernels/embedding.h"
+#include "local/kernels/sorting.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
 #include "ops/view_rules.h"
@@ -43,7 +44,7 @@ constexpr OpDef kNonzeroStatic{
           const int n = s.input(0).shape.ndim();
           return fmt::format("{} -> r c    r, c: whole{}{}", ops::names(n), n == 0 ? "" : "; ", all_clause(n, "whole"));
         },
-    .cpu = [](const KernelCall& call) { local::cpu::nonzero_places(call.input(0), call.attribute(1).as_int(), call.output(0)); },
+    .kernel = [](const KernelCall& call) { local::kernels::nonzero_places(call.input(0), call.attribute(1).as_int(), call.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"size", "4"}}, .dtypes = {Dtype::i64}},
@@ -132,11 +133,11 @@ constexpr OpDef kUniquePadded{
           const int dim = normalize_dim(static_cast<int>(s.attribute(0).as_int()), n, "unique");
           return fmt::format("{} -> {}, d{}, d{}, ()    {}", all, all, dim, dim, whole);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           std::optional<int> dim;
           if (!call.attribute(0).is_none()) dim = normalize_dim(static_cast<int>(call.attribute(0).as_int()), call.input(0).ndim(), "unique");
-          local::cpu::distinct(call.input(0), dim, call.output(0), call.output(1), call.output(2), call.output(3));
+          local::kernels::distinct(call.input(0), dim, call.output(0), call.output(1), call.output(2), call.output(3));
         },
     .samples =
         [] {
@@ -216,12 +217,12 @@ constexpr OpDef kCount{
         },
     .rule_for =
         [](const ShapeCall& s) { return std::string(s.has_input(1) ? "i, i -> v    i: reduce(sum); linear 2" : "i, () -> v    i: reduce(sum)"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           const auto at = ops::positions(call, 0, call.output_place(0), 0, "the result");
           const local::cpu::RowsCall rows{1, out.numel(), 1, at};
-          if (call.has_input(1)) return deposit_rows(rows, call.input(1), out);
+          if (call.has_input(1)) return local::kernels::deposit_rows(rows, call.input(1), out);
           auto* to = out.raw_as<std::int64_t>();
           std::fill_n(to, out.numel(), std::int64_t{0});
           for (std::int64_t p : at)
@@ -270,9 +271,9 @@ constexpr OpDef kHistcRange{
           const int n = s.input(0).shape.ndim();
           return fmt::format("{} -> b    b: whole{}{}", ops::names(n), n == 0 ? "" : "; ", all_clause(n, "reduce(sum)"));
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::cpu::histogram(call.input(0), call.attribute(1).as_double(), call.attribute(2).as_double(), call.output(0));
+          local::kernels::histogram(call.input(0), call.attribute(1).as_double(), call.attribute(2).as_double(), call.output(0));
         },
     .samples =
         [] {

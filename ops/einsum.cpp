@@ -16,7 +16,7 @@
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/gemm.h"
+#include "local/kernels/gemm.h"
 #include "ops/composite.h"
 #include "ops/families.h"
 
@@ -81,7 +81,7 @@ Tensor grouped(const Tensor& t, const Labels& labels, std::initializer_list<Labe
   }
   return t.permute(order).reshape(shape);
 }
-void pair_cpu(const KernelCall& call) {
+void pair_kernel(const KernelCall& call) {
   const Equation e = pair_equation(call.attribute(0).as_text());
   const Labels &a = e.operands[0], &b = e.operands[1];
   Labels batch, rows, columns, summed;
@@ -105,7 +105,7 @@ void pair_cpu(const KernelCall& call) {
   g.a = matrix_operand(left, g.batch);
   g.b = matrix_operand(right, g.batch);
   g.out = product.raw();
-  gemm(g);
+  local::kernels::gemm(g);
   if (!direct) out.copy_(product.permute(order));
 }
 DTensor multiply(const DTensor& a, const DTensor& b, std::string_view text);
@@ -122,7 +122,7 @@ constexpr OpDef kPair{
     .dtypes = "number",
     .shape = pair_shape,
     .rule_for = pair_rule,
-    .cpu = pair_cpu,
+    .kernel = pair_kernel,
     .gradient = pair_gradient,
     .samples =
         [] {

@@ -7,8 +7,9 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
-#include "local/cpu/activations.h"
 #include "local/cpu/map.h"
+#include "local/kernels/activations.h"
+#include "local/kernels/map.h"
 #include "ops/composite.h"
 #include "ops/elementwise.h"
 
@@ -16,6 +17,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Elementary;
 using cpu::Pair;
 using Gradients = std::vector<DTensor>;
@@ -46,7 +48,7 @@ constexpr OpDef unary_op(std::string_view name, std::string_view saves, bool inc
           .saves = saves,
           .dtypes = "any",
           .shape = ops::floating_type,
-          .cpu = [](const KernelCall& c) { cpu::elementary(kind, c.input(0), c.output(0)); },
+          .kernel = [](const KernelCall& c) { kernels::elementary(kind, c.input(0), c.output(0)); },
           .gradient = [](const GradientCall& g) -> Gradients {
             const DTensor none;
             const bool has_input = !g.inputs_.empty() && g.inputs_[0], has_output = !g.outputs_.empty() && g.outputs_[0];
@@ -97,10 +99,10 @@ constexpr OpDef kPolygamma{
           if (s.attribute(0).as_int() < 0) s.fail("n is negative (" + std::to_string(s.attribute(0).as_int()) + "); give 0, 1, 2, ...");
           ops::floating_type(s);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Scalar n = c.attribute(0).scalar();
-          cpu::elementary(Elementary::polygamma, c.input(0), c.output(0), &n);
+          kernels::elementary(Elementary::polygamma, c.input(0), c.output(0), &n);
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {mul(g.grad_output(0), polygamma(static_cast<int>(g.attribute(0).as_int()) + 1, g.input(0)))};
@@ -119,7 +121,7 @@ constexpr OpDef kFrac{
     .rule = "... -> ...",
     .dtypes = "floating",
     .shape = ops::same_type,
-    .cpu = [](const KernelCall& c) { cpu::elementary(Elementary::frac, c.input(0), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::elementary(Elementary::frac, c.input(0), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients { return {g.grad_output(0)}; },
     .samples = any_samples,
 };
@@ -130,11 +132,11 @@ constexpr OpDef kLogit{
     .saves = "input",
     .dtypes = "any",
     .shape = ops::floating_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const bool free = c.attribute(0).is_none();
           const Scalar numbers[2] = {free ? -kInfinity : c.attribute(0).as_double(), free ? kInfinity : 1 - c.attribute(0).as_double()};
-          cpu::elementary(Elementary::logit, c.input(0), c.output(0), numbers);
+          kernels::elementary(Elementary::logit, c.input(0), c.output(0), numbers);
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       const DTensor& x = g.input(0);
@@ -163,16 +165,16 @@ constexpr OpDef kNanToNum{
     .saves = "input",
     .dtypes = "any",
     .shape = ops::same_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Dtype dtype = c.output(0).dtype();
           if (!info(dtype).floating) {
-            cpu::convert(c.input(0), c.output(0));
+            kernels::convert(c.input(0), c.output(0));
             return;
           }
           const auto or_else = [&](int i, double other) { return c.attribute(i).is_none() ? Scalar(other) : c.attribute(i).scalar(); };
           const Scalar numbers[3] = {c.attribute(0).scalar(), or_else(1, largest_of(dtype)), or_else(2, -largest_of(dtype))};
-          cpu::elementary(Elementary::nan_to_num, c.input(0), c.output(0), numbers);
+          kernels::elementary(Elementary::nan_to_num, c.input(0), c.output(0), numbers);
         },
     .gradient = [](const GradientCall& g) -> Gradients { return {where(isfinite(g.input(0)), g.grad_output(0), 0)}; },
     .samples = any_samples,
@@ -212,7 +214,7 @@ constexpr OpDef pair_op(std::string_view name, std::string_view saves, void (*sh
           .saves = saves,
           .dtypes = "any",
           .shape = shape,
-          .cpu = [](const KernelCall& c) { cpu::pair(kind, c.input(0), c.input(1), c.output(0)); },
+          .kernel = [](const KernelCall& c) { kernels::pair(kind, c.input(0), c.input(1), c.output(0)); },
           .gradient = [](const GradientCall& g) -> Gradients {
             const Slopes s = slopes(g, g.grad_output(0));
             return {gradient_for(g, 0, s.to_input), gradient_for(g, 1, s.to_other)};
@@ -257,7 +259,7 @@ constexpr OpDef integer_op(std::string_view name) {
           .rule = "..., ... -> ...",
           .dtypes = "integral",
           .shape = integer_pair_type,
-          .cpu = [](const KernelCall& c) { cpu::pair(kind, c.input(0), c.input(1), c.output(0)); },
+          .kernel = [](const KernelCall& c) { kernels::pair(kind, c.input(0), c.input(1), c.output(0)); },
           .samples = integer_pairs,
           .reasons = "products of Partial integers that happen to agree"};
 }
@@ -275,7 +277,7 @@ constexpr OpDef kHeaviside{
           if (s.input(0).dtype != s.input(1).dtype) s.fail("dtypes differ (" + s.describe(0) + ", " + s.describe(1) + "); convert one with to()");
           pair_type(s);
         },
-    .cpu = [](const KernelCall& c) { cpu::pair(Pair::heaviside, c.input(0), c.input(1), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::pair(Pair::heaviside, c.input(0), c.input(1), c.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}, {7}}}, {.shapes = {{0}, {1}}}};

@@ -11,7 +11,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/embedding.h"
+#include "local/kernels/embedding.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
 
@@ -49,10 +49,10 @@ void embedding_shape(ShapeCall& s) {
   s.output(0) = {.shape = out, .dtype = s.input(1).dtype};
 }
 
-void embedding_cpu(const KernelCall& call) {
+void embedding_kernel(const KernelCall& call) {
   const Tensor& weight = call.input(1);
   const auto at = positions(call, 0, call.input_place(1), 0, "dim 0 of weight");
-  take_rows(RowsCall{1, weight.shape()[0], weight.shape()[1], at}, weight, call.output(0));
+  local::kernels::take_rows(RowsCall{1, weight.shape()[0], weight.shape()[1], at}, weight, call.output(0));
 }
 
 // The weight is an operand of the backward op for its placement only: what it splits of the rows, the result has split too.
@@ -75,10 +75,10 @@ std::string embedding_backward_rule(const ShapeCall& s) {
                      s.has_input(2) ? "v d" : "()", leading_names(n, ", "), n == 0 ? "" : ": reduce(sum); ", s.has_input(2) ? "v: deposit; " : "");
 }
 
-void embedding_backward_cpu(const KernelCall& call) {
+void embedding_backward_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const auto at = positions(call, 1, call.output_place(0), 0, "dim 0 of weight");
-  deposit_rows(RowsCall{1, out.shape()[0], out.shape()[1], at}, call.input(0), out);
+  local::kernels::deposit_rows(RowsCall{1, out.shape()[0], out.shape()[1], at}, call.input(0), out);
 }
 
 std::vector<DTensor> embedding_backward_gradient(const GradientCall& g) {
@@ -101,7 +101,7 @@ constexpr OpDef kEmbeddingBackward{
     .contiguous = true,
     .shape = embedding_backward_shape,
     .rule_for = embedding_backward_rule,
-    .cpu = embedding_backward_cpu,
+    .kernel = embedding_backward_kernel,
     .gradient = embedding_backward_gradient,
     .samples = embedding_backward_samples,
     .reasons = "the weight only says where the gradient goes; a Partial one is reduced before it does",
@@ -137,7 +137,7 @@ constexpr OpDef kEmbedding{
     .dtypes = "number",
     .contiguous = true,
     .shape = embedding_shape,
-    .cpu = embedding_cpu,
+    .kernel = embedding_kernel,
     .gradient = embedding_gradient,
     .samples = embedding_samples,
 };
@@ -166,13 +166,13 @@ std::string gather_rule(const ShapeCall& s) {
                      names_where_longer(in, index, dim, 'w', "whole"));
 }
 
-void gather_cpu(const KernelCall& call) {
+void gather_kernel(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "gather");
   const Place source = lined(call.input_place(0));
   const auto at = positions(call, 1, source, dim, "the dim that is read");
   const Shape shape = lined(call.input(1)).shape();
   const Coordinates coordinates(lined(call.input_place(1)), shape, source, dim);
-  take_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
+  local::kernels::take_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
 }
 
 void gather_backward_shape(ShapeCall& s) {
@@ -191,13 +191,13 @@ std::string gather_backward_rule(const ShapeCall& s) {
                      names_where_longer(out, index, dim, 'a', "reduce(sum)"));
 }
 
-void gather_backward_cpu(const KernelCall& call) {
+void gather_backward_kernel(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "gather");
   const Place target = lined(call.output_place(0));
   const auto at = positions(call, 1, target, dim, "the dim that was read");
   const Shape shape = lined(call.input(1)).shape();
   const Coordinates coordinates(lined(call.input_place(1)), shape, target, dim);
-  deposit_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
+  local::kernels::deposit_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
 }
 
 std::vector<DTensor> gather_backward_gradient(const GradientCall& g) {
@@ -216,7 +216,7 @@ constexpr OpDef kGatherBackward{
     .contiguous = true,
     .shape = gather_backward_shape,
     .rule_for = gather_backward_rule,
-    .cpu = gather_backward_cpu,
+    .kernel = gather_backward_kernel,
     .gradient = gather_backward_gradient,
     .samples = gather_backward_samples,
 };
@@ -240,7 +240,7 @@ constexpr OpDef kGather{
     .contiguous = true,
     .shape = gather_shape,
     .rule_for = gather_rule,
-    .cpu = gather_cpu,
+    .kernel = gather_kernel,
     .gradient = gather_gradient,
     .samples = gather_samples,
 };
@@ -262,10 +262,10 @@ std::string select_rule(const ShapeCall& s) {
   return fmt::format("{}, {} -> {}    v: {}; linear 1", dims_with(n, dim, "v"), one ? "()" : "i", dims_with(n, dim, one ? "1" : "i"),
                      kind_for(s.input(0).dtype, "lookup"));
 }
-void select_cpu(const KernelCall& call) {
+void select_kernel(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "index_select");
   const auto at = positions(call, 1, lined(call.input_place(0)), dim, "the dim that is read");
-  take_rows(rows_of(lined(call.input(0)).shape(), dim, at), call.input(0), call.output(0));
+  local::kernels::take_rows(rows_of(lined(call.input(0)).shape(), dim, at), call.input(0), call.output(0));
 }
 
 void select_backward_shape(ShapeCall& s) {
@@ -282,10 +282,10 @@ std::string select_backward_rule(const ShapeCall& s) {
   if (one) return fmt::format("{}, () -> {}    linear 1", dims_with(n, dim, "1"), dims_with(n, dim, "v"));
   return fmt::format("{}, i -> {}    i: reduce(sum); linear 1", dims_with(n, dim, "i"), dims_with(n, dim, "v"));
 }
-void select_backward_cpu(const KernelCall& call) {
+void select_backward_kernel(const KernelCall& call) {
   const int dim = dim_of(call.attribute(0), call.input(0).shape(), "index_select");
   const auto at = positions(call, 1, lined(call.output_place(0)), dim, "the dim that was read");
-  deposit_rows(rows_of(lined(call.output(0)).shape(), dim, at), call.input(0), call.output(0));
+  local::kernels::deposit_rows(rows_of(lined(call.output(0)).shape(), dim, at), call.input(0), call.output(0));
 }
 std::vector<DTensor> select_backward_gradient(const GradientCall& g) {
   return {g.needs(0) ? index_select(g.grad_output(0), static_cast<int>(g.attribute(0).as_int()), g.input(1)) : DTensor(), DTensor()};
@@ -303,7 +303,7 @@ constexpr OpDef kSelectBackward{
     .contiguous = true,
     .shape = select_backward_shape,
     .rule_for = select_backward_rule,
-    .cpu = select_backward_cpu,
+    .kernel = select_backward_kernel,
     .gradient = select_backward_gradient,
     .samples = select_backward_samples,
 };
@@ -327,7 +327,7 @@ constexpr OpDef kIndexSelect{
     .contiguous = true,
     .shape = select_shape,
     .rule_for = select_rule,
-    .cpu = select_cpu,
+    .kernel = select_kernel,
     .gradient = select_gradient,
     .samples = select_samples,
 };
@@ -340,7 +340,7 @@ void one_hot_shape(ShapeCall& s) {
   out.push_back(s.attribute(0).as_int());
   s.output(0) = {.shape = out, .dtype = Dtype::i64};
 }
-void one_hot_cpu(const KernelCall& call) {
+void one_hot_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const int last = out.ndim() - 1;
   const auto at = positions(call, 0, call.output_place(0), last, "num_classes");
@@ -360,7 +360,7 @@ constexpr OpDef kOneHotSized{
     .rule = "... -> ... c",
     .contiguous = true,
     .shape = one_hot_shape,
-    .cpu = one_hot_cpu,
+    .kernel = one_hot_kernel,
     .samples = one_hot_samples,
 };
 

@@ -47,7 +47,7 @@ constexpr OpDef kFull{
     .name = "full",
     .signature = "size: int[], fill_value: number, dtype: dtype -> out",
     .shape = full_shape,
-    .cpu = [](const KernelCall& call) { call.output(0).fill_(call.attribute(1).scalar()); },
+    .kernel = [](const KernelCall& call) { call.output(0).fill_(call.attribute(1).scalar()); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {}, .attributes = {{"size", "[5, 3]"}, {"fill_value", "1.5"}, {"dtype", "f32"}}},
@@ -58,7 +58,7 @@ constexpr OpDef kEmpty{
     .name = "empty",
     .signature = "size: int[], fill_value: number, dtype: dtype -> out",
     .shape = full_shape,
-    .cpu = [](const KernelCall&) {},
+    .kernel = [](const KernelCall&) {},
 };
 
 // start and step are handed to the kernel, the length is static.
@@ -66,7 +66,7 @@ constexpr OpDef kArange{
     .name = "arange",
     .signature = "length: int, start: number, step: number, dtype: dtype -> out",
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = {s.attribute(0).as_int()}, .dtype = s.attribute(3).as_dtype()}; },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Scalar start = call.attribute(1).scalar(), step = call.attribute(2).scalar();
           const bool integer = start.kind() != ScalarKind::floating && step.kind() != ScalarKind::floating;
@@ -96,7 +96,7 @@ constexpr OpDef kEye{
           check_sizes(s, shape);
           s.output(0) = {.shape = shape, .dtype = s.attribute(2).as_dtype()};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           out.fill_(0);
@@ -138,7 +138,7 @@ constexpr OpDef kTril{
     .signature = "input, diagonal: int = 0 -> out",
     .rule = "... -> ...    linear",
     .shape = triangle_shape,
-    .cpu = [](const KernelCall& call) { triangle(call, true); },
+    .kernel = [](const KernelCall& call) { triangle(call, true); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {tril(g.grad_output(0), g.attribute(0).as_int())}; },
     .samples =
         [] {
@@ -150,7 +150,7 @@ constexpr OpDef kTriu{
     .signature = "input, diagonal: int = 0 -> out",
     .rule = "... -> ...    linear",
     .shape = triangle_shape,
-    .cpu = [](const KernelCall& call) { triangle(call, false); },
+    .kernel = [](const KernelCall& call) { triangle(call, false); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {triu(g.grad_output(0), g.attribute(0).as_int())}; },
     .samples =
         [] {

@@ -12,6 +12,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/views.h"
+#include "local/kernels/embedding.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
 #include "ops/scatter_rules.h"
@@ -35,7 +36,7 @@ void same_dtype(const ShapeCall& s, int i) {
 // ---- scatter, scatter_add
 using ops::scatter_rule;
 using ops::scatter_shape;
-void scatter_cpu(const KernelCall& call, bool add) {
+void scatter_kernel(const KernelCall& call, bool add) {
   const Tensor out = lined(call.output(0)), index = lined(call.input(1));
   out.copy_(lined(call.input(0)));
   const int dim = dim_of(call.attribute(0), out.shape(), call.op_name);
@@ -49,8 +50,8 @@ void scatter_cpu(const KernelCall& call, bool add) {
     src = src.contiguous();
   }
   const ElementsCall elements{index.shape(), dim, at, coordinates.spans};
-  if (add) deposit_elements(elements, src, out, {.add = true});
-  else put_elements(elements, src, call.attribute(1).is_none() ? Scalar(0) : call.attribute(1).scalar(), out);
+  if (add) local::kernels::deposit_elements(elements, src, out, {.add = true});
+  else local::kernels::put_elements(elements, src, call.attribute(1).is_none() ? Scalar(0) : call.attribute(1).scalar(), out);
 }
 // The gradient of src: what was read of it, zeros for the rest.
 DTensor read_back(const GradientCall& g, const DTensor& index) {
@@ -87,7 +88,7 @@ constexpr OpDef kScatter{
           if (s.has_input(2) == !s.attribute(1).is_none()) s.fail("src and value are one of two; give either");
         },
     .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter", nullptr); },
-    .cpu = [](const KernelCall& call) { scatter_cpu(call, false); },
+    .kernel = [](const KernelCall& call) { scatter_kernel(call, false); },
     .gradient = scatter_gradient,
     .samples =
         [] {
@@ -107,7 +108,7 @@ constexpr OpDef kScatterAdd{
     .contiguous = true,
     .shape = [](ShapeCall& s) { scatter_shape(s, "scatter_add"); },
     .rule_for = [](const ShapeCall& s) { return scatter_rule(s, "scatter_add", s.input(0).dtype == Dtype::boolean ? nullptr : "sum"); },
-    .cpu = [](const KernelCall& call) { scatter_cpu(call, true); },
+    .kernel = [](const KernelCall& call) { scatter_kernel(call, true); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {g.grad_output(0), DTensor(), g.needs(2) ? read_back(g, g.input(1)) : DTensor()};
     },
@@ -174,10 +175,10 @@ constexpr OpDef kIndexAdd{
     .shape = [](ShapeCall& s) { index_write_shape(s, "index_add"); },
     .rule_for =
         [](const ShapeCall& s) { return index_write_rule(s, "index_add", ops::kind_for(s.input(0).dtype, "reduce(sum, addend 1)"), "linear 1 3"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const IndexWrite w(call);
-          deposit_rows(w.rows, call.input(2), w.out, {.add = true, .alpha = call.attribute(1).scalar()});
+          local::kernels::deposit_rows(w.rows, call.input(2), w.out, {.add = true, .alpha = call.attribute(1).scalar()});
         },
     .gradient = index_add_gradient,
     .samples =
@@ -203,10 +204,10 @@ constexpr OpDef kIndexCopy{
     .contiguous = true,
     .shape = [](ShapeCall& s) { index_write_shape(s, "index_copy"); },
     .rule_for = [](const ShapeCall& s) { return index_write_rule(s, "index_copy", "whole", "linear 1 3"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const IndexWrite w(call);
-          put_rows(w.rows, call.input(2), 0, w.out);
+          local::kernels::put_rows(w.rows, call.input(2), 0, w.out);
         },
     .gradient = index_copy_gradient,
     .samples =
@@ -230,10 +231,10 @@ constexpr OpDef kIndexFill{
           const std::string target = dims_with(n, dim_of(s.attribute(0), s.input(0).shape, "index_fill"), "v");
           return fmt::format("{}, {} -> {}{}", target, one ? "()" : "i", target, one ? "" : "    i: whole");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const IndexWrite w(call);
-          put_rows(w.rows, Tensor(), call.attribute(1).scalar(), w.out);
+          local::kernels::put_rows(w.rows, Tensor(), call.attribute(1).scalar(), w.out);
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {index_fill(g.grad_output(0), static_cast<int>(g.attribute(0).as_int()), g.input(1), 0), DTensor()};

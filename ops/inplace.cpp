@@ -4,16 +4,18 @@
 #include <cstdint>
 #include <limits>
 
-#include "local/cpu/activations.h"
-#include "local/cpu/binary.h"
 #include "local/cpu/map.h"
-#include "local/cpu/pointwise.h"
+#include "local/kernels/activations.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/map.h"
+#include "local/kernels/pointwise.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Binary;
 using cpu::Compare;
 using cpu::Elementary;
@@ -55,32 +57,32 @@ std::vector<Sample> other_samples() { return with_number("other"); }
 std::vector<Sample> value_samples() { return with_number("value"); }
 
 template <Binary op>
-void sum_cpu(const KernelCall& c) {
+void sum_kernel(const KernelCall& c) {
   const Scalar alpha = c.attribute(0).scalar();
-  cpu::binary(op, c.input(0), apart(c.input(0), c.input(1)), c.input(0), &alpha);
+  kernels::binary(op, c.input(0), apart(c.input(0), c.input(1)), c.input(0), &alpha);
 }
 template <Binary op>
-void number_sum_cpu(const KernelCall& c) {
+void number_sum_kernel(const KernelCall& c) {
   const Scalar alpha = c.attribute(1).scalar();
-  cpu::binary(op, c.input(0), c.attribute(0).scalar(), c.input(0), &alpha);
+  kernels::binary(op, c.input(0), c.attribute(0).scalar(), c.input(0), &alpha);
 }
 template <Binary op>
-void two_cpu(const KernelCall& c) {
-  cpu::binary(op, c.input(0), apart(c.input(0), c.input(1)), c.input(0));
+void two_kernel(const KernelCall& c) {
+  kernels::binary(op, c.input(0), apart(c.input(0), c.input(1)), c.input(0));
 }
 template <Binary op>
-void number_cpu(const KernelCall& c) {
-  cpu::binary(op, c.input(0), c.attribute(0).scalar(), c.input(0));
+void number_kernel(const KernelCall& c) {
+  kernels::binary(op, c.input(0), c.attribute(0).scalar(), c.input(0));
 }
 template <Ternary op>
-void value_cpu(const KernelCall& c) {
+void value_kernel(const KernelCall& c) {
   const Scalar value = c.attribute(0).scalar();
   const Tensor& self = c.input(0);
-  cpu::ternary(op, self, apart(self, c.input(1)), apart(self, c.input(2)), self, &value);
+  kernels::ternary(op, self, apart(self, c.input(1)), apart(self, c.input(2)), self, &value);
 }
 template <Unary op>
-void unary_cpu(const KernelCall& c) {
-  cpu::unary(op, c.input(0), c.input(0));
+void unary_kernel(const KernelCall& c) {
+  kernels::unary(op, c.input(0), c.input(0));
 }
 
 using Kernel = void (*)(const KernelCall&);
@@ -91,7 +93,7 @@ constexpr OpDef sum_op(std::string_view name, Kernel kernel, Gradient gradient) 
           .rule = "..., ... -> ...    linear",
           .dtypes = "any",
           .shape = ops::written_type,
-          .cpu = kernel,
+          .kernel = kernel,
           .gradient = gradient,
           .samples = two_samples};
 }
@@ -101,42 +103,42 @@ constexpr OpDef number_sum_op(std::string_view name, Kernel kernel) {
           .rule = kOne,
           .dtypes = "any",
           .shape = number_type,
-          .cpu = kernel,
+          .kernel = kernel,
           .gradient = [](const GradientCall& g) -> Gradients { return {g.grad_output(0)}; },
           .samples = other_samples};
 }
 constexpr OpDef unary_op(std::string_view name, std::string_view rule, Kernel kernel, void (*shape)(ShapeCall&)) {
-  return {.name = name, .signature = "self! -> self", .rule = rule, .dtypes = "number", .shape = shape, .cpu = kernel, .samples = one_samples};
+  return {.name = name, .signature = "self! -> self", .rule = rule, .dtypes = "number", .shape = shape, .kernel = kernel, .samples = one_samples};
 }
 
-constexpr OpDef kAdd = sum_op("add_", sum_cpu<Binary::add>, [](const GradientCall& g) -> Gradients {
+constexpr OpDef kAdd = sum_op("add_", sum_kernel<Binary::add>, [](const GradientCall& g) -> Gradients {
   return {g.grad_output(0), g.needs(1) ? gradient_for(g, 1, g.grad_output(0) * g.attribute(0).scalar()) : DTensor()};
 });
-constexpr OpDef kSub = sum_op("sub_", sum_cpu<Binary::sub>, [](const GradientCall& g) -> Gradients {
+constexpr OpDef kSub = sum_op("sub_", sum_kernel<Binary::sub>, [](const GradientCall& g) -> Gradients {
   return {g.grad_output(0), g.needs(1) ? gradient_for(g, 1, neg(g.grad_output(0) * g.attribute(0).scalar())) : DTensor()};
 });
-constexpr OpDef kAddScalar = number_sum_op("add_.scalar", number_sum_cpu<Binary::add>);
-constexpr OpDef kSubScalar = number_sum_op("sub_.scalar", number_sum_cpu<Binary::sub>);
+constexpr OpDef kAddScalar = number_sum_op("add_.scalar", number_sum_kernel<Binary::add>);
+constexpr OpDef kSubScalar = number_sum_op("sub_.scalar", number_sum_kernel<Binary::sub>);
 constexpr OpDef kMul{.name = "mul_",
                      .signature = "self!, other -> self",
                      .rule = "..., ... -> ...    linear 1",
                      .dtypes = "any",
                      .shape = ops::written_type,
-                     .cpu = two_cpu<Binary::mul>,
+                     .kernel = two_kernel<Binary::mul>,
                      .samples = two_samples};
 constexpr OpDef kDiv{.name = "div_",
                      .signature = "self!, other -> self",
                      .rule = "..., ... -> ...    linear 1",
                      .dtypes = "any",
                      .shape = real_type,
-                     .cpu = two_cpu<Binary::div>,
+                     .kernel = two_kernel<Binary::div>,
                      .samples = two_samples};
 constexpr OpDef kMulScalar{.name = "mul_.scalar",
                            .signature = "self!, *, other: number -> self",
                            .rule = "... -> ...    linear",
                            .dtypes = "any",
                            .shape = number_type,
-                           .cpu = number_cpu<Binary::mul>,
+                           .kernel = number_kernel<Binary::mul>,
                            .gradient = [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.attribute(0).scalar()}; },
                            .samples = other_samples};
 constexpr OpDef kDivScalar{.name = "div_.scalar",
@@ -144,7 +146,7 @@ constexpr OpDef kDivScalar{.name = "div_.scalar",
                            .rule = "... -> ...    linear",
                            .dtypes = "any",
                            .shape = real_type,
-                           .cpu = number_cpu<Binary::div>,
+                           .kernel = number_kernel<Binary::div>,
                            .gradient = [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / g.attribute(0).scalar()}; },
                            .samples = other_samples};
 
@@ -159,7 +161,7 @@ constexpr OpDef kCopy{
             s.fail("the source does not broadcast to self (" + s.describe(0) + ", " + s.describe(1) + "); reshape or expand it");
           s.output(0) = s.input(0);
         },
-    .cpu = [](const KernelCall& c) { cpu::convert(apart(c.input(0), c.input(1)), c.input(0)); },
+    .kernel = [](const KernelCall& c) { kernels::convert(apart(c.input(0), c.input(1)), c.input(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {g.needs(0) ? g.grad_output(0) * 0 : DTensor(), gradient_for(g, 1, g.grad_output(0))};
     },
@@ -170,7 +172,7 @@ constexpr OpDef kFill{.name = "fill_",
                       .rule = kOne,
                       .dtypes = "any",
                       .shape = ops::same_type,
-                      .cpu = [](const KernelCall& c) { cpu::fill(c.input(0), c.attribute(0).scalar()); },
+                      .kernel = [](const KernelCall& c) { kernels::fill(c.input(0), c.attribute(0).scalar()); },
                       .gradient = ops::zero_gradient,
                       .samples = value_samples};
 constexpr OpDef kZero{.name = "zero_",
@@ -178,7 +180,7 @@ constexpr OpDef kZero{.name = "zero_",
                       .rule = "... -> ...    linear",
                       .dtypes = "any",
                       .shape = ops::same_type,
-                      .cpu = [](const KernelCall& c) { cpu::fill(c.input(0), Scalar(0)); },
+                      .kernel = [](const KernelCall& c) { kernels::fill(c.input(0), Scalar(0)); },
                       .gradient = ops::zero_gradient,
                       .samples = one_samples};
 constexpr OpDef kAddcmul{.name = "addcmul_",
@@ -186,14 +188,14 @@ constexpr OpDef kAddcmul{.name = "addcmul_",
                          .rule = "..., ..., ... -> ...",
                          .dtypes = "number",
                          .shape = ops::written_type,
-                         .cpu = value_cpu<Ternary::addcmul>,
+                         .kernel = value_kernel<Ternary::addcmul>,
                          .samples = three_samples};
 constexpr OpDef kAddcdiv{.name = "addcdiv_",
                          .signature = "self!, tensor1, tensor2, *, value: number = 1 -> self",
                          .rule = "..., ..., ... -> ...",
                          .dtypes = "floating",
                          .shape = real_type,
-                         .cpu = value_cpu<Ternary::addcdiv>,
+                         .kernel = value_kernel<Ternary::addcdiv>,
                          .samples = three_samples};
 constexpr OpDef kLerp{
     .name = "lerp_",
@@ -201,7 +203,8 @@ constexpr OpDef kLerp{
     .rule = "..., ... -> ...    linear",
     .dtypes = "floating",
     .shape = real_type,
-    .cpu = [](const KernelCall& c) { cpu::ternary(Ternary::lerp, c.input(0), apart(c.input(0), c.input(1)), c.attribute(0).scalar(), c.input(0)); },
+    .kernel =
+        [](const KernelCall& c) { kernels::ternary(Ternary::lerp, c.input(0), apart(c.input(0), c.input(1)), c.attribute(0).scalar(), c.input(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double w = g.attribute(0).as_double();
       return {g.needs(0) ? g.grad_output(0) * (1 - w) : DTensor(), g.needs(1) ? gradient_for(g, 1, g.grad_output(0) * w) : DTensor()};
@@ -216,7 +219,7 @@ constexpr OpDef kClamp{.name = "clamp_",
                        .rule = "... -> ...    monotone",
                        .dtypes = "number",
                        .shape = ops::same_type,
-                       .cpu =
+                       .kernel =
                            [](const KernelCall& c) {
                              const bool floating = info(c.input(0).dtype()).floating;
                              constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -224,16 +227,16 @@ constexpr OpDef kClamp{.name = "clamp_",
                              const Attribute &min = c.attribute(0), &max = c.attribute(1);
                              const Scalar low = !min.is_none() ? min.scalar() : floating ? Scalar(-kInfinity) : Scalar(Limits::min());
                              const Scalar high = !max.is_none() ? max.scalar() : floating ? Scalar(kInfinity) : Scalar(Limits::max());
-                             cpu::ternary(Ternary::clamp, c.input(0), low, high, c.input(0));
+                             kernels::ternary(Ternary::clamp, c.input(0), low, high, c.input(0));
                            },
                        .samples =
                            [] {
                              return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"min", "-0.5"}, {"max", "1"}}},
                                                         {.shapes = {{0}}, .attributes = {{"max", "0"}}}};
                            }};
-constexpr OpDef kRelu = unary_op("relu_", "... -> ...    monotone", unary_cpu<Unary::relu>, ops::same_type);
-constexpr OpDef kNeg = unary_op("neg_", "... -> ...    linear", unary_cpu<Unary::neg>, ops::same_type);
-constexpr OpDef kSqrt = unary_op("sqrt_", kOne, unary_cpu<Unary::sqrt>, real_type);
+constexpr OpDef kRelu = unary_op("relu_", "... -> ...    monotone", unary_kernel<Unary::relu>, ops::same_type);
+constexpr OpDef kNeg = unary_op("neg_", "... -> ...    linear", unary_kernel<Unary::neg>, ops::same_type);
+constexpr OpDef kSqrt = unary_op("sqrt_", kOne, unary_kernel<Unary::sqrt>, real_type);
 constexpr OpDef kMaskedFill{
     .name = "masked_fill_",
     .signature = "self!, mask, *, value: number -> self",
@@ -244,7 +247,7 @@ constexpr OpDef kMaskedFill{
           ops::written_type(s);
           if (s.input(1).dtype != Dtype::boolean) s.fail("the mask must be bool (" + s.describe(1) + "); compare first, or convert with to()");
         },
-    .cpu = [](const KernelCall& c) { cpu::where(apart(c.input(0), c.input(1)), c.attribute(0).scalar(), c.input(0), c.input(0)); },
+    .kernel = [](const KernelCall& c) { kernels::where(apart(c.input(0), c.input(1)), c.attribute(0).scalar(), c.input(0), c.input(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}, {7}}, .attributes = {{"value", "10"}}, .dtypes = {Dtype::f32, Dtype::boolean}}};
@@ -253,24 +256,24 @@ constexpr OpDef kMaskedFill{
 // ---- forms of ops that have no gradient of their own here
 constexpr std::string_view kIncreasing = "... -> ...    monotone";
 template <Elementary op>
-void elementary_cpu(const KernelCall& c) {
-  cpu::elementary(op, c.input(0), c.input(0));
+void elementary_kernel(const KernelCall& c) {
+  kernels::elementary(op, c.input(0), c.input(0));
 }
 template <Binary op>
-void checked_two_cpu(const KernelCall& c) {
-  ops::run_checked(c, [&c] { two_cpu<op>(c); });
+void checked_two_kernel(const KernelCall& c) {
+  ops::run_checked(c, [&c] { two_kernel<op>(c); });
 }
 template <Binary op>
-void checked_number_cpu(const KernelCall& c) {
-  ops::run_checked(c, [&c] { number_cpu<op>(c); });
+void checked_number_kernel(const KernelCall& c) {
+  ops::run_checked(c, [&c] { number_kernel<op>(c); });
 }
 // 0 and 1 in self's dtype.
 template <Compare op>
-void flags_cpu(const KernelCall& c) {
+void flags_kernel(const KernelCall& c) {
   const Tensor &self = c.input(0), &other = c.input(1);
   const Tensor flags = Tensor::empty(self.shape(), Dtype::boolean);
-  cpu::compare(op, self, other, cpu::compute_type(ops::promote_operands(self, other)), flags);
-  cpu::convert(flags, self);
+  kernels::compare(op, self, other, cpu::compute_type(ops::promote_operands(self, other)), flags);
+  kernels::convert(flags, self);
 }
 void flags_type(ShapeCall& s) {
   if (!(ops::broadcast_shape(s, 0, 2) == s.input(0).shape))
@@ -294,72 +297,72 @@ constexpr OpDef two_op(std::string_view name, std::string_view signature, Kernel
           .rule = kTwo,
           .dtypes = dtypes,
           .shape = shape,
-          .cpu = kernel,
+          .kernel = kernel,
           .samples = shape == whole_type ? whole_samples : two_samples};
 }
 constexpr OpDef one_number_op(std::string_view name, std::string_view signature, Kernel kernel, std::vector<Sample> (*samples)()) {
-  return {.name = name, .signature = signature, .rule = kOne, .dtypes = "number", .shape = number_type, .cpu = kernel, .samples = samples};
+  return {.name = name, .signature = signature, .rule = kOne, .dtypes = "number", .shape = number_type, .kernel = kernel, .samples = samples};
 }
-constexpr OpDef kAbs = unary_op("abs_", kOne, unary_cpu<Unary::abs>, ops::same_type);
-constexpr OpDef kSign = unary_op("sign_", kIncreasing, unary_cpu<Unary::sign>, ops::same_type);
-constexpr OpDef kSquare = unary_op("square_", kOne, unary_cpu<Unary::square>, ops::same_type);
-constexpr OpDef kFloor = unary_op("floor_", kIncreasing, unary_cpu<Unary::floor>, ops::same_type);
-constexpr OpDef kCeil = unary_op("ceil_", kIncreasing, unary_cpu<Unary::ceil>, ops::same_type);
-constexpr OpDef kTrunc = unary_op("trunc_", kIncreasing, unary_cpu<Unary::trunc>, ops::same_type);
-constexpr OpDef kRound = unary_op("round_", kIncreasing, unary_cpu<Unary::round>, ops::same_type);
-constexpr OpDef kExp = unary_op("exp_", kIncreasing, unary_cpu<Unary::exp>, real_type);
-constexpr OpDef kExpm1 = unary_op("expm1_", kIncreasing, unary_cpu<Unary::expm1>, real_type);
-constexpr OpDef kLog = unary_op("log_", kOne, unary_cpu<Unary::log>, real_type);
-constexpr OpDef kLog1p = unary_op("log1p_", kOne, unary_cpu<Unary::log1p>, real_type);
-constexpr OpDef kLog2 = unary_op("log2_", kOne, unary_cpu<Unary::log2>, real_type);
-constexpr OpDef kRsqrt = unary_op("rsqrt_", kOne, unary_cpu<Unary::rsqrt>, real_type);
-constexpr OpDef kReciprocal = unary_op("reciprocal_", kOne, unary_cpu<Unary::reciprocal>, real_type);
-constexpr OpDef kSin = unary_op("sin_", kOne, unary_cpu<Unary::sin>, real_type);
-constexpr OpDef kCos = unary_op("cos_", kOne, unary_cpu<Unary::cos>, real_type);
-constexpr OpDef kTan = unary_op("tan_", kOne, unary_cpu<Unary::tan>, real_type);
-constexpr OpDef kTanh = unary_op("tanh_", kIncreasing, unary_cpu<Unary::tanh>, real_type);
-constexpr OpDef kSigmoid = unary_op("sigmoid_", kIncreasing, unary_cpu<Unary::sigmoid>, real_type);
-constexpr OpDef kErf = unary_op("erf_", kIncreasing, unary_cpu<Unary::erf>, real_type);
-constexpr OpDef kSilu = unary_op("silu_", kOne, unary_cpu<Unary::silu>, real_type);
-constexpr OpDef kAsin = unary_op("asin_", kOne, elementary_cpu<Elementary::asin>, real_type);
-constexpr OpDef kAcos = unary_op("acos_", kOne, elementary_cpu<Elementary::acos>, real_type);
-constexpr OpDef kAtan = unary_op("atan_", kIncreasing, elementary_cpu<Elementary::atan>, real_type);
-constexpr OpDef kSinh = unary_op("sinh_", kIncreasing, elementary_cpu<Elementary::sinh>, real_type);
-constexpr OpDef kCosh = unary_op("cosh_", kOne, elementary_cpu<Elementary::cosh>, real_type);
-constexpr OpDef kAsinh = unary_op("asinh_", kIncreasing, elementary_cpu<Elementary::asinh>, real_type);
-constexpr OpDef kAcosh = unary_op("acosh_", kOne, elementary_cpu<Elementary::acosh>, real_type);
-constexpr OpDef kAtanh = unary_op("atanh_", kOne, elementary_cpu<Elementary::atanh>, real_type);
-constexpr OpDef kErfc = unary_op("erfc_", kOne, elementary_cpu<Elementary::erfc>, real_type);
-constexpr OpDef kErfinv = unary_op("erfinv_", kOne, elementary_cpu<Elementary::erfinv>, real_type);
-constexpr OpDef kExp2 = unary_op("exp2_", kIncreasing, elementary_cpu<Elementary::exp2>, real_type);
-constexpr OpDef kLog10 = unary_op("log10_", kOne, elementary_cpu<Elementary::log10>, real_type);
-constexpr OpDef kFrac = unary_op("frac_", kOne, elementary_cpu<Elementary::frac>, real_type);
-constexpr OpDef kSinc = unary_op("sinc_", kOne, elementary_cpu<Elementary::sinc>, real_type);
-constexpr OpDef kLgamma = unary_op("lgamma_", kOne, elementary_cpu<Elementary::lgamma>, real_type);
-constexpr OpDef kDigamma = unary_op("digamma_", kOne, elementary_cpu<Elementary::digamma>, real_type);
-constexpr OpDef kPow = two_op("pow_", "self!, exponent -> self", checked_two_cpu<Binary::pow>, ops::written_type, "number");
-constexpr OpDef kPowScalar = one_number_op("pow_.scalar", "self!, *, exponent: number -> self", checked_number_cpu<Binary::pow>, exponent_samples);
-constexpr OpDef kRemainder = two_op("remainder_", "self!, other -> self", checked_two_cpu<Binary::remainder>, ops::written_type, "number");
+constexpr OpDef kAbs = unary_op("abs_", kOne, unary_kernel<Unary::abs>, ops::same_type);
+constexpr OpDef kSign = unary_op("sign_", kIncreasing, unary_kernel<Unary::sign>, ops::same_type);
+constexpr OpDef kSquare = unary_op("square_", kOne, unary_kernel<Unary::square>, ops::same_type);
+constexpr OpDef kFloor = unary_op("floor_", kIncreasing, unary_kernel<Unary::floor>, ops::same_type);
+constexpr OpDef kCeil = unary_op("ceil_", kIncreasing, unary_kernel<Unary::ceil>, ops::same_type);
+constexpr OpDef kTrunc = unary_op("trunc_", kIncreasing, unary_kernel<Unary::trunc>, ops::same_type);
+constexpr OpDef kRound = unary_op("round_", kIncreasing, unary_kernel<Unary::round>, ops::same_type);
+constexpr OpDef kExp = unary_op("exp_", kIncreasing, unary_kernel<Unary::exp>, real_type);
+constexpr OpDef kExpm1 = unary_op("expm1_", kIncreasing, unary_kernel<Unary::expm1>, real_type);
+constexpr OpDef kLog = unary_op("log_", kOne, unary_kernel<Unary::log>, real_type);
+constexpr OpDef kLog1p = unary_op("log1p_", kOne, unary_kernel<Unary::log1p>, real_type);
+constexpr OpDef kLog2 = unary_op("log2_", kOne, unary_kernel<Unary::log2>, real_type);
+constexpr OpDef kRsqrt = unary_op("rsqrt_", kOne, unary_kernel<Unary::rsqrt>, real_type);
+constexpr OpDef kReciprocal = unary_op("reciprocal_", kOne, unary_kernel<Unary::reciprocal>, real_type);
+constexpr OpDef kSin = unary_op("sin_", kOne, unary_kernel<Unary::sin>, real_type);
+constexpr OpDef kCos = unary_op("cos_", kOne, unary_kernel<Unary::cos>, real_type);
+constexpr OpDef kTan = unary_op("tan_", kOne, unary_kernel<Unary::tan>, real_type);
+constexpr OpDef kTanh = unary_op("tanh_", kIncreasing, unary_kernel<Unary::tanh>, real_type);
+constexpr OpDef kSigmoid = unary_op("sigmoid_", kIncreasing, unary_kernel<Unary::sigmoid>, real_type);
+constexpr OpDef kErf = unary_op("erf_", kIncreasing, unary_kernel<Unary::erf>, real_type);
+constexpr OpDef kSilu = unary_op("silu_", kOne, unary_kernel<Unary::silu>, real_type);
+constexpr OpDef kAsin = unary_op("asin_", kOne, elementary_kernel<Elementary::asin>, real_type);
+constexpr OpDef kAcos = unary_op("acos_", kOne, elementary_kernel<Elementary::acos>, real_type);
+constexpr OpDef kAtan = unary_op("atan_", kIncreasing, elementary_kernel<Elementary::atan>, real_type);
+constexpr OpDef kSinh = unary_op("sinh_", kIncreasing, elementary_kernel<Elementary::sinh>, real_type);
+constexpr OpDef kCosh = unary_op("cosh_", kOne, elementary_kernel<Elementary::cosh>, real_type);
+constexpr OpDef kAsinh = unary_op("asinh_", kIncreasing, elementary_kernel<Elementary::asinh>, real_type);
+constexpr OpDef kAcosh = unary_op("acosh_", kOne, elementary_kernel<Elementary::acosh>, real_type);
+constexpr OpDef kAtanh = unary_op("atanh_", kOne, elementary_kernel<Elementary::atanh>, real_type);
+constexpr OpDef kErfc = unary_op("erfc_", kOne, elementary_kernel<Elementary::erfc>, real_type);
+constexpr OpDef kErfinv = unary_op("erfinv_", kOne, elementary_kernel<Elementary::erfinv>, real_type);
+constexpr OpDef kExp2 = unary_op("exp2_", kIncreasing, elementary_kernel<Elementary::exp2>, real_type);
+constexpr OpDef kLog10 = unary_op("log10_", kOne, elementary_kernel<Elementary::log10>, real_type);
+constexpr OpDef kFrac = unary_op("frac_", kOne, elementary_kernel<Elementary::frac>, real_type);
+constexpr OpDef kSinc = unary_op("sinc_", kOne, elementary_kernel<Elementary::sinc>, real_type);
+constexpr OpDef kLgamma = unary_op("lgamma_", kOne, elementary_kernel<Elementary::lgamma>, real_type);
+constexpr OpDef kDigamma = unary_op("digamma_", kOne, elementary_kernel<Elementary::digamma>, real_type);
+constexpr OpDef kPow = two_op("pow_", "self!, exponent -> self", checked_two_kernel<Binary::pow>, ops::written_type, "number");
+constexpr OpDef kPowScalar = one_number_op("pow_.scalar", "self!, *, exponent: number -> self", checked_number_kernel<Binary::pow>, exponent_samples);
+constexpr OpDef kRemainder = two_op("remainder_", "self!, other -> self", checked_two_kernel<Binary::remainder>, ops::written_type, "number");
 constexpr OpDef kRemainderScalar =
-    one_number_op("remainder_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::remainder>, other_samples);
-constexpr OpDef kFmod = two_op("fmod_", "self!, other -> self", checked_two_cpu<Binary::fmod>, ops::written_type, "number");
-constexpr OpDef kFmodScalar = one_number_op("fmod_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::fmod>, other_samples);
-constexpr OpDef kFloorDivide = two_op("floor_divide_", "self!, other -> self", checked_two_cpu<Binary::div_floor>, ops::written_type, "number");
+    one_number_op("remainder_.scalar", "self!, *, other: number -> self", checked_number_kernel<Binary::remainder>, other_samples);
+constexpr OpDef kFmod = two_op("fmod_", "self!, other -> self", checked_two_kernel<Binary::fmod>, ops::written_type, "number");
+constexpr OpDef kFmodScalar = one_number_op("fmod_.scalar", "self!, *, other: number -> self", checked_number_kernel<Binary::fmod>, other_samples);
+constexpr OpDef kFloorDivide = two_op("floor_divide_", "self!, other -> self", checked_two_kernel<Binary::div_floor>, ops::written_type, "number");
 constexpr OpDef kFloorDivideScalar =
-    one_number_op("floor_divide_.scalar", "self!, *, other: number -> self", checked_number_cpu<Binary::div_floor>, other_samples);
-constexpr OpDef kAtan2 = two_op("atan2_", "self!, other -> self", checked_two_cpu<Binary::atan2>, real_type, "number");
-constexpr OpDef kBitwiseAnd = two_op("bitwise_and_", "self!, other -> self", checked_two_cpu<Binary::bitwise_and>, whole_type, "any");
-constexpr OpDef kBitwiseOr = two_op("bitwise_or_", "self!, other -> self", checked_two_cpu<Binary::bitwise_or>, whole_type, "any");
-constexpr OpDef kBitwiseXor = two_op("bitwise_xor_", "self!, other -> self", checked_two_cpu<Binary::bitwise_xor>, whole_type, "any");
-constexpr OpDef kEq = two_op("eq_", "self!, other -> self", flags_cpu<Compare::eq>, flags_type, "any");
-constexpr OpDef kNe = two_op("ne_", "self!, other -> self", flags_cpu<Compare::ne>, flags_type, "any");
-constexpr OpDef kLt = two_op("lt_", "self!, other -> self", flags_cpu<Compare::lt>, flags_type, "any");
-constexpr OpDef kLe = two_op("le_", "self!, other -> self", flags_cpu<Compare::le>, flags_type, "any");
-constexpr OpDef kGt = two_op("gt_", "self!, other -> self", flags_cpu<Compare::gt>, flags_type, "any");
-constexpr OpDef kGe = two_op("ge_", "self!, other -> self", flags_cpu<Compare::ge>, flags_type, "any");
-constexpr OpDef kLogicalAnd = two_op("logical_and_", "self!, other -> self", flags_cpu<Compare::logical_and>, flags_type, "any");
-constexpr OpDef kLogicalOr = two_op("logical_or_", "self!, other -> self", flags_cpu<Compare::logical_or>, flags_type, "any");
-constexpr OpDef kLogicalXor = two_op("logical_xor_", "self!, other -> self", flags_cpu<Compare::logical_xor>, flags_type, "any");
+    one_number_op("floor_divide_.scalar", "self!, *, other: number -> self", checked_number_kernel<Binary::div_floor>, other_samples);
+constexpr OpDef kAtan2 = two_op("atan2_", "self!, other -> self", checked_two_kernel<Binary::atan2>, real_type, "number");
+constexpr OpDef kBitwiseAnd = two_op("bitwise_and_", "self!, other -> self", checked_two_kernel<Binary::bitwise_and>, whole_type, "any");
+constexpr OpDef kBitwiseOr = two_op("bitwise_or_", "self!, other -> self", checked_two_kernel<Binary::bitwise_or>, whole_type, "any");
+constexpr OpDef kBitwiseXor = two_op("bitwise_xor_", "self!, other -> self", checked_two_kernel<Binary::bitwise_xor>, whole_type, "any");
+constexpr OpDef kEq = two_op("eq_", "self!, other -> self", flags_kernel<Compare::eq>, flags_type, "any");
+constexpr OpDef kNe = two_op("ne_", "self!, other -> self", flags_kernel<Compare::ne>, flags_type, "any");
+constexpr OpDef kLt = two_op("lt_", "self!, other -> self", flags_kernel<Compare::lt>, flags_type, "any");
+constexpr OpDef kLe = two_op("le_", "self!, other -> self", flags_kernel<Compare::le>, flags_type, "any");
+constexpr OpDef kGt = two_op("gt_", "self!, other -> self", flags_kernel<Compare::gt>, flags_type, "any");
+constexpr OpDef kGe = two_op("ge_", "self!, other -> self", flags_kernel<Compare::ge>, flags_type, "any");
+constexpr OpDef kLogicalAnd = two_op("logical_and_", "self!, other -> self", flags_kernel<Compare::logical_and>, flags_type, "any");
+constexpr OpDef kLogicalOr = two_op("logical_or_", "self!, other -> self", flags_kernel<Compare::logical_or>, flags_type, "any");
+constexpr OpDef kLogicalXor = two_op("logical_xor_", "self!, other -> self", flags_kernel<Compare::logical_xor>, flags_type, "any");
 
 constexpr const OpDef* kFamily[] = {&kAbs,
                                     &kSign,

@@ -71,7 +71,7 @@ std::string cat_rule(const ShapeCall& s) {
   return text + " -> " + operand("r") + "    " + windows + "linear";
 }
 
-void cat_cpu(const KernelCall& call) {
+void cat_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const int n = out.ndim();
   const auto a = call.attribute(0).as_int();
@@ -112,7 +112,7 @@ constexpr OpDef kCat{
     .signature = "tensors[], dim: int = 0 -> out",
     .shape = cat_shape,
     .rule_for = cat_rule,
-    .cpu = cat_cpu,
+    .kernel = cat_kernel,
     .gradient = cat_gradient,
     .samples =
         [] {

@@ -9,7 +9,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
-#include "local/cpu/linear_cross_entropy.h"
+#include "local/kernels/linear_cross_entropy.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/spatial.h"
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::numbered;
 
@@ -69,7 +70,7 @@ constexpr OpDef kRowMax{
           const Names n(s.input(0).shape);
           return n.input + ", v d -> " + n.rows + "  d: whole; v: reduce(max)";
         },
-    .cpu = [](const KernelCall& c) { cpu::linear_row_max(c.input(0), c.input(1), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::linear_row_max(c.input(0), c.input(1), c.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 3}, {7, 3}}}, {.shapes = {{2, 3, 4}, {5, 4}}}};
@@ -92,9 +93,9 @@ constexpr OpDef kExpSum{
           const Names n(s.input(0).shape);
           return n.input + ", v d, " + n.rows + ", " + n.rows + " -> " + n.rows + ", " + n.rows + "  d: whole; v: reduce(sum)";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          check_target(c, cpu::linear_exp_sum(classes_of(c, 1), c.input(0), c.input(1), c.input(2), c.input(3), c.output(0), c.output(1)),
+          check_target(c, kernels::linear_exp_sum(classes_of(c, 1), c.input(0), c.input(1), c.input(2), c.input(3), c.output(0), c.output(1)),
                        c.input_place(1).global[0]);
         },
     .samples =
@@ -140,9 +141,9 @@ constexpr OpDef kRows{
           const Names n(s.input(0).shape);
           return n.input + ", v d, " + n.rows + " -> " + n.rows + ", " + n.rows + "  d, v: whole";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          check_target(c, cpu::linear_cross_entropy(classes_of(c, 1), c.input(0), c.input(1), c.input(2), c.output(0), c.output(1)),
+          check_target(c, kernels::linear_cross_entropy(classes_of(c, 1), c.input(0), c.input(1), c.input(2), c.output(0), c.output(1)),
                        c.input_place(1).global[0]);
         },
     .gradient = rows_gradient,
@@ -169,9 +170,10 @@ constexpr OpDef kBackward{
           return n.rows + ", " + n.input + ", v d, " + n.rows + ", " + n.rows + " -> " + n.input + ", v d  " + n.row_clause +
                  "v: reduce(sum); d: whole; linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::linear_cross_entropy_backward(classes_of(c, 2), c.input(0), c.input(1), c.input(2), c.input(3), c.input(4), c.output(0), c.output(1));
+          kernels::linear_cross_entropy_backward(classes_of(c, 2), c.input(0), c.input(1), c.input(2), c.input(3), c.input(4), c.output(0),
+                                                 c.output(1));
         },
     .samples =
         [] {

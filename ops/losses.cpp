@@ -9,8 +9,8 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/losses.h"
-#include "local/cpu/reduce.h"
+#include "local/kernels/losses.h"
+#include "local/kernels/reduce.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
@@ -21,6 +21,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;
 
@@ -86,7 +87,7 @@ std::int64_t count_of(const Tensor& target, std::int64_t ignore_index) {
 void reduce_rows(Mode mode, const Tensor& rows, std::int64_t count, const Tensor& loss) {
   cpu::ReduceOptions options;
   if (mode == Mode::mean) options.divisor = static_cast<double>(count);
-  cpu::reduce(cpu::Reduction::sum, rows, mode == Mode::none ? Shape() : all_dims(rows.shape()), loss, options);
+  kernels::reduce(cpu::Reduction::sum, rows, mode == Mode::none ? Shape() : all_dims(rows.shape()), loss, options);
 }
 
 // ---- count_targets
@@ -100,7 +101,7 @@ constexpr OpDef kCountTargets{
           const int ndim = s.input(0).shape.ndim();
           return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
         },
-    .cpu = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
+    .kernel = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"ignore_index", "1"}, {"dtype", "f32"}}, .dtypes = {Dtype::i64}}};
@@ -125,15 +126,15 @@ constexpr OpDef kTargetLogit{
           const Names n(s.input(0).shape.ndim());
           return n.logits + ", " + n.rows + " -> " + n.rows + "  " + n.class_name + ": lookup; linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const cpu::Classes classes = classes_of(call.input_place(0));
           check_index(call,
-                      cpu::target_logit(call.input(0), call.input(1), classes,
-                                        {.dim = class_dim(call.input(0).ndim()),
-                                         .ignore_index = call.attribute(0).as_int(),
-                                         .label_smoothing = call.attribute(1).as_double()},
-                                        call.output(0)),
+                      kernels::target_logit(call.input(0), call.input(1), classes,
+                                            {.dim = class_dim(call.input(0).ndim()),
+                                             .ignore_index = call.attribute(0).as_int(),
+                                             .label_smoothing = call.attribute(1).as_double()},
+                                            call.output(0)),
                       classes.count);
         },
     .samples =
@@ -157,9 +158,9 @@ constexpr OpDef kCrossEntropyBackward{
           const Names n(s.input(1).shape.ndim());
           return n.rows + ", " + n.logits + ", " + n.rows + ", " + n.rows + " -> " + n.logits + "  linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::cross_entropy_backward(
+          kernels::cross_entropy_backward(
               call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
               {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
               call.output(0));
@@ -197,14 +198,14 @@ constexpr OpDef kCrossEntropyRows{
           const Names n(s.input(0).shape.ndim());
           return n.logits + ", " + n.rows + " -> " + n.rows + ", " + n.rows + "  " + n.class_name + ": whole";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const int dim = class_dim(call.input(0).ndim());
           check_index(
               call,
-              cpu::cross_entropy_rows(call.input(0), call.input(1),
-                                      {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
-                                      call.output(0), call.output(1)),
+              kernels::cross_entropy_rows(call.input(0), call.input(1),
+                                          {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
+                                          call.output(0), call.output(1)),
               call.input(0).shape()[dim]);
         },
     .decompose = [](const DecomposeCall& c) { return split_rows(c.input(0), c.input(1), c.attribute(0), c.attribute(1).as_double()); },
@@ -237,13 +238,13 @@ Results split_cross_entropy(const DecomposeCall& c) {
   const DTensor summed = mode == Mode::none ? rows[0] : sum(rows[0]);
   return {in_dtype(mode == Mode::mean ? div(summed, total) : summed, dtype), rows[1], total};
 }
-void cross_entropy_cpu(const KernelCall& call) {
+void cross_entropy_kernel(const KernelCall& call) {
   const Tensor& input = call.input(0);
   const int dim = class_dim(input.ndim());
   const Mode mode = mode_of(call.attribute(1));
   const cpu::LossOptions options{.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(2).as_double()};
   const Tensor rows = Tensor::empty(call.input(1).shape(), call.output(1).dtype());
-  check_index(call, cpu::cross_entropy_rows(input, call.input(1), options, rows, call.output(1)), input.shape()[dim]);
+  check_index(call, kernels::cross_entropy_rows(input, call.input(1), options, rows, call.output(1)), input.shape()[dim]);
   const std::int64_t count = count_of(call.input(1), options.ignore_index);
   reduce_rows(mode, rows, count, call.output(0));
   call.output(2).fill_(static_cast<double>(count));
@@ -279,7 +280,7 @@ constexpr OpDef kCrossEntropy{
           return n.logits + ", " + n.rows + " -> " + (mode == Mode::none ? n.rows : "()") + ", " + n.rows + ", ()" +
                  n.clauses("whole", mode == Mode::mean ? "whole" : "reduce(sum)");
         },
-    .cpu = cross_entropy_cpu,
+    .kernel = cross_entropy_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor rows = row_gradient(g.grad_output(0), mode_of(g.attribute(1)), g.output(2), g.input_type(1).shape);
       return {call(kCrossEntropyBackward, {rows, g.input(0), g.input(1), g.output(1)}, {g.attribute(0), g.attribute(2)}), DTensor()};
@@ -295,11 +296,11 @@ constexpr OpDef kCrossEntropy{
 };
 
 // ---- nll_loss: attributes ignore_index, reduction
-void nll_loss_cpu(const KernelCall& call) {
+void nll_loss_kernel(const KernelCall& call) {
   const cpu::Classes classes = classes_of(call.input_place(0));
   const cpu::LossOptions options{.dim = class_dim(call.input(0).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = 0};
   const Tensor rows = Tensor::empty(call.input(1).shape(), computation_dtype(call.input(0).dtype()));
-  check_index(call, cpu::target_logit(call.input(0), call.input(1), classes, options, rows), classes.count);
+  check_index(call, kernels::target_logit(call.input(0), call.input(1), classes, options, rows), classes.count);
   const auto negate = [&](auto* x) {
     for (std::int64_t i = 0; i < rows.numel(); ++i) x[i] = -x[i];
   };
@@ -327,7 +328,7 @@ constexpr OpDef kNllLoss{
                                      : "()" + n.clauses("lookup", mode == Mode::mean ? "whole" : "reduce(sum)")) +
                  "; linear 1";
         },
-    .cpu = nll_loss_cpu,
+    .kernel = nll_loss_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Mode mode = mode_of(g.attribute(1));
       const DTensor total = mode == Mode::mean ? count_targets(g.input(1), g.attribute(0), computation_dtype(g.input_type(0).dtype)) : DTensor();
@@ -343,11 +344,11 @@ constexpr OpDef kNllLoss{
 };
 
 // ---- mse_loss: attribute reduction
-void mse_loss_cpu(const KernelCall& call) {
+void mse_loss_kernel(const KernelCall& call) {
   const Mode mode = mode_of(call.attribute(0));
   const Dtype computed = computation_dtype(call.output(0).dtype());
   const Tensor rows = mode == Mode::none ? call.output(0) : Tensor::empty(call.input(0).shape(), computed);
-  cpu::squared_error(call.input(0), call.input(1), rows);
+  kernels::squared_error(call.input(0), call.input(1), rows);
   if (mode != Mode::none) reduce_rows(mode, rows, call.input_place(0).global.numel(), call.output(0));
 }
 constexpr OpDef kMseLoss{
@@ -370,7 +371,7 @@ constexpr OpDef kMseLoss{
           const bool none = mode_of(s.attribute(0)) == Mode::none;
           return names + ", " + names + " -> " + (none ? names : "()  " + ops::clause(all_dims(shape), "reduce(sum)"));
         },
-    .cpu = mse_loss_cpu,
+    .kernel = mse_loss_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Mode mode = mode_of(g.attribute(0));
       const Shape& shape = g.input_type(0).shape;

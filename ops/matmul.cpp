@@ -10,8 +10,8 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/binary.h"
-#include "local/cpu/gemm.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/gemm.h"
 #include "ops/families.h"
 
 namespace dtensor {
@@ -155,7 +155,7 @@ MatrixOperand no_batch(const Tensor& t, std::int64_t row, std::int64_t column, c
   return {t.raw(), row, column, Shape::filled(batch.ndim(), 0)};
 }
 
-void matmul_cpu(const KernelCall& call) {
+void matmul_kernel(const KernelCall& call) {
   const Tensor &a = call.input(0), &b = call.input(1), &out = call.output(0);
   GemmCall g;
   g.dtype = out.dtype();
@@ -168,14 +168,14 @@ void matmul_cpu(const KernelCall& call) {
   g.a = a.ndim() > 1 ? matrix_operand(a, g.batch) : no_batch(a, 0, a.strides()[0], g.batch);
   g.b = b.ndim() > 1 ? matrix_operand(b, g.batch) : no_batch(b, b.strides()[0], 0, g.batch);
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 
-void outer_cpu(const KernelCall& call) {
+void outer_kernel(const KernelCall& call) {
   const Tensor &a = call.input(0), &b = call.input(1), &out = call.output(0);
   if (out.dtype() == Dtype::boolean) {
-    local::cpu::binary(local::cpu::Binary::mul, a.as_strided(out.shape(), {a.strides()[0], 0}, a.offset()),
-                       b.as_strided(out.shape(), {0, b.strides()[0]}, b.offset()), out);
+    local::kernels::binary(local::cpu::Binary::mul, a.as_strided(out.shape(), {a.strides()[0], 0}, a.offset()),
+                           b.as_strided(out.shape(), {0, b.strides()[0]}, b.offset()), out);
     return;
   }
   GemmCall g;
@@ -186,10 +186,10 @@ void outer_cpu(const KernelCall& call) {
   g.a = no_batch(a, a.strides()[0], 1, {});
   g.b = no_batch(b, 1, b.strides()[0], {});
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 
-void addmm_cpu(const KernelCall& call) {
+void addmm_kernel(const KernelCall& call) {
   const Tensor &more = call.input(0), &a = call.input(1), &b = call.input(2), &out = call.output(0);
   GemmCall g;
   g.dtype = out.dtype();
@@ -206,10 +206,10 @@ void addmm_cpu(const KernelCall& call) {
   g.beta = call.attribute(0).scalar();
   g.alpha = call.attribute(1).scalar();
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 
-void linear_cpu(const KernelCall& call) {
+void linear_kernel(const KernelCall& call) {
   const Tensor &x = call.input(0), &w = call.input(1), &out = call.output(0);
   GemmCall g;
   g.dtype = out.dtype();
@@ -224,7 +224,7 @@ void linear_cpu(const KernelCall& call) {
   g.b = no_batch(w, w.strides().back(), vector ? 0 : w.strides()[0], g.batch);
   if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, vector ? 0 : call.input(2).strides()[0], g.batch);
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 
 // All dims but the last as one dim of rows.
@@ -249,7 +249,7 @@ RowsView rows_view(const Tensor& t) {
   return v;
 }
 
-void weight_grad_cpu(const KernelCall& call) {
+void weight_grad_kernel(const KernelCall& call) {
   const RowsView grad = rows_view(call.input(0)), input = rows_view(call.input(1));
   const Tensor& out = call.output(0);
   GemmCall g;
@@ -260,7 +260,7 @@ void weight_grad_cpu(const KernelCall& call) {
   g.a = no_batch(grad.tensor, grad.tensor.strides().back(), grad.stride, {});
   g.b = no_batch(input.tensor, input.stride, input.tensor.strides().back(), {});
   g.out = out.raw();
-  gemm(g);
+  local::kernels::gemm(g);
 }
 
 // Gradients.
@@ -276,7 +276,7 @@ constexpr OpDef kWeightGrad{
     .dtypes = "number",
     .shape = weight_grad_shape,
     .rule_for = weight_grad_rule,
-    .cpu = weight_grad_cpu,
+    .kernel = weight_grad_kernel,
     .gradient = weight_grad_gradient,
     .samples = weight_grad_samples,
 };
@@ -375,7 +375,7 @@ constexpr OpDef product(std::string_view name, std::string_view signature, std::
   op.dtypes = "number";
   op.shape = shape;
   op.rule_for = matmul_rule;
-  op.cpu = matmul_cpu;
+  op.kernel = matmul_kernel;
   op.gradient = matmul_gradient;
   op.samples = samples;
   return op;
@@ -392,7 +392,7 @@ constexpr OpDef kOuter{
     .saves = "input, vec2",
     .dtypes = "any",
     .shape = outer_shape,
-    .cpu = outer_cpu,
+    .kernel = outer_kernel,
     .gradient = outer_gradient,
     .samples = outer_samples,
 };
@@ -403,7 +403,7 @@ constexpr OpDef kAddmm{
     .dtypes = "number",
     .shape = addmm_shape,
     .rule_for = addmm_rule,
-    .cpu = addmm_cpu,
+    .kernel = addmm_kernel,
     .gradient = addmm_gradient,
     .samples = addmm_samples,
     .reasons = "Partial mat1 or mat2 is reduced first: input would be added on every rank",
@@ -415,7 +415,7 @@ constexpr OpDef kLinear{
     .dtypes = "number",
     .shape = linear_shape,
     .rule_for = linear_rule,
-    .cpu = linear_cpu,
+    .kernel = linear_kernel,
     .gradient = linear_gradient,
     .samples = linear_samples,
     .reasons = "with a bias a Partial input or weight is reduced first: the bias would be added on every rank",

@@ -8,7 +8,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
-#include "local/cpu/reduce.h"
+#include "local/kernels/reduce.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 
@@ -16,6 +16,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;
 
@@ -71,7 +72,7 @@ constexpr OpDef kVar{
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& call) { cpu::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), false, call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), false, call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {var_gradient_of(g, g.grad_output(0))}; },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {in_dtype(split_var(c), c.input(0).dtype())}; },
     .samples = var_samples,
@@ -83,7 +84,7 @@ constexpr OpDef kStd{
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, s.input(0).dtype); },
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& call) { cpu::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), true, call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::variance(call.input(0), dims_of(call), call.attribute(2).as_double(), true, call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& out = g.output(0);
       return {var_gradient_of(g, masked_fill(div(g.grad_output(0), mul(out, 2)), eq(out, 0), 0))};
@@ -112,7 +113,7 @@ constexpr OpDef kArgmax{
     .dtypes = "any",
     .shape = arg_shape,
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), true, call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::arg_extreme(call.input(0), dims_of(call), true, call.output(0)); },
     .decompose = [](const DecomposeCall& c) { return split_arg(c, true); },
     .samples = arg_samples,
 };
@@ -122,12 +123,12 @@ constexpr OpDef kArgmin{
     .dtypes = "any",
     .shape = arg_shape,
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& call) { cpu::arg_extreme(call.input(0), dims_of(call), false, call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::arg_extreme(call.input(0), dims_of(call), false, call.output(0)); },
     .decompose = [](const DecomposeCall& c) { return split_arg(c, false); },
     .samples = arg_samples,
 };
 
-void first_equal_cpu(const KernelCall& call) {
+void first_equal_kernel(const KernelCall& call) {
   const Shape dims = dims_of(call);
   const Place& place = call.input_place(0);
   std::vector<std::vector<std::int64_t>> tables(dims.size());
@@ -138,7 +139,7 @@ void first_equal_cpu(const KernelCall& call) {
       for (std::int64_t i = 0; i < run.length; ++i) tables[k].push_back((run.begin + i) * weight);
     weight *= place.global[d];
   }
-  cpu::first_equal(call.input(0), call.input(1), dims, tables, call.output(0));
+  kernels::first_equal(call.input(0), call.input(1), dims, tables, call.output(0));
 }
 constexpr OpDef kFirstEqual{
     .name = "first_equal",
@@ -151,7 +152,7 @@ constexpr OpDef kFirstEqual{
           const std::string kept = ops::kept_names(ndim, dims_of(s), keeps(s));
           return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims_of(s), "reduce(min)");
         },
-    .cpu = first_equal_cpu,
+    .kernel = first_equal_kernel,
     .samples =
         [] {
           return std::vector<Sample>{

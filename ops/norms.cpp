@@ -8,7 +8,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
-#include "local/cpu/norms.h"
+#include "local/kernels/norms.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 
@@ -16,6 +16,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;
 
@@ -100,10 +101,10 @@ constexpr OpDef kLayerNorm{
           const Names n(s.input(0).shape, s.attribute(0));
           return n.full + ", " + n.parameter + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + ", " + n.statistic + "  " + n.whole;
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::layer_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), optional_input(call, 2), call.attribute(1).as_double(),
-                          call.output(0), call.output(1), call.output(2));
+          kernels::layer_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), optional_input(call, 2),
+                              call.attribute(1).as_double(), call.output(0), call.output(1), call.output(2));
         },
     .gradient = layer_norm_gradient,
     .decompose = split_layer_norm,
@@ -142,10 +143,10 @@ constexpr OpDef kLayerNormBackward{
           return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + ", " +
                  n.parameter + "  " + n.whole + n.rows() + "; linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.input(4),
-                                   call.output(0), call.output(1), call.output(2));
+          kernels::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3),
+                                       call.input(4), call.output(0), call.output(1), call.output(2));
         },
     .decompose = split_layer_norm_backward,
     .samples =
@@ -194,10 +195,10 @@ constexpr OpDef kRmsNorm{
           const Names n(s.input(0).shape, s.attribute(0));
           return n.full + ", " + n.parameter + " -> " + n.full + ", " + n.statistic + "  " + n.whole;
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::rms_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), rms_eps(call.attribute(1), call.input(0).dtype()),
-                        call.output(0), call.output(1));
+          kernels::rms_norm(call.input(0), elements(call.attribute(0)), optional_input(call, 1), rms_eps(call.attribute(1), call.input(0).dtype()),
+                            call.output(0), call.output(1));
         },
     .gradient = rms_norm_gradient,
     .decompose = split_rms_norm,
@@ -233,10 +234,10 @@ constexpr OpDef kRmsNormBackward{
           return n.full + ", " + n.full + ", " + n.parameter + ", " + n.statistic + " -> " + n.full + ", " + n.parameter + "  " + n.whole + n.rows() +
                  "; linear 1";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3), call.output(0),
-                                 call.output(1));
+          kernels::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3),
+                                     call.output(0), call.output(1));
         },
     .decompose = split_rms_norm_backward,
     .samples =

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/optimizer.h"
+#include "local/kernels/optimizer.h"
 
-#include "local/cpu/optimizer.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 
 void step_type(ShapeCall& s) {
   for (int i = 1; i < s.num_inputs(); ++i)
@@ -26,18 +27,18 @@ constexpr OpDef kAdamW{
     .rule = "..., ..., ..., ..., ... -> ...",
     .dtypes = "floating",
     .shape = step_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
-          cpu::adam_step(c.input(0), c.input(1), c.input(2), c.input(3), c.has_input(4) ? c.input(4) : Tensor(),
-                         {.lr = number(0),
-                          .beta1 = number(1),
-                          .beta2 = number(2),
-                          .eps = number(3),
-                          .weight_decay = number(4),
-                          .step = number(5),
-                          .decoupled = c.attribute(6).as_bool(),
-                          .maximize = c.attribute(7).as_bool()});
+          kernels::adam_step(c.input(0), c.input(1), c.input(2), c.input(3), c.has_input(4) ? c.input(4) : Tensor(),
+                             {.lr = number(0),
+                              .beta1 = number(1),
+                              .beta2 = number(2),
+                              .eps = number(3),
+                              .weight_decay = number(4),
+                              .step = number(5),
+                              .decoupled = c.attribute(6).as_bool(),
+                              .maximize = c.attribute(7).as_bool()});
         },
     .samples =
         [] {
@@ -61,17 +62,17 @@ constexpr OpDef kSgd{
           step_type(s);
           if (s.attribute(4).as_bool() && !s.has_input(2)) s.fail("nesterov needs a momentum buffer (none given); give one and a momentum above 0");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
-          cpu::sgd_step(c.input(0), c.input(1), c.has_input(2) ? c.input(2) : Tensor(),
-                        {.lr = number(0),
-                         .momentum = number(1),
-                         .dampening = number(2),
-                         .weight_decay = number(3),
-                         .nesterov = c.attribute(4).as_bool(),
-                         .maximize = c.attribute(5).as_bool(),
-                         .first = c.attribute(6).as_bool()});
+          kernels::sgd_step(c.input(0), c.input(1), c.has_input(2) ? c.input(2) : Tensor(),
+                            {.lr = number(0),
+                             .momentum = number(1),
+                             .dampening = number(2),
+                             .weight_decay = number(3),
+                             .nesterov = c.attribute(4).as_bool(),
+                             .maximize = c.attribute(5).as_bool(),
+                             .first = c.attribute(6).as_bool()});
         },
     .samples =
         [] {

@@ -6,14 +6,15 @@
 
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
-#include "local/cpu/binary.h"
-#include "local/cpu/pointwise.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/pointwise.h"
 #include "ops/elementwise.h"
 
 namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Unary;
 using cpu::UnaryBackward;
 using Gradients = std::vector<DTensor>;
@@ -22,12 +23,12 @@ constexpr std::string_view kPass = "... -> ...";
 constexpr std::string_view kIncreasing = "... -> ...    monotone";
 
 template <Unary op>
-void unary_cpu(const KernelCall& c) {
-  cpu::unary(op, c.input(0), c.output(0));
+void unary_kernel(const KernelCall& c) {
+  kernels::unary(op, c.input(0), c.output(0));
 }
 template <UnaryBackward op>
-void backward_cpu(const KernelCall& c) {
-  cpu::unary_backward(op, c.input(0), c.input(1), c.output(0));
+void backward_kernel(const KernelCall& c) {
+  kernels::unary_backward(op, c.input(0), c.input(1), c.output(0));
 }
 
 void backward_type(ShapeCall& s) {
@@ -59,7 +60,7 @@ constexpr OpDef real_op(std::string_view name, std::string_view rule, Kernel ker
           .saves = saves,
           .dtypes = "any",
           .shape = ops::floating_type,
-          .cpu = kernel,
+          .kernel = kernel,
           .gradient = gradient,
           .samples = samples};
 }
@@ -71,15 +72,20 @@ constexpr OpDef number_op(std::string_view name, std::string_view rule, Kernel k
           .saves = saves,
           .dtypes = dtypes,
           .shape = shape,
-          .cpu = kernel,
+          .kernel = kernel,
           .gradient = gradient,
           .samples = any_samples};
 }
 // Powers of bool count in i64.
 void square_type(ShapeCall& s) { s.output(0) = {s.input(0).shape, s.input(0).dtype == Dtype::boolean ? Dtype::i64 : s.input(0).dtype}; }
 constexpr OpDef predicate_op(std::string_view name, Kernel kernel) {
-  return {
-      .name = name, .signature = "input -> out", .rule = kPass, .dtypes = "any", .shape = ops::boolean_type, .cpu = kernel, .samples = any_samples};
+  return {.name = name,
+          .signature = "input -> out",
+          .rule = kPass,
+          .dtypes = "any",
+          .shape = ops::boolean_type,
+          .kernel = kernel,
+          .samples = any_samples};
 }
 constexpr OpDef backward_op(std::string_view name, std::string_view signature, Kernel kernel, std::string_view saves, Gradient gradient) {
   return {.name = name,
@@ -88,7 +94,7 @@ constexpr OpDef backward_op(std::string_view name, std::string_view signature, K
           .saves = saves,
           .dtypes = "floating",
           .shape = backward_type,
-          .cpu = kernel,
+          .kernel = kernel,
           .gradient = gradient,
           .samples = backward_samples};
 }
@@ -98,32 +104,32 @@ Gradients twice(const GradientCall& g, First first, Second second) {
   return {g.needs(0) ? first(g.grad_output(0)) : DTensor(), g.needs(1) ? second(g.grad_output(0)) : DTensor()};
 }
 
-constexpr OpDef kNeg =
-    number_op("neg", "... -> ...    linear", unary_cpu<Unary::neg>, "", [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0))}; });
-constexpr OpDef kAbs =
-    number_op("abs", kPass, unary_cpu<Unary::abs>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * sign(g.input(0))}; });
-constexpr OpDef kSign = number_op("sign", kIncreasing, unary_cpu<Unary::sign>, "", ops::zero_gradient, "any");
+constexpr OpDef kNeg = number_op("neg", "... -> ...    linear", unary_kernel<Unary::neg>, "",
+                                 [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0))}; });
+constexpr OpDef kAbs = number_op("abs", kPass, unary_kernel<Unary::abs>, "input",
+                                 [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * sign(g.input(0))}; });
+constexpr OpDef kSign = number_op("sign", kIncreasing, unary_kernel<Unary::sign>, "", ops::zero_gradient, "any");
 constexpr OpDef kSquare = number_op(
-    "square", kPass, unary_cpu<Unary::square>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; },
+    "square", kPass, unary_kernel<Unary::square>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.input(0) * 2)}; },
     "any", square_type);
-constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_cpu<Unary::relu>, "out",
+constexpr OpDef kRelu = number_op("relu", kIncreasing, unary_kernel<Unary::relu>, "out",
                                   [](const GradientCall& g) -> Gradients { return {relu_backward(g.grad_output(0), g.output(0))}; });
-constexpr OpDef kFloor = number_op("floor", kIncreasing, unary_cpu<Unary::floor>, "", ops::zero_gradient);
-constexpr OpDef kCeil = number_op("ceil", kIncreasing, unary_cpu<Unary::ceil>, "", ops::zero_gradient);
-constexpr OpDef kTrunc = number_op("trunc", kIncreasing, unary_cpu<Unary::trunc>, "", ops::zero_gradient);
+constexpr OpDef kFloor = number_op("floor", kIncreasing, unary_kernel<Unary::floor>, "", ops::zero_gradient);
+constexpr OpDef kCeil = number_op("ceil", kIncreasing, unary_kernel<Unary::ceil>, "", ops::zero_gradient);
+constexpr OpDef kTrunc = number_op("trunc", kIncreasing, unary_kernel<Unary::trunc>, "", ops::zero_gradient);
 // With decimals the steps are taken in the type of computation, so that bf16 is rounded once more only at the end.
-void round_cpu(const KernelCall& c) {
+void round_kernel(const KernelCall& c) {
   const std::int64_t decimals = c.attribute(0).as_int();
   const Tensor &x = c.input(0), &out = c.output(0);
   if (decimals == 0 || !info(out.dtype()).floating) {
-    cpu::unary(Unary::round, x, out);
+    kernels::unary(Unary::round, x, out);
     return;
   }
   const Scalar power = std::pow(10.0, std::abs(static_cast<double>(decimals)));
   const Tensor scaled = Tensor::empty(out.shape(), out.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32);
-  cpu::binary(decimals > 0 ? cpu::Binary::mul : cpu::Binary::div, x, power, scaled);
-  cpu::unary(Unary::round, scaled, scaled);
-  cpu::binary(decimals > 0 ? cpu::Binary::div : cpu::Binary::mul, scaled, power, out);
+  kernels::binary(decimals > 0 ? cpu::Binary::mul : cpu::Binary::div, x, power, scaled);
+  kernels::unary(Unary::round, scaled, scaled);
+  kernels::binary(decimals > 0 ? cpu::Binary::div : cpu::Binary::mul, scaled, power, out);
 }
 constexpr OpDef kRound{
     .name = "round",
@@ -131,7 +137,7 @@ constexpr OpDef kRound{
     .rule = kIncreasing,
     .dtypes = "number",
     .shape = ops::same_type,
-    .cpu = round_cpu,
+    .kernel = round_kernel,
     .gradient = ops::zero_gradient,
     .samples =
         [] {
@@ -144,67 +150,68 @@ constexpr OpDef kRound{
 };
 
 constexpr OpDef kExp =
-    real_op("exp", kIncreasing, unary_cpu<Unary::exp>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.output(0)}; });
+    real_op("exp", kIncreasing, unary_kernel<Unary::exp>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * g.output(0)}; });
 constexpr OpDef kLog = real_op(
-    "log", kPass, unary_cpu<Unary::log>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / g.input(0)}; },
+    "log", kPass, unary_kernel<Unary::log>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / g.input(0)}; },
     positive_samples);
 constexpr OpDef kLog2 = real_op(
-    "log2", kPass, unary_cpu<Unary::log2>, "input",
+    "log2", kPass, unary_kernel<Unary::log2>, "input",
     [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) * 0.69314718055994530942)}; }, positive_samples);
 constexpr OpDef kLog1p = real_op(
-    "log1p", kPass, unary_cpu<Unary::log1p>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) + 1)}; },
+    "log1p", kPass, unary_kernel<Unary::log1p>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.input(0) + 1)}; },
     positive_samples);
-constexpr OpDef kExpm1 = real_op("expm1", kIncreasing, unary_cpu<Unary::expm1>, "out",
+constexpr OpDef kExpm1 = real_op("expm1", kIncreasing, unary_kernel<Unary::expm1>, "out",
                                  [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (g.output(0) + 1)}; });
 constexpr OpDef kSqrt = real_op(
-    "sqrt", kPass, unary_cpu<Unary::sqrt>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.output(0) * 2)}; },
+    "sqrt", kPass, unary_kernel<Unary::sqrt>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) / (g.output(0) * 2)}; },
     positive_samples);
 constexpr OpDef kRsqrt = real_op(
-    "rsqrt", kPass, unary_cpu<Unary::rsqrt>, "out",
+    "rsqrt", kPass, unary_kernel<Unary::rsqrt>, "out",
     [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (pow(g.output(0), 3) * -0.5)}; }, positive_samples);
 constexpr OpDef kReciprocal = real_op(
-    "reciprocal", kPass, unary_cpu<Unary::reciprocal>, "out",
+    "reciprocal", kPass, unary_kernel<Unary::reciprocal>, "out",
     [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * square(g.output(0))}; }, positive_samples);
 constexpr OpDef kSin =
-    real_op("sin", kPass, unary_cpu<Unary::sin>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * cos(g.input(0))}; });
-constexpr OpDef kCos = real_op("cos", kPass, unary_cpu<Unary::cos>, "input",
+    real_op("sin", kPass, unary_kernel<Unary::sin>, "input", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * cos(g.input(0))}; });
+constexpr OpDef kCos = real_op("cos", kPass, unary_kernel<Unary::cos>, "input",
                                [](const GradientCall& g) -> Gradients { return {neg(g.grad_output(0)) * sin(g.input(0))}; });
 constexpr OpDef kTan = real_op(
-    "tan", kPass, unary_cpu<Unary::tan>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (square(g.output(0)) + 1)}; },
+    "tan", kPass, unary_kernel<Unary::tan>, "out", [](const GradientCall& g) -> Gradients { return {g.grad_output(0) * (square(g.output(0)) + 1)}; },
     [] {
       return std::vector<Sample>{{.shapes = {{5, 7}}, .low = -1, .high = 1}, {.shapes = {{0}}}};
     });
-constexpr OpDef kTanh = real_op("tanh", kIncreasing, unary_cpu<Unary::tanh>, "out",
+constexpr OpDef kTanh = real_op("tanh", kIncreasing, unary_kernel<Unary::tanh>, "out",
                                 [](const GradientCall& g) -> Gradients { return {tanh_backward(g.grad_output(0), g.output(0))}; });
-constexpr OpDef kSigmoid = real_op("sigmoid", kIncreasing, unary_cpu<Unary::sigmoid>, "out",
+constexpr OpDef kSigmoid = real_op("sigmoid", kIncreasing, unary_kernel<Unary::sigmoid>, "out",
                                    [](const GradientCall& g) -> Gradients { return {sigmoid_backward(g.grad_output(0), g.output(0))}; });
-constexpr OpDef kErf = real_op("erf", kIncreasing, unary_cpu<Unary::erf>, "input", [](const GradientCall& g) -> Gradients {
+constexpr OpDef kErf = real_op("erf", kIncreasing, unary_kernel<Unary::erf>, "input", [](const GradientCall& g) -> Gradients {
   return {g.grad_output(0) * (exp(neg(square(g.input(0)))) * 1.1283791670955125739)};
 });
-constexpr OpDef kSilu = real_op("silu", kPass, unary_cpu<Unary::silu>, "input",
+constexpr OpDef kSilu = real_op("silu", kPass, unary_kernel<Unary::silu>, "input",
                                 [](const GradientCall& g) -> Gradients { return {silu_backward(g.grad_output(0), g.input(0))}; });
-constexpr OpDef kLogicalNot = predicate_op("logical_not", unary_cpu<Unary::logical_not>);
-constexpr OpDef kIsNan = predicate_op("isnan", unary_cpu<Unary::isnan>);
-constexpr OpDef kIsInf = predicate_op("isinf", unary_cpu<Unary::isinf>);
-constexpr OpDef kIsFinite = predicate_op("isfinite", unary_cpu<Unary::isfinite>);
+constexpr OpDef kLogicalNot = predicate_op("logical_not", unary_kernel<Unary::logical_not>);
+constexpr OpDef kIsNan = predicate_op("isnan", unary_kernel<Unary::isnan>);
+constexpr OpDef kIsInf = predicate_op("isinf", unary_kernel<Unary::isinf>);
+constexpr OpDef kIsFinite = predicate_op("isfinite", unary_kernel<Unary::isfinite>);
 
-constexpr OpDef kReluBackward =
-    backward_op("relu_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::relu>, "result", [](const GradientCall& g) -> Gradients {
+constexpr OpDef kReluBackward = backward_op(
+    "relu_backward", "grad_output, result -> out", backward_kernel<UnaryBackward::relu>, "result", [](const GradientCall& g) -> Gradients {
       return twice(
           g, [&](const DTensor& u) { return relu_backward(u, g.input(1)); }, [](const DTensor& u) { return u * 0; });
     });
-constexpr OpDef kTanhBackward = backward_op(
-    "tanh_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::tanh>, "grad_output, result", [](const GradientCall& g) -> Gradients {
-      return twice(
-          g, [&](const DTensor& u) { return tanh_backward(u, g.input(1)); }, [&](const DTensor& u) { return u * g.input(0) * (g.input(1) * -2); });
-    });
-constexpr OpDef kSigmoidBackward = backward_op("sigmoid_backward", "grad_output, result -> out", backward_cpu<UnaryBackward::sigmoid>,
+constexpr OpDef kTanhBackward = backward_op("tanh_backward", "grad_output, result -> out", backward_kernel<UnaryBackward::tanh>,
+                                            "grad_output, result", [](const GradientCall& g) -> Gradients {
+                                              return twice(
+                                                  g, [&](const DTensor& u) { return tanh_backward(u, g.input(1)); },
+                                                  [&](const DTensor& u) { return u * g.input(0) * (g.input(1) * -2); });
+                                            });
+constexpr OpDef kSigmoidBackward = backward_op("sigmoid_backward", "grad_output, result -> out", backward_kernel<UnaryBackward::sigmoid>,
                                                "grad_output, result", [](const GradientCall& g) -> Gradients {
                                                  return twice(
                                                      g, [&](const DTensor& u) { return sigmoid_backward(u, g.input(1)); },
                                                      [&](const DTensor& u) { return u * g.input(0) * (1 - g.input(1) * 2); });
                                                });
-constexpr OpDef kSiluBackward = backward_op("silu_backward", "grad_output, input -> out", backward_cpu<UnaryBackward::silu>, "grad_output, input",
+constexpr OpDef kSiluBackward = backward_op("silu_backward", "grad_output, input -> out", backward_kernel<UnaryBackward::silu>, "grad_output, input",
                                             [](const GradientCall& g) -> Gradients {
                                               return twice(
                                                   g, [&](const DTensor& u) { return silu_backward(u, g.input(1)); },
@@ -246,7 +253,7 @@ constexpr OpDef kGelu{
           check_approximate(s, 0);
           ops::same_type(s);
         },
-    .cpu = [](const KernelCall& c) { cpu::unary(tanh_form(c.attribute(0)) ? Unary::gelu_tanh : Unary::gelu, c.input(0), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::unary(tanh_form(c.attribute(0)) ? Unary::gelu_tanh : Unary::gelu, c.input(0), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {gelu_backward(g.grad_output(0), g.input(0), {.approximate = attribute_text(g.attribute(0), "none")})};
     },
@@ -263,9 +270,9 @@ constexpr OpDef kGeluBackward{
           check_approximate(s, 0);
           backward_type(s);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::unary_backward(tanh_form(c.attribute(0)) ? UnaryBackward::gelu_tanh : UnaryBackward::gelu, c.input(0), c.input(1), c.output(0));
+          kernels::unary_backward(tanh_form(c.attribute(0)) ? UnaryBackward::gelu_tanh : UnaryBackward::gelu, c.input(0), c.input(1), c.output(0));
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       return twice(
@@ -283,10 +290,10 @@ constexpr OpDef kSoftplus{
     .saves = "input",
     .dtypes = "floating",
     .shape = ops::same_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Scalar numbers[2] = {c.attribute(0).scalar(), c.attribute(1).scalar()};
-          cpu::unary(Unary::softplus, c.input(0), c.output(0), numbers);
+          kernels::unary(Unary::softplus, c.input(0), c.output(0), numbers);
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {softplus_backward(g.grad_output(0), g.input(0), {.beta = g.attribute(0).as_double(), .threshold = g.attribute(1).as_double()})};
@@ -300,10 +307,10 @@ constexpr OpDef kSoftplusBackward{
     .saves = "grad_output, input",
     .dtypes = "floating",
     .shape = backward_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Scalar numbers[2] = {c.attribute(0).scalar(), c.attribute(1).scalar()};
-          cpu::unary_backward(UnaryBackward::softplus, c.input(0), c.input(1), c.output(0), numbers);
+          kernels::unary_backward(UnaryBackward::softplus, c.input(0), c.input(1), c.output(0), numbers);
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       const double beta = g.attribute(0).as_double(), threshold = g.attribute(1).as_double();
@@ -354,10 +361,10 @@ constexpr OpDef kClamp{
     .saves = "input",
     .dtypes = "any",
     .shape = clamp_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Bounds b(c.attribute(0), c.attribute(1), info(c.output(0).dtype()).floating);
-          cpu::ternary(cpu::Ternary::clamp, c.input(0), b.numbers[0], b.numbers[1], c.output(0));
+          kernels::ternary(cpu::Ternary::clamp, c.input(0), b.numbers[0], b.numbers[1], c.output(0));
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       return {ops::gradient_for(g, 0, clamp_backward(g.grad_output(0), g.input(0), clamp_options(g.attribute(0), g.attribute(1))))};
@@ -374,10 +381,10 @@ constexpr OpDef kClampBackward{
     .saves = "input",
     .dtypes = "floating",
     .shape = backward_type,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Bounds b(c.attribute(0), c.attribute(1), true);
-          cpu::unary_backward(UnaryBackward::clamp, c.input(0), c.input(1), c.output(0), b.numbers);
+          kernels::unary_backward(UnaryBackward::clamp, c.input(0), c.input(1), c.output(0), b.numbers);
         },
     .gradient = [](const GradientCall& g) -> Gradients {
       const ClampOptions o = clamp_options(g.attribute(0), g.attribute(1));
@@ -402,7 +409,7 @@ constexpr OpDef kSwigluBackward{
           s.output(0) = s.input(1);
           s.output(1) = s.input(2);
         },
-    .cpu = [](const KernelCall& c) { cpu::swiglu_backward(c.input(0), c.input(1), c.input(2), c.output(0), c.output(1)); },
+    .kernel = [](const KernelCall& c) { kernels::swiglu_backward(c.input(0), c.input(1), c.input(2), c.output(0), c.output(1)); },
     .gradient = [](const GradientCall& g) -> Gradients {  // grad_gate = g up silu'(gate), grad_up = g silu(gate)
       const DTensor &u = g.grad_output(0), &v = g.grad_output(1), &grad = g.input(0), &gate = g.input(1), &up = g.input(2);
       const auto both = [](const DTensor& a, const DTensor& b) { return a && b ? a + b : a ? a : b; };
@@ -438,7 +445,7 @@ constexpr OpDef kSwiglu{
             s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + "); gate and up have one shape");
           s.output(0) = {s.input(0).shape, promote(s.input(0).dtype, s.input(1).dtype)};
         },
-    .cpu = [](const KernelCall& c) { cpu::swiglu(c.input(0), c.input(1), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::swiglu(c.input(0), c.input(1), c.output(0)); },
     .gradient = [](const GradientCall& g) -> Gradients {
       if (!g.needs(0)) return {DTensor(), ops::gradient_for(g, 1, g.grad_output(0) * silu(g.input(0)))};
       const Input inputs[3] = {g.grad_output(0), g.input(0), g.input(1)};

@@ -9,7 +9,7 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/pooling.h"
+#include "local/kernels/pooling.h"
 #include "ops/families.h"
 #include "ops/spatial.h"
 
@@ -17,6 +17,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::checked_per_dim;
 using ops::last_sizes;
 using ops::numbered;
@@ -120,7 +121,8 @@ constexpr OpDef kAddAtIndices{
           const Pool p = pool_of(s, 0, 3, -1);
           return lead + " y x, " + lead + " y x -> " + lead + " h w  " + result_window(p, 0) + "; " + result_window(p, 1) + "; linear 1";
         },
-    .cpu = [](const KernelCall& c) { cpu::add_at_indices(common_part(c, 0, 1), common_part(c, 1, 0), part_of(c.output_place(0)), c.output(0)); },
+    .kernel =
+        [](const KernelCall& c) { kernels::add_at_indices(common_part(c, 0, 1), common_part(c, 1, 0), part_of(c.output_place(0)), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
       const DTensor flat = gather(flatten(g.grad_output(0), -2, -1), -1, flatten(g.input(1), -2, -1));
@@ -161,11 +163,12 @@ constexpr OpDef kMaxPool{
           const Pool p = pool_of(s, 0, 3, 4);
           return lead + " h w -> " + lead + " y x, " + lead + " y x  " + image_window(p, 0) + "; " + image_window(p, 1);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Pool p = pool_of(c, 0, 3, 4);
           const Place &image = c.input_place(0), &result = c.output_place(0);
-          cpu::max_windows(c.input(0), max_window(p, 0, image, result), max_window(p, 1, image, result), part_of(image), c.output(0), c.output(1));
+          kernels::max_windows(c.input(0), max_window(p, 0, image, result), max_window(p, 1, image, result), part_of(image), c.output(0),
+                               c.output(1));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kAddAtIndices, {g.grad_output(0), g.output(1)},
@@ -274,10 +277,10 @@ constexpr OpDef kAvgPool{
                          .dtype = s.input(0).dtype};
         },
     .rule_for = pool_rule,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Averages a = averages_of(c, c.input_place(0), c.output_place(0));
-          cpu::average_windows(c.input(0), a.y, a.x, a.divisor, c.output(0));
+          kernels::average_windows(c.input(0), a.y, a.x, a.divisor, c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {average_backward(g.grad_output(0), last_sizes(g.input_type(0).shape, 2), g.attributes_)};
@@ -309,10 +312,10 @@ constexpr OpDef kAvgPoolBackward{
           s.output(0) = {.shape = with_last_sizes(s.input(0).shape, sizes), .dtype = s.input(0).dtype};
         },
     .rule_for = pool_backward_rule,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Averages a = averages_of(c, c.output_place(0), c.input_place(0));
-          cpu::average_windows_backward(c.input(0), a.y, a.x, a.divisor, c.output(0));
+          kernels::average_windows_backward(c.input(0), a.y, a.x, a.divisor, c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call_all(kAvgPool, std::array<Input, 1>{g.grad_output(0)}, g.attributes_.first(6))[0]};
@@ -345,10 +348,10 @@ constexpr OpDef kAdaptive{
     .contiguous = true,
     .shape = sized_shape,
     .rule_for = [](const ShapeCall& s) { return adaptive_rule(s, false); },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Averages a = adaptive_of(c.input_place(0), c.output_place(0));
-          cpu::average_windows(c.input(0), a.y, a.x, a.divisor, c.output(0));
+          kernels::average_windows(c.input(0), a.y, a.x, a.divisor, c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {adaptive_backward(g.grad_output(0), last_sizes(g.input_type(0).shape, 2))};
@@ -371,10 +374,10 @@ constexpr OpDef kAdaptiveBackward{
           s.output(0) = {.shape = with_last_sizes(s.input(0).shape, s.attribute(0).as_shape()), .dtype = s.input(0).dtype};
         },
     .rule_for = [](const ShapeCall& s) { return adaptive_rule(s, true); },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Averages a = adaptive_of(c.output_place(0), c.input_place(0));
-          cpu::average_windows_backward(c.input(0), a.y, a.x, a.divisor, c.output(0));
+          kernels::average_windows_backward(c.input(0), a.y, a.x, a.divisor, c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {adaptive_avg_pool2d(g.grad_output(0), last_sizes(g.input_type(0).shape, 2))};
@@ -499,9 +502,9 @@ constexpr OpDef kInterpolate{
           s.output(0) = {.shape = with_last_sizes(s.input(0).shape, interpolated_sizes(s, image)), .dtype = s.input(0).dtype};
         },
     .rule_for = [](const ShapeCall& s) { return resize_rule(s, s.input(0).shape, s.outputs()[0].shape, false); },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::take_grid(c.input(0), c.input(0).ndim() - 2, local_grid(c, c.input_place(0), c.output_place(0)), c.output(0));
+          kernels::take_positions(c.input(0), c.input(0).ndim() - 2, local_grid(c, c.input_place(0), c.output_place(0)), c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
@@ -532,9 +535,9 @@ constexpr OpDef kInterpolateBackward{
           s.output(0) = {.shape = with_last_sizes(s.input(0).shape, image), .dtype = s.input(0).dtype};
         },
     .rule_for = [](const ShapeCall& s) { return resize_rule(s, s.outputs()[0].shape, s.input(0).shape, true); },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::add_grid(c.input(0), c.input(0).ndim() - 2, local_grid(c, c.output_place(0), c.input_place(0)), c.output(0));
+          kernels::add_positions(c.input(0), c.input(0).ndim() - 2, local_grid(c, c.output_place(0), c.input_place(0)), c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call_all(kInterpolate, std::array<Input, 1>{g.grad_output(0)}, g.attributes_.first(4))[0]};

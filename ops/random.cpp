@@ -12,8 +12,8 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/cast.h"
-#include "local/cpu/binary.h"
-#include "local/random.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/random.h"
 #include "ops/families.h"
 #include "tensor/impl.h"
 #include "tensor/move_ops.h"
@@ -64,10 +64,10 @@ constexpr OpDef kUniform{
     .signature = "size: int[], low: float = 0, high: float = 1, dtype: dtype -> out",
     .random = true,
     .shape = random_shape,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_uniform(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(),
-                              call.attribute(2).as_double());
+          local::kernels::fill_uniform(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(),
+                                       call.attribute(1).as_double(), call.attribute(2).as_double());
         },
     .samples =
         [] {
@@ -79,10 +79,10 @@ constexpr OpDef kNormal{
     .signature = "size: int[], mean: float = 0, std: float = 1, dtype: dtype -> out",
     .random = true,
     .shape = random_shape,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_normal(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_double(),
-                             call.attribute(2).as_double());
+          local::kernels::fill_normal(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(),
+                                      call.attribute(1).as_double(), call.attribute(2).as_double());
         },
     .samples =
         [] {
@@ -99,10 +99,10 @@ constexpr OpDef kRandint{
             s.fail("low " + std::to_string(s.attribute(1).as_int()) + " is not below high " + std::to_string(s.attribute(2).as_int()));
           s.output(0) = {.shape = s.attribute(0).as_shape(), .dtype = s.attribute(3).as_dtype()};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(),
-                               call.attribute(2).as_int());
+          local::kernels::fill_integers(call.output(0), call.seed(), call.random_call(), Runs(call.output_place(0)).map(), call.attribute(1).as_int(),
+                                        call.attribute(2).as_int());
         },
     .samples =
         [] {
@@ -123,10 +123,10 @@ void dropout_shape(ShapeCall& s) {
   s.output(1) = s.input(0);
 }
 // The value of a number is in no key: a cached plan sees it here first.
-void dropout_cpu(const KernelCall& call) {
+void dropout_kernel(const KernelCall& call) {
   const double p = probability_of(call);
-  local::fill_keep_mask(call.output(1), call.seed(), call.random_call(), Runs(call.output_place(1)).map(), 1 - p, p < 1 ? 1 / (1 - p) : 0);
-  local::cpu::binary(local::cpu::Binary::mul, call.input(0), call.output(1), call.output(0));
+  local::kernels::fill_keep_mask(call.output(1), call.seed(), call.random_call(), Runs(call.output_place(1)).map(), 1 - p, p < 1 ? 1 / (1 - p) : 0);
+  local::kernels::binary(local::cpu::Binary::mul, call.input(0), call.output(1), call.output(0));
 }
 constexpr OpDef kDropout{
     .name = "dropout",
@@ -136,7 +136,7 @@ constexpr OpDef kDropout{
     .dtypes = "floating",
     .random = true,
     .shape = dropout_shape,
-    .cpu = dropout_cpu,
+    .kernel = dropout_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {g.grad_output(0) * g.output(1)}; },
     .samples =
         [] {
@@ -159,10 +159,10 @@ constexpr OpDef kUniformInPlace{
     .rule = "... -> ...",
     .random = true,
     .shape = written_shape,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_uniform(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
-                              call.attribute(1).as_double());
+          local::kernels::fill_uniform(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
+                                       call.attribute(1).as_double());
         },
     .samples = written_samples,
 };
@@ -172,10 +172,10 @@ constexpr OpDef kNormalInPlace{
     .rule = "... -> ...",
     .random = true,
     .shape = written_shape,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_normal(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
-                             call.attribute(1).as_double());
+          local::kernels::fill_normal(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), call.attribute(0).as_double(),
+                                      call.attribute(1).as_double());
         },
     .samples = written_samples,
 };
@@ -189,17 +189,17 @@ constexpr OpDef kBernoulliInPlace{
           probability_of(s);
           s.output(0) = s.input(0);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), probability_of(call));
+          local::kernels::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), probability_of(call));
         },
     .samples = written_samples,
 };
 
 // ---- bernoulli, multinomial: probabilities are an input
-void bernoulli_cpu(const KernelCall& call) {
+void bernoulli_kernel(const KernelCall& call) {
   const Tensor p = call.input(0).to(Dtype::f64), u = Tensor::empty(p.shape(), Dtype::f64);
-  local::fill_uniform(u, call.seed(), call.random_call(), Runs(call.input_place(0)).map());
+  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(call.input_place(0)).map());
   for (std::int64_t i = 0; i < p.numel(); ++i) {
     const double probability = p.raw_as<double>()[i];
     if (!(probability >= 0 && probability <= 1)) call.fail("an element is " + std::to_string(probability) + "; probabilities lie from 0 to 1");
@@ -214,7 +214,7 @@ constexpr OpDef kBernoulli{
     .dtypes = "floating",
     .random = true,
     .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
-    .cpu = bernoulli_cpu,
+    .kernel = bernoulli_kernel,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .low = 0, .high = 1}, {.shapes = {{2, 1, 3}}, .low = 0, .high = 1}, {.shapes = {{0, 3}}}};
@@ -246,12 +246,12 @@ double checked_total(const KernelCall& call, const double* weights, std::int64_t
   return total;
 }
 // With replacement by the sums of the weights; without by the smallest exponential times (Efraimidis and Spirakis 2006).
-void multinomial_cpu(const KernelCall& call) {
+void multinomial_kernel(const KernelCall& call) {
   const bool replacement = call.attribute(1).as_bool();
   const Tensor weights = call.input(0).to(Dtype::f64), &out = call.output(0);
   const std::int64_t classes = weights.shape().back(), samples = out.shape().back(), rows = classes > 0 ? weights.numel() / classes : 0;
   const Tensor u = Tensor::empty(replacement ? out.shape() : weights.shape(), Dtype::f64);
-  local::fill_uniform(u, call.seed(), call.random_call(), Runs(replacement ? call.output_place(0) : call.input_place(0)).map());
+  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(replacement ? call.output_place(0) : call.input_place(0)).map());
   std::vector<double> sums(static_cast<std::size_t>(classes));
   std::vector<std::int64_t> order(sums.size());
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -286,7 +286,7 @@ constexpr OpDef kMultinomial{
     .random = true,
     .shape = multinomial_shape,
     .rule_for = [](const ShapeCall& s) -> std::string { return s.input(0).shape.ndim() == 1 ? "c -> k  c, k: whole" : "n c -> n k  c, k: whole"; },
-    .cpu = multinomial_cpu,
+    .kernel = multinomial_kernel,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 7}}, .attributes = {{"num_samples", "3"}}, .low = 0.1},
@@ -298,12 +298,12 @@ constexpr OpDef kMultinomial{
 };
 
 // ---- randperm: every rank sorts all keys and keeps its part
-void randperm_cpu(const KernelCall& call) {
+void randperm_kernel(const KernelCall& call) {
   const std::int64_t n = call.attribute(0).as_int();
   const local::GlobalRun all{0, n};
   const std::span<const local::GlobalRun> run(&all, 1);
   const Tensor keys = Tensor::empty({n}, Dtype::i64);
-  local::fill_words(keys, call.seed(), call.random_call(), {.global = {n}, .runs = {&run, 1}});
+  local::kernels::fill_words(keys, call.seed(), call.random_call(), {.global = {n}, .runs = {&run, 1}});
   std::vector<std::int64_t> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   const auto* key = keys.raw_as<const std::int64_t>();
@@ -322,7 +322,7 @@ constexpr OpDef kRandperm{
           if (s.attribute(0).as_int() < 0) s.fail("n is " + std::to_string(s.attribute(0).as_int()) + "; give a size that is not negative");
           s.output(0) = {.shape = {s.attribute(0).as_int()}, .dtype = s.attribute(1).as_dtype()};
         },
-    .cpu = randperm_cpu,
+    .kernel = randperm_kernel,
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {}, .attributes = {{"n", "9"}, {"dtype", "i64"}}},

@@ -9,7 +9,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/summaries.h"
-#include "local/cpu/reduce.h"
+#include "local/kernels/reduce.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/split_scan.h"
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Reduction;
 using ops::expand_reduced;
 using ops::in_dtype;
@@ -79,10 +80,10 @@ constexpr OpDef kSum{
         [](const ShapeCall& s) {
           return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", linear_unless_cast(s, sum_dtype(s)));
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const bool flags = call.output(0).dtype() == Dtype::boolean;  // converted first, then summed
-          cpu::reduce(flags ? Reduction::any : Reduction::sum, terms_of(call), dims_of(call), call.output(0));
+          kernels::reduce(flags ? Reduction::any : Reduction::sum, terms_of(call), dims_of(call), call.output(0));
         },
     .gradient = sum_gradient,
     .samples = sum_samples,
@@ -105,7 +106,8 @@ constexpr OpDef kMean{
           return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)",
                                      linear_unless_cast(s, dtype_or(s.attribute(2), s.input(0).dtype)));
         },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::sum, call.input(0), dims_of(call), call.output(0), {.divisor = count_of(call)}); },
+    .kernel =
+        [](const KernelCall& call) { kernels::reduce(Reduction::sum, call.input(0), dims_of(call), call.output(0), {.divisor = count_of(call)}); },
     .gradient = mean_gradient,
     .samples = reduce_samples,
     .reasons = "a Partial operand is reduced before a cast that narrows",
@@ -130,10 +132,10 @@ constexpr OpDef kProd{
     .saves = "input",
     .shape = [](ShapeCall& s) { set_result(s, sum_dtype(s)); },
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(product)", ""); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const bool flags = call.output(0).dtype() == Dtype::boolean;
-          cpu::reduce(flags ? Reduction::all : Reduction::product, terms_of(call), dims_of(call), call.output(0));
+          kernels::reduce(flags ? Reduction::all : Reduction::product, terms_of(call), dims_of(call), call.output(0));
         },
     .gradient = prod_gradient,
     .samples =
@@ -164,7 +166,7 @@ constexpr OpDef kAmax{
     .saves = "input, out",
     .shape = extreme_shape,
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(max)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::max, call.input(0), dims_of(call), call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::reduce(Reduction::max, call.input(0), dims_of(call), call.output(0)); },
     .gradient = extreme_gradient,
     .samples = reduce_samples,
     .reasons = "an operand that is Partial(max) is reduced first: the notation has no flag for one kind alone",
@@ -175,7 +177,7 @@ constexpr OpDef kAmin{
     .saves = "input, out",
     .shape = extreme_shape,
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(min)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::min, call.input(0), dims_of(call), call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::reduce(Reduction::min, call.input(0), dims_of(call), call.output(0)); },
     .gradient = extreme_gradient,
     .samples = reduce_samples,
     .reasons = "an operand that is Partial(min) is reduced first: the notation has no flag for one kind alone",
@@ -202,10 +204,10 @@ constexpr OpDef extreme_all(std::string_view name) {
                 const int ndim = s.input(0).shape.ndim();
                 return ops::reduction_rule(ndim, ops::normal_dims(Attribute(), ndim), false, largest ? "reduce(max)" : "reduce(min)", "");
               },
-          .cpu =
+          .kernel =
               [](const KernelCall& call) {
                 const Tensor& x = call.input(0);
-                cpu::reduce(largest ? Reduction::max : Reduction::min, x, ops::normal_dims(Attribute(), x.ndim()), call.output(0));
+                kernels::reduce(largest ? Reduction::max : Reduction::min, x, ops::normal_dims(Attribute(), x.ndim()), call.output(0));
               },
           .gradient = extreme_all_gradient,
           .samples =
@@ -227,8 +229,8 @@ void logical_shape(ShapeCall& s) {
 std::string logical_rule(const ShapeCall& s, std::string_view kind) {
   return ops::reduction_rule(s.input(0).shape.ndim(), logical_dims(s), keeps(s), kind, "");
 }
-void logical_cpu(const KernelCall& call, Reduction kind) {
-  cpu::reduce(kind, call.input(0), names_none(call.attribute(0)) ? Shape() : dims_of(call), call.output(0));
+void logical_kernel(const KernelCall& call, Reduction kind) {
+  kernels::reduce(kind, call.input(0), names_none(call.attribute(0)) ? Shape() : dims_of(call), call.output(0));
 }
 std::vector<Sample> logical_samples() {
   std::vector<Sample> samples = sum_samples();
@@ -243,7 +245,7 @@ constexpr OpDef kAll{
     .signature = "input, dim: int[]? = none, keepdim: bool = false -> out",
     .shape = logical_shape,
     .rule_for = [](const ShapeCall& s) { return logical_rule(s, "reduce(min)"); },
-    .cpu = [](const KernelCall& call) { logical_cpu(call, Reduction::all); },
+    .kernel = [](const KernelCall& call) { logical_kernel(call, Reduction::all); },
     .samples = logical_samples,
     .reasons = "Partial(min) of bool is reduced first",
 };
@@ -252,7 +254,7 @@ constexpr OpDef kAny{
     .signature = "input, dim: int[]? = none, keepdim: bool = false -> out",
     .shape = logical_shape,
     .rule_for = [](const ShapeCall& s) { return logical_rule(s, "reduce(max)"); },
-    .cpu = [](const KernelCall& call) { logical_cpu(call, Reduction::any); },
+    .kernel = [](const KernelCall& call) { logical_kernel(call, Reduction::any); },
     .samples = logical_samples,
     .reasons = "Partial(max) of bool is reduced first",
 };
@@ -289,9 +291,9 @@ constexpr OpDef kSumToShape{
     .dtypes = "number",
     .shape = sum_to_shape_shape,
     .rule_for = sum_to_shape_rule,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::reduce(Reduction::sum, call.input(0), broadcast_dims(call.input_place(0).global, call.attribute(0).as_shape()), call.output(0));
+          kernels::reduce(Reduction::sum, call.input(0), broadcast_dims(call.input_place(0).global, call.attribute(0).as_shape()), call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
@@ -324,7 +326,7 @@ constexpr OpDef kExpandReduced{
           const int ndim = static_cast<int>(s.attribute(2).as_list().size());
           return ops::kept_names(ndim, s.attribute(0).as_shape(), keeps(s)) + " -> " + ops::all_names(ndim);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& input = call.input(0);
           const Shape& shape = call.output_shape(0);
@@ -367,12 +369,12 @@ constexpr OpDef kCumsum{
           return names + " -> " + names + "  " + whole + (whole.empty() ? "" : "; ") +
                  std::string(linear_unless_cast(s, dtype_or(s.attribute(1), summed(s.input(0).dtype))));
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor &x = call.input(0), &out = call.output(0);
           // Integers are summed, not rounded sums.
           const bool rounds = info(x.dtype()).floating && !info(out.dtype()).floating;
-          cpu::cumulative_sum(rounds ? x.to(out.dtype()) : x, cumsum_dim(call.attribute(0), x.ndim()), call.attribute(2).as_bool(), out);
+          kernels::cumulative_sum(rounds ? x.to(out.dtype()) : x, cumsum_dim(call.attribute(0), x.ndim()), call.attribute(2).as_bool(), out);
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(call(ops::cumsum_op(), {g.grad_output(0)}, {g.attribute(0), Attribute(), !g.attribute(2).as_bool()}), g.input_type(0).dtype)};

@@ -13,6 +13,7 @@
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/softmax.h"
 #include "dtensor/ops/views.h"
+#include "local/kernels/attention.h"
 #include "ops/attention_call.h"
 #include "ops/permute_parts.h"
 #include "ops/reduction_rules.h"
@@ -154,7 +155,7 @@ void plan_step(PlanBuilder& b) {
   add_kernel(b, results, std::array{-1, -1});
 }
 
-void step_cpu(const KernelCall& k) {
+void step_kernel(const KernelCall& k) {
   ops::LocalAttention local(k, kStepPositions);
   const std::vector<std::int64_t> columns = columns_of(k.input_place(1), k.attribute(0).as_list());
   local.call.columns = columns;
@@ -162,7 +163,7 @@ void step_cpu(const KernelCall& k) {
     local.call.out = k.input(3);
     local.call.logsumexp = k.input(4);
   }
-  local::cpu::attention(local.call, k.output(0), k.output(1));
+  local::kernels::attention(local.call, k.output(0), k.output(1));
 }
 
 constexpr OpDef kStep{
@@ -170,7 +171,7 @@ constexpr OpDef kStep{
     .signature =
         "query, key, value, out?, logsumexp?, *, columns: int[], is_causal: bool, scale: float?, causal_offset: number, last: bool"
         " -> sum, sum_logsumexp",
-    .cpu = step_cpu,
+    .kernel = step_kernel,
     .plan = plan_step,
 };
 
@@ -194,11 +195,11 @@ void plan_step_backward(PlanBuilder& b) {
   add_kernel(b, results, std::array{b.inputs[6] ? 6 : -1, -1, -1});
 }
 
-void step_backward_cpu(const KernelCall& k) {
+void step_backward_kernel(const KernelCall& k) {
   ops::LocalAttention local(k, kReversePositions);
   const std::vector<std::int64_t> columns = columns_of(k.input_place(4), k.attribute(0).as_list());
   local.call.columns = columns;
-  local::cpu::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), k.output(1), k.output(2), k.has_input(6)});
+  local::kernels::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), k.output(1), k.output(2), k.has_input(6)});
 }
 
 constexpr OpDef kStepBackward{
@@ -206,7 +207,7 @@ constexpr OpDef kStepBackward{
     .signature =
         "grad, out, logsumexp, query, key, value, grad_query?, *, columns: int[], is_causal: bool, scale: float?, causal_offset: number"
         " -> query_sum, key_part, value_part",
-    .cpu = step_backward_cpu,
+    .kernel = step_backward_kernel,
     .plan = plan_step_backward,
 };
 
@@ -214,7 +215,7 @@ constexpr OpDef kStepBackward{
 constexpr OpDef kAddPart{
     .name = "add_part",
     .signature = "sum, part -> out",
-    .cpu =
+    .kernel =
         [](const KernelCall& k) {
           const std::int64_t n = k.input(1).numel();
           const auto add = [&]<class T>(T* to, const T* from) {

@@ -8,7 +8,7 @@
 #include "base/rank.h"
 #include "dtensor/error.h"
 #include "dtensor/op.h"
-#include "local/cpu/rotary.h"
+#include "local/kernels/rotary.h"
 #include "ops/families.h"
 
 namespace dtensor {
@@ -29,8 +29,8 @@ void rotary_shape(ShapeCall& s) {
   s.output(0) = x;
 }
 
-void rotary_cpu(const KernelCall& call) {
-  local::cpu::rotary(call.input(0), call.input(1), call.input(2), call.attribute(0).as_bool(), call.output(0));
+void rotary_kernel(const KernelCall& call) {
+  local::kernels::rotary(call.input(0), call.input(1), call.input(2), call.attribute(0).as_bool(), call.output(0));
 }
 
 std::vector<DTensor> rotary_gradient(const GradientCall& g);
@@ -48,7 +48,7 @@ constexpr OpDef kRotary{
     .saves = "cos, sin",
     .dtypes = "floating",
     .shape = rotary_shape,
-    .cpu = rotary_cpu,
+    .kernel = rotary_kernel,
     .gradient = rotary_gradient,
     .samples = rotary_samples,
     .reasons = "the width is whole: element i needs element i + d / 2; x is linear in the tables too, which are constants",
@@ -77,12 +77,12 @@ void table_shape(ShapeCall& s) {
   if (!info(s.output(0).dtype).floating) s.fail(fmt::format("a floating dtype is wanted (dtype {})", to_string(s.output(0).dtype)));
 }
 
-void table_cpu(const KernelCall& call) {
+void table_kernel(const KernelCall& call) {
   std::vector<std::int64_t> rows = global_indices(call.output_place(0), 0);
   for (std::int64_t& row : rows) row += call.attribute(kOffset).as_int();
   const std::vector<std::int64_t> columns = global_indices(call.output_place(0), 1);
-  local::cpu::rotary_table({call.attribute(kHeadDim).as_int(), call.attribute(kTheta).as_double(), call.attribute(kSine).as_bool(), rows, columns},
-                           call.output(0));
+  local::kernels::rotary_table(
+      {call.attribute(kHeadDim).as_int(), call.attribute(kTheta).as_double(), call.attribute(kSine).as_bool(), rows, columns}, call.output(0));
 }
 
 constexpr OpDef kTable{
@@ -90,7 +90,7 @@ constexpr OpDef kTable{
     .signature = "*, length: int, head_dim: int, theta: float, offset: number, sine: bool, dtype: dtype -> out",
     .rule = "-> t f",
     .shape = table_shape,
-    .cpu = table_cpu,
+    .kernel = table_kernel,
     .samples =
         [] {
           const std::vector<std::pair<std::string, std::string>> common{

@@ -7,7 +7,7 @@
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/scans.h"
+#include "local/kernels/scans.h"
 #include "ops/candidates.h"
 #include "ops/elementwise.h"
 #include "ops/index_rules.h"
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::in_dtype;
 
 // Attribute 0 is dim; all operands have one shape.
@@ -71,7 +72,7 @@ constexpr OpDef kCumprodBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = backward_rule,
-    .cpu = [](const KernelCall& c) { cpu::cumulative_product_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::cumulative_product_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); },
     .decompose = [](const DecomposeCall& c) -> Results { return ops::on_whole_lines(kCumprodBackward, c, dim_of(c)); },
     .samples = [] { return repeated(2); },
     .reasons = kBackwardReasons,
@@ -91,11 +92,11 @@ constexpr OpDef kCumprod{
           s.output(0) = {.shape = s.input(0).shape, .dtype = product_dtype(s)};
         },
     .rule_for = whole_rule,
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Tensor &x = c.input(0), &out = c.output(0);
           const bool rounds = info(x.dtype()).floating && !info(out.dtype()).floating;
-          cpu::cumulative_product(rounds ? x.to(out.dtype()) : x, dim_of(c), out);
+          kernels::cumulative_product(rounds ? x.to(out.dtype()) : x, dim_of(c), out);
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& u = g.grad_output(0);
@@ -117,8 +118,10 @@ constexpr OpDef kExtremeBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = backward_rule,
-    .cpu =
-        [](const KernelCall& c) { ops::run_checked(c, [&] { cpu::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); }); },
+    .kernel =
+        [](const KernelCall& c) {
+          ops::run_checked(c, [&] { kernels::cumulative_extreme_backward(c.input(0), c.input(1), dim_of(c), c.output(0)); });
+        },
     .decompose = [](const DecomposeCall& c) -> Results {
       return {call(ops::gather_backward_op(), {c.input(0), c.input(1)}, {dim_of(c), c.input(0).shape()})};
     },
@@ -154,7 +157,7 @@ constexpr OpDef extreme_op(std::string_view name) {
                 s.output(1) = {.shape = s.input(0).shape, .dtype = Dtype::i64};
               },
           .rule_for = whole_rule,
-          .cpu = [](const KernelCall& c) { cpu::cumulative_extreme(c.input(0), dim_of(c), largest, c.output(0), c.output(1)); },
+          .kernel = [](const KernelCall& c) { kernels::cumulative_extreme(c.input(0), dim_of(c), largest, c.output(0), c.output(1)); },
           .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
             return {call(kExtremeBackward, {g.grad_output(0), g.output(1)}, {g.attribute(0)})};
           },
@@ -173,7 +176,7 @@ constexpr OpDef kLogBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = backward_rule,
-    .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum_backward(c.input(0), c.input(1), c.input(2), dim_of(c), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::cumulative_log_sum_backward(c.input(0), c.input(1), c.input(2), dim_of(c), c.output(0)); },
     .decompose = [](const DecomposeCall& c) -> Results { return ops::on_whole_lines(kLogBackward, c, dim_of(c)); },
     .samples = [] { return repeated(3); },
     .reasons = kBackwardReasons,
@@ -190,7 +193,7 @@ constexpr OpDef kLogCumSumExp{
           s.output(0) = s.input(0);
         },
     .rule_for = whole_rule,
-    .cpu = [](const KernelCall& c) { cpu::cumulative_log_sum(c.input(0), dim_of(c), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::cumulative_log_sum(c.input(0), dim_of(c), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kLogBackward, {g.grad_output(0), g.input(0), g.output(0)}, {g.attribute(0)})};
     },

@@ -45,7 +45,7 @@ void combine_shape(ShapeCall& s) {
   if (find_kind(s.attribute(1)) == nullptr) s.fail(fmt::format("reduce must be prod, amax or amin ('{}' given)", s.attribute(1).as_text()));
   if (s.input(2).shape != s.input(1).shape) s.fail(fmt::format("shapes of index and src differ ({}, {})", s.describe(1), s.describe(2)));
 }
-void combine_cpu(const KernelCall& call) {
+void combine_kernel(const KernelCall& call) {
   const Tensor out = lined(call.output(0)), index = lined(call.input(1));
   out.copy_(lined(call.input(0)));
   const int dim = ops::line_dim(call.attribute(0), out.ndim(), call.op_name);
@@ -104,7 +104,7 @@ constexpr OpDef kCombine{
           const bool flags = s.input(0).dtype == Dtype::boolean;
           return ops::scatter_rule(s, "scatter_combine", flags ? nullptr : find_kind(s.attribute(1))->partial);
         },
-    .cpu = combine_cpu,
+    .kernel = combine_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = static_cast<int>(g.attribute(0).as_int());
       return find_kind(g.attribute(1))->combine == Combine::product ? product_gradient(g, dim) : extreme_gradient(g, dim);

@@ -8,7 +8,7 @@
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
-#include "local/cpu/softmax.h"
+#include "local/kernels/softmax.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
@@ -18,6 +18,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;
 
@@ -60,8 +61,8 @@ std::vector<Sample> softmax_samples() {
 }
 void run_softmax(const KernelCall& call, bool logarithm) {
   const Tensor &input = call.input(0), &output = call.output(0);
-  cpu::softmax(input.dtype() == output.dtype() ? input : input.to(output.dtype()), dim_at(call.attribute(0), call.input(0).ndim()), logarithm,
-               call.output(0));
+  kernels::softmax(input.dtype() == output.dtype() ? input : input.to(output.dtype()), dim_at(call.attribute(0), call.input(0).ndim()), logarithm,
+                   call.output(0));
 }
 DTensor backward_of(const DTensor& grad, const DTensor& out, const Attribute& dim, bool logarithm);
 std::vector<DTensor> softmax_gradient(const GradientCall& g, bool logarithm) {
@@ -74,7 +75,7 @@ constexpr OpDef kSoftmax{
     .contiguous = true,
     .shape = softmax_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 1, ""); },
-    .cpu = [](const KernelCall& call) { run_softmax(call, false); },
+    .kernel = [](const KernelCall& call) { run_softmax(call, false); },
     .gradient = [](const GradientCall& g) { return softmax_gradient(g, false); },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
       const SplitSoftmax s = split_softmax(c);
@@ -89,7 +90,7 @@ constexpr OpDef kLogSoftmax{
     .contiguous = true,
     .shape = softmax_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 1, ""); },
-    .cpu = [](const KernelCall& call) { run_softmax(call, true); },
+    .kernel = [](const KernelCall& call) { run_softmax(call, true); },
     .gradient = [](const GradientCall& g) { return softmax_gradient(g, true); },
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
       const SplitSoftmax s = split_softmax(c);
@@ -117,9 +118,9 @@ constexpr OpDef kSoftmaxBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 2, "linear 1"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), false, call.output(0));
+          kernels::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), false, call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
@@ -142,9 +143,9 @@ constexpr OpDef kLogSoftmaxBackward{
     .contiguous = true,
     .shape = backward_shape,
     .rule_for = [](const ShapeCall& s) { return along_rule(s, s.attribute(0), 2, "linear 1"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), true, call.output(0));
+          kernels::softmax_backward(call.input(0), call.input(1), dim_at(call.attribute(0), call.input(0).ndim()), true, call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const int dim = dim_at(g.attribute(0), g.input_type(0).shape.ndim());
@@ -183,9 +184,9 @@ constexpr OpDef kExpSum{
           const std::string kept = ops::kept_names(ndim, dims, s.attribute(1).as_bool());
           return ops::all_names(ndim) + ", " + kept + " -> " + kept + "  " + ops::clause(dims, "reduce(sum)");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          cpu::exp_sum(call.input(0), call.input(1), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0));
+          kernels::exp_sum(call.input(0), call.input(1), ops::normal_dims(call.attribute(0), call.input(0).ndim()), call.output(0));
         },
     .samples =
         [] {
@@ -208,11 +209,11 @@ constexpr OpDef kLogSumExp{
         [](const ShapeCall& s) {
           return ops::reduction_rule(s.input(0).shape.ndim(), ops::checked_dims(s, s.attribute(0)), s.attribute(1).as_bool(), "whole", "");
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor& x = call.input(0);
-          cpu::log_sum_exp(info(x.dtype()).floating ? x : x.to(call.output(0).dtype()), ops::normal_dims(call.attribute(0), x.ndim()),
-                           call.output(0));
+          kernels::log_sum_exp(info(x.dtype()).floating ? x : x.to(call.output(0).dtype()), ops::normal_dims(call.attribute(0), x.ndim()),
+                               call.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;

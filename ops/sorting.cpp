@@ -15,7 +15,7 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/sorting.h"
+#include "local/kernels/sorting.h"
 #include "ops/candidates.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
@@ -51,7 +51,7 @@ std::string lines_rule(const Shape& shape, int dim, const char* name) {
   const bool named = *name != 0 && *name != '1' && *name != 'd';
   return fmt::format("{} -> {}, {}    d{}{}{}: whole", ops::names(shape.ndim()), out, out, dim, named ? ", " : "", named ? name : "");
 }
-void order(const KernelCall& call, const OrderCall& c) { local::cpu::order_lines(c, lined(call.input(0)), call.output(0), call.output(1)); }
+void order(const KernelCall& call, const OrderCall& c) { local::kernels::order_lines(c, lined(call.input(0)), call.output(0), call.output(1)); }
 // To where the values came from.
 DTensor back_to_lines(const GradientCall& g, const DTensor& grad, const DTensor& indices, int dim, bool dropped) {
   const Shape& shape = g.input_type(0).shape;
@@ -81,7 +81,7 @@ constexpr OpDef kSort{
           const int dim = dim_of(s.attribute(0), s.input(0).shape, "sort");
           return lines_rule(s.input(0).shape, dim, fmt::format("d{}", dim).c_str());
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor in = lined(call.input(0));
           const int dim = dim_of(call.attribute(0), in.shape(), "sort");
@@ -156,7 +156,7 @@ constexpr OpDef kTopk{
           set_lines(s, dim, checked_k(s, dim, 0));
         },
     .rule_for = [](const ShapeCall& s) { return lines_rule(s.input(0).shape, dim_of(s.attribute(1), s.input(0).shape, "topk"), "k"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const int dim = dim_of(call.attribute(1), call.input(0).shape(), "topk");
           // A tensor without dims is its own one element, for k 0 too.
@@ -195,7 +195,7 @@ constexpr OpDef kKthvalue{
           set_lines(s, dim, s.attribute(2).as_bool() ? 1 : -1);
         },
     .rule_for = [](const ShapeCall& s) { return one_rule(s, s.attribute(1), s.attribute(2).as_bool(), "kthvalue"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const int dim = dim_of(call.attribute(1), call.input(0).shape(), "kthvalue");
           order(call, {.dim = dim, .first = call.attribute(0).as_int() - 1, .count = 1, .descending = false, .nan_first = false});
@@ -244,7 +244,7 @@ constexpr OpDef kMedianDim{
           set_lines(s, dim, s.attribute(1).as_bool() ? 1 : -1);
         },
     .rule_for = [](const ShapeCall& s) { return one_rule(s, s.attribute(0), s.attribute(1).as_bool(), "median"); },
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
           const Tensor in = lined(call.input(0));
           const int dim = dim_of(call.attribute(0), in.shape(), "median");
@@ -271,12 +271,12 @@ constexpr OpDef kMedianDim{
 
 // ---- median of all elements
 Scalar median_of_none(Dtype dtype) { return info(dtype).floating ? Scalar(std::numeric_limits<double>::quiet_NaN()) : last_in_order(dtype, true); }
-void median_cpu(const KernelCall& call) {
+void median_kernel(const KernelCall& call) {
   const Tensor &x = call.input(0), &out = call.output(0);
   const std::int64_t n = x.numel();
   if (n == 0) return out.fill_(median_of_none(out.dtype()));
   const Tensor place = Tensor::empty({1}, Dtype::i64);
-  local::cpu::order_lines({.dim = 0, .first = (n - 1) / 2, .count = 1, .descending = false, .nan_first = true}, x.view({n}), lined(out), place);
+  local::kernels::order_lines({.dim = 0, .first = (n - 1) / 2, .count = 1, .descending = false, .nan_first = true}, x.view({n}), lined(out), place);
 }
 extern const OpDef kMedian;
 constexpr OpDef kMedian{
@@ -292,7 +292,7 @@ constexpr OpDef kMedian{
           for (int d = 0; d < n; ++d) all += fmt::format("{}d{}", d == 0 ? "" : ", ", d);
           return ops::names(n) + " -> ()" + (n == 0 ? "" : "    " + all + ": whole");
         },
-    .cpu = median_cpu,
+    .kernel = median_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& x = g.input(0);
       const DTensor share = logical_or(eq(x, g.output(0)), isnan(x));  // where some are NaN, so is the median
@@ -374,10 +374,10 @@ constexpr OpDef kSearchsorted{
     .contiguous = true,
     .shape = searchsorted_shape,
     .rule_for = searchsorted_rule,
-    .cpu =
+    .kernel =
         [](const KernelCall& call) {
-          local::cpu::search_lines(call.input(0), call.input(1), call.has_input(2) ? call.input(2) : Tensor(),
-                                   goes_right(call.attribute(1), call.attribute(2)), call.output(0));
+          local::kernels::search_lines(call.input(0), call.input(1), call.has_input(2) ? call.input(2) : Tensor(),
+                                       goes_right(call.attribute(1), call.attribute(2)), call.output(0));
         },
     .samples =
         [] {

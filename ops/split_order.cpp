@@ -12,8 +12,8 @@
 #include "base/hash.h"
 #include "dtensor/ops/cast.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/embedding.h"
 #include "local/cpu/order_keys.h"
+#include "local/kernels/embedding.h"
 #include "mesh/mesh_data.h"
 #include "ops/permute_parts.h"
 #include "ops/reduction_rules.h"
@@ -145,7 +145,7 @@ struct Sorted {
 // Elements of `line` in the order `at`.
 Tensor taken(const Tensor& line, const Integers& at) {
   const Tensor result = Tensor::empty({line.numel()}, line.dtype());
-  local::cpu::take_rows({1, line.numel(), 1, at}, line, result);
+  local::kernels::take_rows({1, line.numel(), 1, at}, line, result);
   return result;
 }
 // Places are counted from `begin`.

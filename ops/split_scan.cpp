@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/split_scan.h"
+#include "local/kernels/scan_parts.h"
 
 #include <algorithm>
 #include <span>
@@ -7,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "local/cpu/scan_parts.h"
 #include "ops/reduction_rules.h"
 #include "tensor/impl.h"
 #include "tensor/move_ops.h"
@@ -57,7 +57,7 @@ constexpr OpDef kScanTotals{
           return ops::all_names(ndim) + " -> " + dims_with(ndim, dim, "k") + "    " +
                  ops::clause({dim}, "reduce(" + std::string(op == "log_sum" ? "max" : op) + ")") + std::string(linear_clause(s));
         },
-    .cpu = [](const KernelCall& call) { local::cpu::scan_totals(scan_of(call), call.input(0), call.output(0)); },
+    .kernel = [](const KernelCall& call) { local::kernels::scan_totals(scan_of(call), call.input(0), call.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{
@@ -80,7 +80,7 @@ constexpr OpDef kScanFrom{
           const std::string all = ops::all_names(ndim);
           return all + ", " + dims_with(ndim, dim, "1") + " -> " + all + "    d" + std::to_string(dim) + ": pass" + std::string(linear_clause(s));
         },
-    .cpu = [](const KernelCall& call) { local::cpu::scan_from(scan_of(call), call.input(0), call.input(1), call.output(0)); },
+    .kernel = [](const KernelCall& call) { local::kernels::scan_from(scan_of(call), call.input(0), call.input(1), call.output(0)); },
 };
 
 // Where runs of the dimension begin on some rank, ascending.

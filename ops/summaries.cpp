@@ -156,7 +156,7 @@ constexpr OpDef kVarMean = moments_op<false>("var_mean");
 constexpr OpDef kStdMean = moments_op<true>("std_mean");
 
 // trace
-void trace_cpu(const KernelCall& call) {
+void trace_kernel(const KernelCall& call) {
   const Tensor& x = call.input(0);
   const Place& place = call.input_place(0);
   const bool floating = info(x.dtype()).floating;
@@ -182,7 +182,7 @@ constexpr OpDef kTrace{
           if (s.input(0).shape.ndim() != 2) s.fail("a matrix is wanted (" + s.describe(0) + ")");
           s.output(0) = {{}, info(s.input(0).dtype).floating ? s.input(0).dtype : Dtype::i64};
         },
-    .cpu = trace_cpu,
+    .kernel = trace_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& u = g.grad_output(0);
       const Shape& shape = g.input_type(0).shape;

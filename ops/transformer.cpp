@@ -18,9 +18,9 @@
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/sorting.h"
 #include "dtensor/ops/views.h"
-#include "local/cpu/binary.h"
-#include "local/cpu/pointwise.h"
-#include "local/cpu/transformer.h"
+#include "local/kernels/binary.h"
+#include "local/kernels/pointwise.h"
+#include "local/kernels/transformer.h"
 #include "ops/composite.h"
 #include "ops/families.h"
 
@@ -28,6 +28,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 
 // ---- bias_gelu: attribute approximate
 std::string_view form_of(const Attribute& approximate) { return approximate.is_none() ? "none" : approximate.as_text(); }
@@ -51,11 +52,11 @@ constexpr OpDef kBiasGeluBackward{
           if (s.input(0).shape != s.input(1).shape) s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(1) + ")");
           s.output(0) = s.input(1);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::binary(cpu::Binary::add, c.input(1), c.input(2), c.output(0), &kOne);
-          cpu::unary_backward(tanh_form(c.attribute(0)) ? cpu::UnaryBackward::gelu_tanh : cpu::UnaryBackward::gelu, c.input(0), c.output(0),
-                              c.output(0));
+          kernels::binary(cpu::Binary::add, c.input(1), c.input(2), c.output(0), &kOne);
+          kernels::unary_backward(tanh_form(c.attribute(0)) ? cpu::UnaryBackward::gelu_tanh : cpu::UnaryBackward::gelu, c.input(0), c.output(0),
+                                  c.output(0));
         },
     .samples =
         [] {
@@ -73,10 +74,10 @@ constexpr OpDef kBiasGelu{
           check_bias_gelu(s, 0, 1);
           s.output(0) = s.input(0);
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::binary(cpu::Binary::add, c.input(0), c.input(1), c.output(0), &kOne);
-          cpu::unary(tanh_form(c.attribute(0)) ? cpu::Unary::gelu_tanh : cpu::Unary::gelu, c.output(0), c.output(0));
+          kernels::binary(cpu::Binary::add, c.input(0), c.input(1), c.output(0), &kOne);
+          kernels::unary(tanh_form(c.attribute(0)) ? cpu::Unary::gelu_tanh : cpu::Unary::gelu, c.output(0), c.output(0));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor up = call(kBiasGeluBackward, {g.grad_output(0), g.input(0), g.input(1)}, {g.attribute(0)});
@@ -105,7 +106,7 @@ constexpr OpDef kAlibi{
             s.fail("heads, lengths and a floating dtype are wanted (" + to_string(shape) + ", " + to_string(s.attribute(3).as_dtype()) + ")");
           s.output(0) = {.shape = shape, .dtype = s.attribute(3).as_dtype()};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
           const Place& place = c.output_place(0);
           const Shape& shape = c.output_shape(0);
@@ -161,9 +162,9 @@ constexpr OpDef kSumBags{
             s.fail("weight must be [rows, width], floating, of the dtype of per_sample_weights (" + s.describe(1) + ")");
           s.output(0) = {.shape = {s.input(0).shape[0], w.shape[1]}, .dtype = w.dtype};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::sum_bags(positions(c, 0, c.input_place(1)), c.input(0).shape()[0], c.input(1), optional_input(c, 2), c.output(0));
+          kernels::sum_bags(positions(c, 0, c.input_place(1)), c.input(0).shape()[0], c.input(1), optional_input(c, 2), c.output(0));
         },
     .gradient = bag_gradient,
     .samples =
@@ -183,9 +184,9 @@ constexpr OpDef kBagsToWeight{
           check_bags(s, 1, 2);
           s.output(0) = {.shape = {s.attribute(0).as_int(), s.input(0).shape.back()}, .dtype = s.input(0).dtype};
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::sum_bags_backward(positions(c, 1, c.output_place(0)), c.input(1).shape()[0], c.input(0), optional_input(c, 2), c.output(0));
+          kernels::sum_bags_backward(positions(c, 1, c.output_place(0)), c.input(1).shape()[0], c.input(0), optional_input(c, 2), c.output(0));
         },
     .samples =
         [] {
@@ -205,7 +206,8 @@ constexpr OpDef kBagDots{
           check_bags(s, 1, 3);
           s.output(0) = {.shape = s.input(1).shape, .dtype = s.input(0).dtype};
         },
-    .cpu = [](const KernelCall& c) { cpu::bag_dots(positions(c, 1, c.input_place(2)), c.input(1).shape()[0], c.input(0), c.input(2), c.output(0)); },
+    .kernel =
+        [](const KernelCall& c) { kernels::bag_dots(positions(c, 1, c.input_place(2)), c.input(1).shape()[0], c.input(0), c.input(2), c.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 4}, {5, 3}, {7, 4}}, .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32}, .index_limit = 7}};
@@ -256,9 +258,9 @@ constexpr OpDef kGroupedMm{
         [](const ShapeCall& s) {
           return std::string("t k, e ") + (s.attribute(0).as_bool() ? "n k" : "k n") + ", e -> t n  k: reduce(sum); t, e: whole; bilinear 1 2";
         },
-    .cpu =
+    .kernel =
         [](const KernelCall& c) {
-          cpu::grouped_product(c.input(0), c.input(1), c.attribute(0).as_bool(), ends_of(c, 2, c.input(0).shape()[0]), c.output(0));
+          kernels::grouped_product(c.input(0), c.input(1), c.attribute(0).as_bool(), ends_of(c, 2, c.input(0).shape()[0]), c.output(0));
         },
     .gradient = product_gradient,
     .samples =
@@ -280,7 +282,7 @@ constexpr OpDef kGroupedOuter{
           s.output(0) = {.shape = {s.input(2).shape[0], s.input(0).shape[1], s.input(1).shape[1]}, .dtype = s.input(0).dtype};
         },
     .rule_for = [](const ShapeCall&) { return std::string("t k, t n, e -> e k n  t, e: whole; bilinear 1 2"); },
-    .cpu = [](const KernelCall& c) { cpu::grouped_outer(c.input(0), c.input(1), ends_of(c, 2, c.input(0).shape()[0]), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::grouped_outer(c.input(0), c.input(1), ends_of(c, 2, c.input(0).shape()[0]), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& v = g.grad_output(0);
       return {g.needs(0) ? call(kGroupedMm, {g.input(1), v, g.input(2)}, {true}) : DTensor(),

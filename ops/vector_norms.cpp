@@ -13,7 +13,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
-#include "local/cpu/reduce.h"
+#include "local/kernels/reduce.h"
 #include "ops/composite.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
@@ -22,6 +22,7 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
+namespace kernels = local::kernels;
 using cpu::Reduction;
 using ops::computation_dtype;
 using ops::in_dtype;
@@ -60,9 +61,9 @@ void norm_shape(ShapeCall& s) {
 std::string norm_rule(const ShapeCall& s) {
   return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), find_order(s.attribute(3))->clause, "");
 }
-void norm_cpu(const KernelCall& call) {
+void norm_kernel(const KernelCall& call) {
   const Reduction kind = find_order(call.attribute(3))->reduction;
-  cpu::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = kind == Reduction::square_sum});
+  kernels::reduce(kind, call.input(0), dims_of(call), call.output(0), {.divisor = {}, .root = kind == Reduction::square_sum});
 }
 std::vector<DTensor> norm_gradient(const GradientCall& g) {
   const DTensor& grad = g.grad_output(0);
@@ -87,7 +88,7 @@ constexpr OpDef kSquareSum{
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, norm_dtype(s)); },
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", ""); },
-    .cpu = [](const KernelCall& call) { cpu::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
+    .kernel = [](const KernelCall& call) { kernels::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)};
     },
@@ -103,7 +104,7 @@ constexpr OpDef kVectorNorm{
     .saves = "input, out",
     .shape = norm_shape,
     .rule_for = norm_rule,
-    .cpu = norm_cpu,
+    .kernel = norm_kernel,
     .gradient = norm_gradient,
     .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {
       const Dtype dtype = c.attribute(2).is_none() ? c.input(0).dtype() : c.attribute(2).as_dtype();

@@ -36,14 +36,14 @@ Shape target_shape(const ShapeCall& s) {
 }
 void reshape_shape(ShapeCall& s) { s.output(0) = {.shape = target_shape(s), .dtype = s.input(0).dtype}; }
 std::string reshape_rule_for(const ShapeCall& s) { return ops::reshape_rule(s.input(0).shape, target_shape(s)); }
-void reshape_cpu(const KernelCall& call) { call.set_output(0, call.input(0).reshape(call.output_shape(0))); }
+void reshape_kernel(const KernelCall& call) { call.set_output(0, call.input(0).reshape(call.output_shape(0))); }
 std::vector<DTensor> reshape_gradient(const GradientCall& g) { return {reshape(g.grad_output(0), g.input_type(0).shape)}; }
 constexpr OpDef kReshape{
     .name = "reshape",
     .signature = "input, shape: int[] -> view(input)",
     .shape = reshape_shape,
     .rule_for = reshape_rule_for,
-    .cpu = reshape_cpu,
+    .kernel = reshape_kernel,
     .gradient = reshape_gradient,
     .samples =
         [] {
@@ -81,7 +81,7 @@ std::string permute_rule(const ShapeCall& s) {
   for (int d : order_of(s)) to += (to.empty() ? "d" : " d") + std::to_string(d);
   return names(s.input(0).shape.ndim()) + " -> " + (to.empty() ? "()" : to) + "    linear; monotone";
 }
-void permute_cpu(const KernelCall& call) {
+void permute_kernel(const KernelCall& call) {
   Shape order = call.attribute(0).as_shape();
   for (std::int64_t& d : order)
     if (d < 0) d += order.ndim();
@@ -98,7 +98,7 @@ constexpr OpDef kPermute{
     .signature = "input, dims: int[] -> view(input)",
     .shape = permute_shape,
     .rule_for = permute_rule,
-    .cpu = permute_cpu,
+    .kernel = permute_kernel,
     .gradient = permute_gradient,
     .samples =
         [] {
@@ -126,7 +126,7 @@ constexpr OpDef kUnsqueeze{
     .signature = "input, dim: int -> view(input)",
     .shape = unsqueeze_shape,
     .rule_for = unsqueeze_rule,
-    .cpu = view_to_shape,
+    .kernel = view_to_shape,
     .gradient = view_gradient,
     .samples =
         [] {
@@ -160,7 +160,7 @@ constexpr OpDef kSqueeze{
     .signature = "input, dim: int[]? = none -> view(input)",
     .shape = squeeze_shape,
     .rule_for = squeeze_rule,
-    .cpu = view_to_shape,
+    .kernel = view_to_shape,
     .gradient = view_gradient,
     .samples =
         [] {
@@ -196,14 +196,14 @@ std::string expand_rule(const ShapeCall& s) {
   }
   return (a.empty() ? "()" : a) + " -> " + (b.empty() ? "()" : b) + "    linear; monotone";
 }
-void expand_cpu(const KernelCall& call) { call.set_output(0, call.input(0).expand(call.output_shape(0))); }
+void expand_kernel(const KernelCall& call) { call.set_output(0, call.input(0).expand(call.output_shape(0))); }
 std::vector<DTensor> expand_gradient(const GradientCall& g) { return {sum_to_shape(g.grad_output(0), g.input_type(0).shape)}; }
 constexpr OpDef kExpand{
     .name = "expand",
     .signature = "input, size: int[] -> view(input)",
     .shape = expand_shape,
     .rule_for = expand_rule,
-    .cpu = expand_cpu,
+    .kernel = expand_kernel,
     .gradient = expand_gradient,
     .samples =
         [] {
@@ -252,7 +252,7 @@ std::int64_t first_of(const KernelCall& call, int attribute, std::int64_t n) {
   const std::int64_t start = call.attribute(attribute).as_int();
   return std::clamp<std::int64_t>(start < 0 ? start + n : start, 0, n);
 }
-void slice_cpu(const KernelCall& call) {
+void slice_kernel(const KernelCall& call) {
   const Tensor& in = call.input(0);
   const int dim = dim_at(call, 0, in.ndim());
   if (call.output_place(0).global[dim] == call.input_place(0).global[dim]) return call.set_output(0, in);
@@ -269,7 +269,7 @@ constexpr OpDef kSlice{
     .signature = "input, dim: int = 0, start: int? = none, end: int? = none, step: int = 1 -> view(input)",
     .shape = slice_shape,
     .rule_for = slice_rule,
-    .cpu = slice_cpu,
+    .kernel = slice_kernel,
     .gradient = slice_gradient,
     .samples =
         [] {
@@ -289,7 +289,7 @@ std::string slice_backward_rule(const ShapeCall& s) {
   return with_name(n, r.dim, "r") + " -> " + names(n) + "    " +
          ops::window("r", "d" + std::to_string(r.dim), {.low = r.step - 1 - r.start, .high = -r.start, .den = r.step}) + "; linear";
 }
-void slice_backward_cpu(const KernelCall& call) {
+void slice_backward_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const int dim = dim_at(call, 1, out.ndim());
   const Place &from = call.input_place(0), &to = call.output_place(0);
@@ -313,7 +313,7 @@ constexpr OpDef kSliceBackward{
     .signature = "grad, shape: int[], dim: int, start: int?, end: int?, step: int -> out",
     .shape = slice_backward_shape,
     .rule_for = slice_backward_rule,
-    .cpu = slice_backward_cpu,
+    .kernel = slice_backward_kernel,
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kSlice, {g.grad_output(0)}, {g.attribute(1), g.attribute(2), g.attribute(3), g.attribute(4)})};
     },
@@ -331,14 +331,14 @@ std::vector<DTensor> slice_gradient(const GradientCall& g) {
 
 // ---- clone
 void same_shape(ShapeCall& s) { s.output(0) = s.input(0); }
-void clone_cpu(const KernelCall& call) { call.output(0).copy_(call.input(0)); }
+void clone_kernel(const KernelCall& call) { call.output(0).copy_(call.input(0)); }
 std::vector<DTensor> pass_gradient(const GradientCall& g) { return {g.grad_output(0)}; }
 constexpr OpDef kClone{
     .name = "clone",
     .signature = "input -> out",
     .rule = "... -> ...    linear; monotone",
     .shape = same_shape,
-    .cpu = clone_cpu,
+    .kernel = clone_kernel,
     .gradient = pass_gradient,
     .samples =
         [] {
@@ -351,7 +351,7 @@ constexpr OpDef kAlias{
     .signature = "input -> view(input)",
     .rule = "... -> ...    linear; monotone",
     .shape = same_shape,
-    .cpu = [](const KernelCall& call) { call.set_output(0, call.input(0)); },
+    .kernel = [](const KernelCall& call) { call.set_output(0, call.input(0)); },
     .gradient = pass_gradient,
     .samples =
         [] {

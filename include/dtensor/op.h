@@ -220,8 +220,9 @@ struct OpDef {
   bool data_dependent = false;   ///< result shape depends on data
   void (*shape)(ShapeCall&) = nullptr;
   std::string (*rule_for)(const ShapeCall&) = nullptr;
-  void (*cpu)(const KernelCall&) = nullptr;
-  void (*cuda)(const KernelCall&) = nullptr;  ///< null: absent from this build
+  void (*kernel)(const KernelCall&) = nullptr;  ///< on any device
+  void (*cpu)(const KernelCall&) = nullptr;     ///< in the place of `kernel` on the CPU
+  void (*cuda)(const KernelCall&) = nullptr;    ///< in the place of `kernel` on CUDA devices
   std::vector<DTensor> (*gradient)(const GradientCall&) = nullptr;
   std::vector<DTensor> (*decompose)(const DecomposeCall&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;

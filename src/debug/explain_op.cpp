@@ -132,7 +132,7 @@ std::string explain_op(const OpDef& op) {
                       : tensor::is_composite(op) ? "that of the ops that it is made of"
                                                  : "no",
                       op.saves.empty() || op.gradient == nullptr ? std::string() : fmt::format(", keeps {}", op.saves));
-  if (op.decompose != nullptr && op.cpu != nullptr) text += "split     a dimension that must be whole takes the distributed form\n";
+  if (op.decompose != nullptr && tensor::has_kernel(op)) text += "split     a dimension that must be whole takes the distributed form\n";
   if (op.random) text += "random    adds one to the generator\n";
   if (!op.reasons.empty()) text += fmt::format("reasons   {}\n", op.reasons);
   return text;

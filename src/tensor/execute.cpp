@@ -105,7 +105,8 @@ void run_kernel(const Plan& plan, Slots& slots, std::span<const Attribute> attri
     else if (!k.view || meta) outputs[i] = Tensor::empty(o.spec->local_shape, o.spec->dtype, k.device);
   }
   if (!meta) {
-    auto* kernel = k.device.kind == DeviceKind::cuda ? plan.op->cuda : plan.op->cpu;
+    auto* const own = k.device.kind == DeviceKind::cuda ? plan.op->cuda : plan.op->cpu;
+    auto* const kernel = own != nullptr ? own : plan.op->kernel;
     if (kernel == nullptr) base::fail<Unsupported>("{}: no kernel for {} in this build; use another device", plan.op->name, to_string(k.device));
     KernelCall call;
     call.op_name = plan.op->name;

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/error_text.h"
-#include "local/cpu/binary.h"
+#include "local/kernels/binary.h"
 #include "mesh/mesh_data.h"
 #include "tensor/agree.h"
 #include "tensor/impl.h"
@@ -89,7 +89,8 @@ constexpr OpDef kScale{
     .rule = "... -> ...    linear",
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { s.output(0) = s.input(0); },
-    .cpu = [](const KernelCall& call) { local::cpu::binary(local::cpu::Binary::mul, call.input(0), call.attribute(0).scalar(), call.output(0)); },
+    .kernel =
+        [](const KernelCall& call) { local::kernels::binary(local::cpu::Binary::mul, call.input(0), call.attribute(0).scalar(), call.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {scaled(g.grad_output(0), g.attribute(0))}; },
     .samples =
         [] {

@@ -37,7 +37,8 @@ struct Signature {
 };
 
 /// An op without a kernel is an expression of other ops on every mesh: its rule and its gradient are theirs.
-inline bool is_composite(const OpDef& op) noexcept { return op.cpu == nullptr && op.decompose != nullptr; }
+inline bool has_kernel(const OpDef& op) noexcept { return op.kernel != nullptr || op.cpu != nullptr || op.cuda != nullptr; }
+inline bool is_composite(const OpDef& op) noexcept { return !has_kernel(op) && op.decompose != nullptr; }
 /// @throws InvalidArgument with the column of a slip.
 Signature parse_signature(const OpDef& op);
 /// A value from text for an attribute of this type: "1", "true", "[2, 3]", "f32", "none". Lists and texts are stored in `signature`-like storage given.

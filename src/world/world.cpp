@@ -14,6 +14,7 @@
 #include "comm/thread/thread_transport.h"
 #include "dtensor/comm.h"
 #include "dtensor/tensor.h"
+#include "local/device.h"
 #include "mesh/mesh_data.h"
 #include "world/signals.h"
 #include "world/world_data.h"
@@ -68,8 +69,7 @@ comm::HubOptions hub_options(const RunOptions& options, const char* op) {
   if (options.threads_per_rank < 0)
     base::fail<InvalidArgument>("{}: threads per rank are not negative (got {}); 0 shares the cores", op, options.threads_per_rank);
   if (!(options.time_limit_s >= 0)) base::fail<InvalidArgument>("{}: a time limit is not negative (got {}); 0 is none", op, options.time_limit_s);
-  if (options.device && options.device->kind == DeviceKind::cuda)
-    base::fail<Unsupported>("{}: this build has no CUDA (device {}); use Device::cpu(), or build with DTENSOR_CUDA", op, to_string(*options.device));
+  if (options.device && options.device->kind == DeviceKind::cuda) local::require_cuda(*options.device, op).check(*options.device);
   const double limit = base::env_double("DTENSOR_TIME_LIMIT").value_or(options.time_limit_s);
   if (limit < 0) base::fail<InvalidArgument>("{}: DTENSOR_TIME_LIMIT is not negative (got {}); 0 is none", op, limit);
   return {.ranks = std::max(1, options.ranks), .time_limit_s = limit, .grace_s = options.grace_s};

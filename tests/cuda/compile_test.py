@@ -17,7 +17,7 @@ includes = [f"-I{root / folder}" for folder in ("include", "src", ".")]
 device = [nvcc, "-std=c++20", "-arch=sm_90", "--expt-relaxed-constexpr", "-Werror", "all-warnings", *includes]
 toolkit = pathlib.Path(nvcc).resolve().parent.parent / "include"
 host = [sys.argv[2], "-std=c++20", "-Wall", "-Wextra", "-Werror", "-DFMT_HEADER_ONLY=1", "-isystem", os.fspath(toolkit), *includes]
-sources = sorted(p for p in (root / "src/local/cuda").iterdir() if p.suffix in (".cpp", ".cu"))
+sources = sorted(p for p in (root / "src/local/cuda").rglob("*") if p.suffix in (".cpp", ".cu"))
 failed = []
 with tempfile.TemporaryDirectory() as folder:
     for source in sources:

@@ -114,6 +114,9 @@ MemoryInfo device_memory(int device) {
   return {state().bytes - state().in_use[device], state().bytes};
 }
 
+void* pinned_malloc(int /*device*/, std::size_t bytes) { return std::calloc(bytes, 1); }
+void pinned_free(void* memory) noexcept { std::free(memory); }
+
 Stream make_stream(int /*device*/) {
   auto* q = new Queue;
   const std::lock_guard lock(state().mutex);
@@ -161,12 +164,11 @@ void host_waits_for_stream(Stream stream) {
 }
 
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
-  static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device "};
+  static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device ", "copy to device ", "copy to host "};
   note(kNames[static_cast<int>(kind)] + std::to_string(bytes), stream);
   const std::lock_guard lock(state().mutex);
   push(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
-  // All memory of the host counts as pageable.
-  if (kind != CopyKind::on_device && stream != nullptr) run_all(*static_cast<Queue*>(stream));
+  if ((kind == CopyKind::to_device || kind == CopyKind::to_host) && stream != nullptr) run_all(*static_cast<Queue*>(stream));
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
   note("set " + std::to_string(bytes), stream);

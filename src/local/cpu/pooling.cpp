@@ -161,7 +161,7 @@ void add_at_indices(const Tensor& grad, const Tensor& indices, const PlanePart& 
   });
 }
 
-void take_grid(const Tensor& input, int spatial, const Grid& at, const Tensor& out) {
+void take_positions(const Tensor& input, int spatial, const Grid& at, const Tensor& out) {
   const auto sizes = grid_sizes(input, spatial);
   const Grid grid = filled(at, spatial);
   switch (info(out.dtype()).bytes) {
@@ -175,7 +175,7 @@ void take_grid(const Tensor& input, int spatial, const Grid& at, const Tensor& o
       return take_words<std::uint64_t>(input, sizes, grid, out);
   }
 }
-void add_grid(const Tensor& grad, int spatial, const Grid& at, const Tensor& out) {
+void add_positions(const Tensor& grad, int spatial, const Grid& at, const Tensor& out) {
   const auto sizes = grid_sizes(out, spatial);
   const Grid grid = filled(at, spatial);
   const std::int64_t from = plane_size(grad, spatial);

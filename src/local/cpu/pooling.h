@@ -36,8 +36,8 @@ void add_at_indices(const Tensor& grad, const Tensor& indices, const PlanePart& 
 
 /// out[..., a, b, c] = input[..., at[0][a], at[1][b], at[2][c]]; empty lists at the front stand for dims that are not there. Any dtype.
 using Grid = std::array<std::vector<std::int64_t>, 3>;
-void take_grid(const Tensor& input, int spatial, const Grid& at, const Tensor& out);
+void take_positions(const Tensor& input, int spatial, const Grid& at, const Tensor& out);
 /// out[..., at[0][a], at[1][b], at[2][c]] += grad[..., a, b, c], where that position is in `out`.
-void add_grid(const Tensor& grad, int spatial, const Grid& at, const Tensor& out);
+void add_positions(const Tensor& grad, int spatial, const Grid& at, const Tensor& out);
 
 }  // namespace dtensor::local::cpu

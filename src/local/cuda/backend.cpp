@@ -2,6 +2,7 @@
 #include "local/cuda/boxes.h"
 #include "local/cuda/driver.h"
 #include "local/cuda/rank_device.h"
+#include "local/cuda/table.h"
 #include "local/device.h"
 
 namespace dtensor::local {
@@ -13,6 +14,7 @@ class CudaBackend final : public DeviceBackend {
     cuda::RankDevice& d = cuda::rank_device(device);
     return d.allocator->allocate(bytes, d.current);
   }
+  void check(Device device) override { cuda::check_exists(device); }
   void zero(void* memory, std::size_t bytes, Device device) override {
     if (bytes != 0) cuda::set_bytes(memory, 0, bytes, stream_of(device));
   }
@@ -23,7 +25,9 @@ class CudaBackend final : public DeviceBackend {
     // What another device of this rank has queued on the source comes first.
     if (!to_host && !from_host && !(to_device == from_device)) cuda::host_waits_for_stream(stream_of(from_device));
     cuda::copy(to, from, bytes, to_host ? cuda::CopyKind::to_host : from_host ? cuda::CopyKind::to_device : cuda::CopyKind::on_device, stream);
-    if (to_host || from_host) cuda::host_waits_for_stream(stream);
+    if (!to_host && !from_host) return;
+    cuda::host_waits_for_stream(stream);
+    cuda::rank_device(to_host ? from_device : to_device).faults.check();
   }
   void convert_box(void* dst, Dtype dst_dtype, std::span<const std::int64_t> dst_strides, const void* src, Dtype src_dtype,
                    std::span<const std::int64_t> src_strides, std::span<const std::int64_t> sizes, Device device) override {
@@ -46,6 +50,8 @@ class CudaBackend final : public DeviceBackend {
 
 DeviceBackend* cuda_backend() noexcept {
   static CudaBackend backend;
+  static const bool installed = (cuda::install_all(), true);
+  static_cast<void>(installed);
   return &backend;
 }
 

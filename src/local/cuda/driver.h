@@ -30,6 +30,10 @@ struct MemoryInfo {
 };
 MemoryInfo device_memory(int device);
 
+/// Memory of the host that the device reads and writes at the same address. Zeros.
+void* pinned_malloc(int device, std::size_t bytes);
+void pinned_free(void* memory) noexcept;
+
 Stream make_stream(int device);
 void free_stream(Stream stream) noexcept;
 /// Without timing.
@@ -42,8 +46,8 @@ bool is_done(Event event);
 void host_waits(Event event);
 void host_waits_for_stream(Stream stream);
 
-enum class CopyKind : std::uint8_t { to_device, to_host, on_device };
-/// Memory of the host (pageable) has been read or written when a copy from or to it returns.
+enum class CopyKind : std::uint8_t { to_device, to_host, on_device, pinned_to_device, device_to_pinned };
+/// Memory of the host that is not pinned has been read or written when a copy from or to it returns.
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream);
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream);
 

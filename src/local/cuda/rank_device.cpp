@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local/cuda/rank_device.h"
 
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -9,6 +10,8 @@
 
 namespace dtensor::local::cuda {
 namespace {
+
+constexpr std::size_t kStagingBytes = 64 << 10;
 
 struct RankDevices {
   std::mutex mutex;
@@ -21,6 +24,8 @@ RankDevices& devices_of_rank() {
   return *shared;
 }
 
+}  // namespace
+
 void check_exists(Device device) {
   const int count = device_count();
   if (device.index >= 0 && device.index < count) return;
@@ -28,10 +33,25 @@ void check_exists(Device device) {
   base::fail<DeviceError>("cuda: there is no {} (devices 0 to {}); choose one of these", to_string(device), count - 1);
 }
 
-}  // namespace
+RankDevice::RankDevice(Device d)
+    : device(d),
+      own(make_stream(d.index)),
+      current(own),
+      allocator(std::make_shared<DeviceAllocator>(d)),
+      staging(d.index, kStagingBytes),
+      faults(d.index) {}
+RankDevice::~RankDevice() {
+  host_waits_for_stream(own);
+  free_stream(own);
+}
 
-RankDevice::RankDevice(Device d) : device(d), allocator(std::make_shared<DeviceAllocator>(d)) { current = own = make_stream(d.index); }
-RankDevice::~RankDevice() { free_stream(own); }
+void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (bytes > device.staging.arc_bytes()) return copy(to, from, bytes, CopyKind::to_device, device.current);
+  void* const staged = device.staging.take(bytes, device.current);
+  std::memcpy(staged, from, bytes);
+  copy(to, staged, bytes, CopyKind::pinned_to_device, device.current);
+}
 
 RankDevice& rank_device(Device device) {
   RankDevices& all = devices_of_rank();
@@ -42,6 +62,7 @@ RankDevice& rank_device(Device device) {
     at = all.by_index.try_emplace(device.index, device).first;
   }
   use_device(device.index);
+  at->second.faults.check();
   return at->second;
 }
 

@@ -3,6 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstring>
+
 #include "base/error_text.h"
 
 namespace dtensor::local::cuda {
@@ -91,6 +93,15 @@ MemoryInfo device_memory(int device) {
   check(cudaMemGetInfo(&free, &total), "memory");
   return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
 }
+void* pinned_malloc(int device, std::size_t bytes) {
+  const OnDevice on(device);
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped), "allocate pinned memory");
+  std::memset(memory, 0, bytes);
+  return memory;
+}
+void pinned_free(void* memory) noexcept { static_cast<void>(cudaFreeHost(memory)); }
+
 Stream make_stream(int device) {
   const OnDevice on(device);
   cudaStream_t stream = nullptr;
@@ -120,9 +131,9 @@ void host_waits(Event event) { check(cudaEventSynchronize(of_event(event)), "wai
 void host_waits_for_stream(Stream stream) { check(cudaStreamSynchronize(of(stream)), "wait"); }
 
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
-  const cudaMemcpyKind how = kind == CopyKind::to_device ? cudaMemcpyHostToDevice
-                             : kind == CopyKind::to_host ? cudaMemcpyDeviceToHost
-                                                         : cudaMemcpyDeviceToDevice;
+  const bool from_host = kind == CopyKind::to_device || kind == CopyKind::pinned_to_device;
+  const bool to_host = kind == CopyKind::to_host || kind == CopyKind::device_to_pinned;
+  const cudaMemcpyKind how = from_host ? cudaMemcpyHostToDevice : to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
   check(cudaMemcpyAsync(to, from, bytes, how, of(stream)), "copy");
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill"); }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What passes between the host and kernels without a wait: values for kernels to read, and words in which kernels say that a value is wrong.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "local/cuda/block.h"
+#include "local/cuda/driver.h"
+
+namespace dtensor::local::cuda {
+
+/// Pinned memory that is handed out in turn. A piece may be used by what is queued on `stream` until the host is kArcs arcs further; only then it may wait.
+class PinnedRing {
+ public:
+  PinnedRing(int device, std::size_t arc_bytes);
+  PinnedRing(const PinnedRing&) = delete;
+  ~PinnedRing();
+  std::size_t arc_bytes() const noexcept { return arc_bytes_; }
+  /// 16-byte aligned, at most arc_bytes(). `before_reuse` runs when all that used the piece's arc is done and before it is given out again.
+  void* take(std::size_t bytes, Stream stream, std::function<void()> before_reuse = {});
+
+ private:
+  static constexpr int kArcs = 4;
+  struct Arc {
+    Event done = nullptr;
+    bool closed = false;
+    std::vector<std::function<void()>> before_reuse;
+  };
+  void close();
+  void open_next();
+  std::byte* memory_;
+  std::size_t arc_bytes_, used_ = 0;
+  int current_ = 0;
+  Stream stream_ = nullptr;
+  std::array<Arc, kArcs> arcs_;
+};
+
+/// What a kernel writes when it meets a value that only it can see is wrong.
+struct Fault {
+  std::int64_t value = 0;
+  std::int32_t raised = 0;
+  std::int32_t* any = nullptr;  ///< of all of the rank
+};
+/// Of kernels: the first or any later value counts.
+DTENSOR_DEVICE inline void raise(Fault* fault, std::int64_t value) {
+  fault->value = value;
+  fault->raised = 1;
+  *fault->any = 1;
+}
+
+/// Texts of the faults that kernels in flight may raise.
+class Faults {
+ public:
+  explicit Faults(int device);
+  ~Faults();
+  Faults(const Faults&) = delete;
+  /// For kernels that are queued on `stream` next.
+  Fault* expect(Stream stream, std::function<std::string(std::int64_t)> text);
+  /// @throws Error with the text of a fault that has been raised; all are forgotten then.
+  void check() {
+    if (*any_ != 0) fail();
+  }
+
+ private:
+  static constexpr std::size_t kArcBytes = 64 * sizeof(Fault);
+  void fail();
+  volatile std::int32_t* any_;
+  PinnedRing ring_;
+  std::vector<std::pair<const volatile Fault*, std::function<std::string(std::int64_t)>>> expected_;
+};
+
+}  // namespace dtensor::local::cuda
