@@ -217,19 +217,13 @@ void batch_norm_shape(ShapeCall& s) {
   s.output(4) = statistic;
 }
 double unbiased(double count) { return count / (count - 1); }
-void put_running(const Tensor* was, const Tensor& batch, double momentum, double factor, const Tensor& out) {
-  const Tensor now = batch.to(Dtype::f64), before = was != nullptr ? was->to(Dtype::f64) : Tensor::zeros(batch.shape(), Dtype::f64);
-  for (std::int64_t i = 0; i < now.numel(); ++i)
-    now.raw_as<double>()[i] = (1 - momentum) * before.raw_as<double>()[i] + momentum * factor * now.raw_as<double>()[i];
-  out.copy_(now);
-}
 void batch_norm_kernel(const KernelCall& c) {
   const cpu::ChannelNorm n = batch_of(c.input(0).shape(), c.attribute(2).as_double());
   const double momentum = c.attribute(1).as_double();
   if (c.attribute(0).as_bool()) {
     kernels::channel_norm(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.output(0), c.output(3), c.output(4));
-    put_running(optional_input(c, 1), c.output(3), momentum, 1, c.output(1));
-    put_running(optional_input(c, 2), c.output(4), momentum, unbiased(static_cast<double>(n.samples * n.size)), c.output(2));
+    kernels::running_average(c.output(3), optional_input(c, 1), momentum, 1, c.output(1));
+    kernels::running_average(c.output(4), optional_input(c, 2), momentum, unbiased(static_cast<double>(n.samples * n.size)), c.output(2));
     return;
   }
   kernels::channel_norm_apply(n, c.input(0), optional_input(c, 3), optional_input(c, 4), c.input(1), c.input(2), c.output(0));

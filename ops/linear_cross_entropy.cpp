@@ -10,6 +10,7 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "local/kernels/linear_cross_entropy.h"
+#include "ops/class_runs.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
 #include "ops/spatial.h"
@@ -46,14 +47,10 @@ struct Names {
   }
 };
 cpu::LinearClasses classes_of(const KernelCall& c, int weight) {
-  const Place& place = c.input_place(weight);
-  return {.classes = {.count = place.global[0], .to_local = [&place](std::int64_t i) { return place.to_local(0, i); }},
-          .ignore_index = c.attribute(0).as_int()};
+  return {.classes = ops::classes_of(c.input_place(weight), 0), .ignore_index = c.attribute(0).as_int(), .op = c.op_name};
 }
 void check_target(const KernelCall& c, std::optional<std::int64_t> bad, std::int64_t classes) {
-  if (bad)
-    c.fail("target " + std::to_string(*bad) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " + std::to_string(classes - 1) +
-           " or ignore_index");
+  if (bad) throw Error(cpu::wrong_target(c.op_name, *bad, classes));
 }
 
 constexpr OpDef kRowMax{

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/compare.h"
@@ -11,6 +12,7 @@
 #include "dtensor/ops/views.h"
 #include "local/kernels/losses.h"
 #include "local/kernels/reduce.h"
+#include "ops/class_runs.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduction_rules.h"
@@ -63,31 +65,22 @@ struct Names {
     return "  " + class_name + ": " + std::string(classes) + (r.empty() ? "" : "; ") + r;
   }
 };
-cpu::Classes classes_of(const Place& place) {
-  const int c = class_dim(place.global.ndim());
-  return {.count = place.global[c], .to_local = [&place, c](std::int64_t i) { return place.to_local(c, i); }};
+cpu::Classes classes_of(const Place& place) { return ops::classes_of(place, class_dim(place.global.ndim())); }
+cpu::LossOptions options_of(const KernelCall& call, int logits, double smoothing) {
+  return {.dim = class_dim(call.input(logits).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = smoothing, .op = call.op_name};
 }
 void check_index(const KernelCall& call, std::optional<std::int64_t> bad, std::int64_t classes) {
-  if (bad)
-    call.fail("target " + std::to_string(*bad) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " +
-              std::to_string(classes - 1) + " or ignore_index");
+  if (bad) throw Error(cpu::wrong_target(call.op_name, *bad, classes));
 }
 Shape all_dims(const Shape& shape) {
   Shape dims;
   for (int d = 0; d < shape.ndim(); ++d) dims.push_back(d);
   return dims;
 }
-std::int64_t count_of(const Tensor& target, std::int64_t ignore_index) {
-  const auto* t = target.raw_as<const std::int64_t>();
-  std::int64_t n = 0;
-  for (std::int64_t i = 0; i < target.numel(); ++i) n += t[i] != ignore_index;
-  return n;
-}
-/// rows -> loss, on one rank.
-void reduce_rows(Mode mode, const Tensor& rows, std::int64_t count, const Tensor& loss) {
-  cpu::ReduceOptions options;
-  if (mode == Mode::mean) options.divisor = static_cast<double>(count);
-  kernels::reduce(cpu::Reduction::sum, rows, mode == Mode::none ? Shape() : all_dims(rows.shape()), loss, options);
+/// rows -> loss, on one rank; the mean has its divisor in the options.
+void reduce_rows(Mode mode, const Tensor& rows, const cpu::ReduceOptions& mean, const Tensor& loss) {
+  kernels::reduce(cpu::Reduction::sum, rows, mode == Mode::none ? Shape() : all_dims(rows.shape()), loss,
+                  mode == Mode::mean ? mean : cpu::ReduceOptions());
 }
 
 // ---- count_targets
@@ -101,7 +94,7 @@ constexpr OpDef kCountTargets{
           const int ndim = s.input(0).shape.ndim();
           return ops::reduction_rule(ndim, all_dims(s.input(0).shape), false, "reduce(sum)", "");
         },
-    .kernel = [](const KernelCall& call) { call.output(0).fill_(static_cast<double>(count_of(call.input(0), call.attribute(0).as_int()))); },
+    .kernel = [](const KernelCall& call) { kernels::count_targets(call.input(0), call.attribute(0).as_int(), call.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 3}}, .attributes = {{"ignore_index", "1"}, {"dtype", "f32"}}, .dtypes = {Dtype::i64}}};
@@ -129,13 +122,8 @@ constexpr OpDef kTargetLogit{
     .kernel =
         [](const KernelCall& call) {
           const cpu::Classes classes = classes_of(call.input_place(0));
-          check_index(call,
-                      kernels::target_logit(call.input(0), call.input(1), classes,
-                                            {.dim = class_dim(call.input(0).ndim()),
-                                             .ignore_index = call.attribute(0).as_int(),
-                                             .label_smoothing = call.attribute(1).as_double()},
-                                            call.output(0)),
-                      classes.count);
+          const auto options = options_of(call, 0, call.attribute(1).as_double());
+          check_index(call, kernels::target_logit(call.input(0), call.input(1), classes, options, 1, call.output(0)), classes.count);
         },
     .samples =
         [] {
@@ -160,10 +148,8 @@ constexpr OpDef kCrossEntropyBackward{
         },
     .kernel =
         [](const KernelCall& call) {
-          kernels::cross_entropy_backward(
-              call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr, classes_of(call.input_place(1)),
-              {.dim = class_dim(call.input(1).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
-              call.output(0));
+          kernels::cross_entropy_backward(call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr,
+                                          classes_of(call.input_place(1)), options_of(call, 1, call.attribute(1).as_double()), call.output(0));
         },
     .samples =
         [] {
@@ -200,13 +186,9 @@ constexpr OpDef kCrossEntropyRows{
         },
     .kernel =
         [](const KernelCall& call) {
-          const int dim = class_dim(call.input(0).ndim());
-          check_index(
-              call,
-              kernels::cross_entropy_rows(call.input(0), call.input(1),
-                                          {.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(1).as_double()},
-                                          call.output(0), call.output(1)),
-              call.input(0).shape()[dim]);
+          const auto options = options_of(call, 0, call.attribute(1).as_double());
+          check_index(call, kernels::cross_entropy_rows(call.input(0), call.input(1), options, call.output(0), call.output(1)),
+                      call.input(0).shape()[options.dim]);
         },
     .decompose = [](const DecomposeCall& c) { return split_rows(c.input(0), c.input(1), c.attribute(0), c.attribute(1).as_double()); },
     .samples =
@@ -240,14 +222,11 @@ Results split_cross_entropy(const DecomposeCall& c) {
 }
 void cross_entropy_kernel(const KernelCall& call) {
   const Tensor& input = call.input(0);
-  const int dim = class_dim(input.ndim());
-  const Mode mode = mode_of(call.attribute(1));
-  const cpu::LossOptions options{.dim = dim, .ignore_index = call.attribute(0).as_int(), .label_smoothing = call.attribute(2).as_double()};
-  const Tensor rows = Tensor::empty(call.input(1).shape(), call.output(1).dtype());
-  check_index(call, kernels::cross_entropy_rows(input, call.input(1), options, rows, call.output(1)), input.shape()[dim]);
-  const std::int64_t count = count_of(call.input(1), options.ignore_index);
-  reduce_rows(mode, rows, count, call.output(0));
-  call.output(2).fill_(static_cast<double>(count));
+  const auto options = options_of(call, 0, call.attribute(2).as_double());
+  const Tensor rows = Tensor::empty(call.input(1).shape(), call.output(1).dtype(), input.device());
+  check_index(call, kernels::cross_entropy_rows(input, call.input(1), options, rows, call.output(1)), input.shape()[options.dim]);
+  kernels::count_targets(call.input(1), options.ignore_index, call.output(2));
+  reduce_rows(mode_of(call.attribute(1)), rows, {.count = &call.output(2)}, call.output(0));
 }
 std::vector<Sample> class_samples() {
   const auto sample = [](Shape logits, Shape target, std::vector<std::pair<std::string, std::string>> attributes) {
@@ -298,15 +277,14 @@ constexpr OpDef kCrossEntropy{
 // ---- nll_loss: attributes ignore_index, reduction
 void nll_loss_kernel(const KernelCall& call) {
   const cpu::Classes classes = classes_of(call.input_place(0));
-  const cpu::LossOptions options{.dim = class_dim(call.input(0).ndim()), .ignore_index = call.attribute(0).as_int(), .label_smoothing = 0};
-  const Tensor rows = Tensor::empty(call.input(1).shape(), computation_dtype(call.input(0).dtype()));
-  check_index(call, kernels::target_logit(call.input(0), call.input(1), classes, options, rows), classes.count);
-  const auto negate = [&](auto* x) {
-    for (std::int64_t i = 0; i < rows.numel(); ++i) x[i] = -x[i];
-  };
-  if (rows.dtype() == Dtype::f64) negate(rows.raw_as<double>());
-  else negate(rows.raw_as<float>());
-  reduce_rows(mode_of(call.attribute(1)), rows, count_of(call.input(1), options.ignore_index), call.output(0));
+  const auto options = options_of(call, 0, 0);
+  const Dtype computed = computation_dtype(call.input(0).dtype());
+  const Tensor rows = Tensor::empty(call.input(1).shape(), computed, call.input(0).device());
+  check_index(call, kernels::target_logit(call.input(0), call.input(1), classes, options, -1, rows), classes.count);
+  const Mode mode = mode_of(call.attribute(1));
+  const Tensor count = mode == Mode::mean ? Tensor::empty({}, computed, rows.device()) : Tensor();
+  if (count) kernels::count_targets(call.input(1), options.ignore_index, count);
+  reduce_rows(mode, rows, {.count = &count}, call.output(0));
 }
 constexpr OpDef kNllLoss{
     .name = "nll_loss",
@@ -347,9 +325,9 @@ constexpr OpDef kNllLoss{
 void mse_loss_kernel(const KernelCall& call) {
   const Mode mode = mode_of(call.attribute(0));
   const Dtype computed = computation_dtype(call.output(0).dtype());
-  const Tensor rows = mode == Mode::none ? call.output(0) : Tensor::empty(call.input(0).shape(), computed);
+  const Tensor rows = mode == Mode::none ? call.output(0) : Tensor::empty(call.input(0).shape(), computed, call.input(0).device());
   kernels::squared_error(call.input(0), call.input(1), rows);
-  if (mode != Mode::none) reduce_rows(mode, rows, call.input_place(0).global.numel(), call.output(0));
+  if (mode != Mode::none) reduce_rows(mode, rows, {.divisor = static_cast<double>(call.input_place(0).global.numel())}, call.output(0));
 }
 constexpr OpDef kMseLoss{
     .name = "mse_loss",

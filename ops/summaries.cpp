@@ -11,6 +11,7 @@
 #include "dtensor/ops/factories.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/views.h"
+#include "local/kernels/reduce.h"
 #include "ops/composite.h"
 #include "ops/elementwise.h"
 #include "ops/reduction_rules.h"
@@ -18,6 +19,7 @@
 namespace dtensor {
 namespace {
 
+namespace kernels = local::kernels;
 using ops::composite;
 using ops::in_dtype;
 
@@ -159,18 +161,26 @@ constexpr OpDef kStdMean = moments_op<true>("std_mean");
 void trace_kernel(const KernelCall& call) {
   const Tensor& x = call.input(0);
   const Place& place = call.input_place(0);
-  const bool floating = info(x.dtype()).floating;
-  double real = 0;
-  std::int64_t whole = 0;
-  for (std::int64_t i = 0; i < x.shape()[0]; ++i) {
-    const std::int64_t row = place.to_global(0, i), j = row < place.global[1] ? place.to_local(1, row) : -1;
-    if (j < 0) continue;
-    const Tensor element = x.narrow(0, i, 1).narrow(1, j, 1).contiguous();
-    if (floating) real += element.to(Dtype::f64).raw_as<const double>()[0];
-    else whole += element.to(Dtype::i64).raw_as<const std::int64_t>()[0];
+  // Where a run of rows meets a run of columns, the diagonal has one stride.
+  std::vector<Tensor> pieces;
+  std::int64_t row = 0;
+  for (const IndexRun& r : place.runs[0]) {
+    std::int64_t column = 0;
+    for (const IndexRun& c : place.runs[1]) {
+      const std::int64_t begin = std::max(r.begin, c.begin), length = std::min(r.begin + r.length, c.begin + c.length) - begin;
+      if (length > 0) {
+        const std::int64_t down = x.strides()[0], across = x.strides()[1];
+        pieces.push_back(x.as_strided({length}, {down + across}, x.offset() + (row + begin - r.begin) * down + (column + begin - c.begin) * across));
+      }
+      column += c.length;
+    }
+    row += r.length;
   }
-  if (floating) call.output(0).fill_(real);
-  else call.output(0).fill_(whole);
+  const Dtype wide = info(x.dtype()).floating ? Dtype::f64 : Dtype::i64;
+  const Tensor sums = Tensor::empty({static_cast<std::int64_t>(pieces.size())}, wide, x.device());
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    kernels::reduce(local::cpu::Reduction::sum, pieces[i], Shape{0}, sums.narrow(0, static_cast<std::int64_t>(i), 1));
+  kernels::reduce(local::cpu::Reduction::sum, sums, Shape{0}, call.output(0));
 }
 constexpr OpDef kTrace{
     .name = "trace",

@@ -172,9 +172,9 @@ TEST_CASE("cross entropy rows, their gradient and the target logit equal the for
                    gx = Tensor::empty({n, c, 2}, dtype);
       const Tensor picked = Tensor::empty({n, 2}, computed);
       const cpu::LossOptions options{.dim = 1, .ignore_index = -100, .label_smoothing = smoothing};
-      const cpu::Classes classes{.count = c, .to_local = [](std::int64_t i) { return i; }};
+      const cpu::Classes classes{.count = c, .runs = {{0, c, 0}}};
       CHECK(!cpu::cross_entropy_rows(x, target, options, loss, lse));
-      CHECK(!cpu::target_logit(x, target, classes, options, picked));
+      CHECK(!cpu::target_logit(x, target, classes, options, 1, picked));
       cpu::cross_entropy_backward(grad, x, target, &lse, classes, options, gx);
       const auto xs = numbers(x), gs = numbers(grad);
       const auto ts = target.values<const std::int64_t>();
@@ -204,8 +204,8 @@ TEST_CASE("a target that is no class is reported, one that is elsewhere gives 0"
   const Tensor x = random_tensor({2, 3}, Dtype::f32, 10), out = Tensor::empty({2}, Dtype::f32), lse = Tensor::empty({2}, Dtype::f32);
   CHECK(cpu::cross_entropy_rows(x, Tensor::of(std::vector<std::int64_t>{1, 3}, {2}), {}, out, lse) == 3);
   CHECK(cpu::cross_entropy_rows(x, Tensor::of(std::vector<std::int64_t>{-1, 2}, {2}), {}, out, lse) == -1);
-  const cpu::Classes second_half{.count = 6, .to_local = [](std::int64_t i) { return i >= 3 ? i - 3 : -1; }};
-  CHECK(!cpu::target_logit(x, Tensor::of(std::vector<std::int64_t>{1, 4}, {2}), second_half, {}, out));
+  const cpu::Classes second_half{.count = 6, .runs = {{3, 3, 0}}};
+  CHECK(!cpu::target_logit(x, Tensor::of(std::vector<std::int64_t>{1, 4}, {2}), second_half, {}, 1, out));
   CHECK(numbers(out)[0] == 0);
   CHECK(numbers(out)[1] == numbers(x)[4]);
 }

@@ -75,10 +75,10 @@ std::vector<Tensor> losses(const Tensor& x, const Tensor& g, double smoothing) {
   const Tensor target = Tensor::of(classes, {rows}), loss = empty({rows}), lse = empty({rows}), up = g.narrow(1, 0, 1).contiguous().view({rows}),
                gx = empty(x.shape()), error = empty(x.shape()), picked = empty({rows});
   const cpu::LossOptions options{.dim = 1, .ignore_index = -100, .label_smoothing = smoothing};
-  const cpu::Classes all{.count = n, .to_local = [](std::int64_t i) { return i; }};
+  const cpu::Classes all{.count = n, .runs = {{0, n, 0}}};
   cpu::cross_entropy_rows(x, target, options, loss, lse);
   cpu::cross_entropy_backward(up, x, target, &lse, all, options, gx);
-  cpu::target_logit(x, target, all, options, picked);
+  cpu::target_logit(x, target, all, options, 1, picked);
   cpu::squared_error(x, g, error);
   return {loss, lse, gx, picked, error};
 }

@@ -161,6 +161,13 @@ void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tenso
   });
 }
 
+void running_average(const Tensor& batch, const Tensor* was, double momentum, double factor, const Tensor& out) {
+  std::vector<double> now = numbers<double>(&batch, batch.numel(), 0);
+  const std::vector<double> before = numbers<double>(was, batch.numel(), 0);
+  for (std::size_t i = 0; i < now.size(); ++i) now[i] = (1 - momentum) * before[i] + momentum * factor * now[i];
+  put(now, out);
+}
+
 void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, const Tensor& sums) {
   visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
     const std::vector<double> m = numbers<double>(mean, n.channels, 0);

@@ -25,6 +25,9 @@ void channel_norm_apply(const ChannelNorm& n, const Tensor& x, const Tensor* wei
 void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
                            const Tensor& variance, bool constant, const Tensor& grad_x, const Tensor& grad_weight, const Tensor& grad_bias);
 
+/// out = (1 - momentum) was + momentum factor batch, computed in f64; an absent `was` is 0. One floating number per channel in each, of any dtype.
+void running_average(const Tensor& batch, const Tensor* was, double momentum, double factor, const Tensor& out);
+
 // The same in parts, for a batch that is split (groups = 0). Sums per channel are f64.
 /// Sum of x, or with `mean` of (x - mean)^2.
 void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, const Tensor& sums);

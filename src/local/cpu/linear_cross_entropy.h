@@ -15,6 +15,7 @@ namespace dtensor::local::cpu {
 struct LinearClasses {
   Classes classes;  ///< of the rows of the weight
   std::int64_t ignore_index = -100;
+  std::string_view op = "linear_cross_entropy";  ///< as in LossOptions
 };
 /// Per row: the largest logit; -inf without classes.
 void linear_row_max(const Tensor& input, const Tensor& weight, const Tensor& top);

@@ -110,7 +110,7 @@ void cross_entropy_backward(const Tensor& grad, const Tensor& logits, const Tens
   });
 }
 
-std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& target, const Classes& classes, const LossOptions& options,
+std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& target, const Classes& classes, const LossOptions& options, double scale,
                                          const Tensor& out) {
   const ClassRows rows(logits.shape(), options.dim);
   const auto* targets = target.raw_as<const std::int64_t>();
@@ -138,11 +138,22 @@ std::optional<std::int64_t> target_logit(const Tensor& logits, const Tensor& tar
             value += smoothing / static_cast<Acc>(classes.count) * sum_terms<Acc>(size, [x](std::int64_t i) { return x[i]; });
           }
         }
+        value *= static_cast<Acc>(scale);
         put(out.raw(), r, 1, 1, &value);
       }
     });
   });
   return bad_target(targets, rows.count, classes.count, options.ignore_index);
+}
+
+void count_targets(const Tensor& target, std::int64_t ignore_index, const Tensor& count) {
+  const auto* t = target.raw_as<const std::int64_t>();
+  count.fill_(static_cast<double>(target.numel() - std::count(t, t + target.numel(), ignore_index)));
+}
+
+std::string wrong_target(std::string_view op, std::int64_t target, std::int64_t classes) {
+  return std::string(op) + ": target " + std::to_string(target) + " is out of range (" + std::to_string(classes) + " classes); give 0 .. " +
+         std::to_string(classes - 1) + " or ignore_index";
 }
 
 void squared_error(const Tensor& a, const Tensor& b, const Tensor& out) {

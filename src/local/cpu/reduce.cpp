@@ -267,10 +267,14 @@ void reduce_with(const Tensor& input, const Shape& dims, Acc neutral, const Tens
   const Split split(input, dims);
   const Storer<Acc> put = storer<Acc>(output.dtype());
   const Reducer<Acc, Map, Combine> reducer(input, split, neutral);
+  Acc count = 1;
+  if (options.count != nullptr) loader<Acc>(options.count->dtype())(options.count->raw(), 0, 1, 1, &count);
   reducer.run([&](std::int64_t from, std::int64_t n, Acc* values) {
     if constexpr (!std::is_integral_v<Acc>) {
       if (options.divisor)
         for (std::int64_t i = 0; i < n; ++i) values[i] /= static_cast<Acc>(*options.divisor);
+      if (options.count != nullptr)
+        for (std::int64_t i = 0; i < n; ++i) values[i] /= count;
       if (options.root)
         for (std::int64_t i = 0; i < n; ++i) values[i] = std::sqrt(values[i]);
     }

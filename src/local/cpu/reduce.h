@@ -25,9 +25,11 @@ enum class Reduction : std::uint8_t {
   any,
 };
 
-/// Computes in the accumulation type of the output's dtype (of the input's for all and any) and divides by `divisor` when there is one; `root`: then the square root.
+/// Computes in the accumulation type of the output's dtype (of the input's for all and any); numbers that are not whole are divided by `divisor` and by the
+/// one element of `count`, of any dtype, when there are; `root`: then the square root.
 struct ReduceOptions {
   std::optional<double> divisor = {};
+  const Tensor* count = nullptr;
   bool root = false;
 };
 void reduce(Reduction kind, const Tensor& input, const Shape& dims, const Tensor& output, const ReduceOptions& options = {});
