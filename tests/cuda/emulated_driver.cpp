@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// driver.h without a GPU: memory of a device is memory of the host that is counted; what is queued on a stream runs as late as the rules allow, so that
-// a missing order between streams, or a host that does not wait, gives wrong numbers. All that is queued is written down.
+// driver.h without a GPU: memory of a device is memory of the host that is counted, and that nobody but queued work can touch; what is queued on a stream
+// runs as late as the rules allow, so that a missing order between streams, or a host that does not wait, gives wrong numbers. All that is queued is written
+// down.
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <set>
@@ -27,8 +32,62 @@ struct Mark {
   Queue* queue = nullptr;  // of the last record
   std::uint64_t after = 0;
 };
+// One range of addresses for all devices. Opened while queued work runs: a kernel that runs on the host, or a host that reads what only kernels may, faults.
+class Arena {
+ public:
+  Arena() : base_(static_cast<std::byte*>(mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
+    if (base_ == MAP_FAILED) std::abort();
+    free_[0] = kBytes;
+  }
+  void* take(std::size_t bytes) {
+    const std::size_t size = std::max<std::size_t>(1, (bytes + 255) / 256) * 256;
+    for (auto at = free_.begin(); at != free_.end(); ++at) {
+      if (at->second < size) continue;
+      const std::size_t offset = at->first, rest = at->second - size;
+      free_.erase(at);
+      if (rest != 0) free_[offset + size] = rest;
+      sizes_[offset] = size;
+      return base_ + offset;
+    }
+    return nullptr;
+  }
+  void give(void* memory) {
+    auto offset = static_cast<std::size_t>(static_cast<std::byte*>(memory) - base_);
+    std::size_t size = sizes_.at(offset);
+    sizes_.erase(offset);
+    if (size >= (1 << 16)) {
+      const std::size_t first = (offset + 4095) / 4096 * 4096, end = (offset + size) / 4096 * 4096;
+      madvise(base_ + first, end - first, MADV_DONTNEED);
+    }
+    auto next = free_.lower_bound(offset);
+    if (next != free_.end() && next->first == offset + size) {
+      size += next->second;
+      next = free_.erase(next);
+    }
+    if (next != free_.begin() && std::prev(next)->first + std::prev(next)->second == offset) {
+      --next;
+      size += next->second;
+      offset = next->first;
+    }
+    free_[offset] = size;
+  }
+  void open() {
+    if (depth_++ == 0) mprotect(base_, kBytes, PROT_READ | PROT_WRITE);
+  }
+  void close() {
+    if (--depth_ == 0) mprotect(base_, kBytes, PROT_NONE);
+  }
+
+ private:
+  static constexpr std::size_t kBytes = std::size_t{8} << 30;
+  std::byte* base_;
+  std::map<std::size_t, std::size_t> free_, sizes_;  // by offset
+  int depth_ = 0;
+};
+
 struct State {
   std::recursive_mutex mutex;
+  Arena arena;
   int devices = 2;
   std::int64_t bytes = std::int64_t{1} << 30;
   std::map<void*, std::pair<int, std::int64_t>> blocks;
@@ -43,13 +102,23 @@ thread_local std::vector<emulated::Entry> entries;
 void note(std::string what, Stream stream = nullptr) { entries.push_back({std::move(what), stream}); }
 std::string name_of(Event event) { return std::to_string(static_cast<Mark*>(event)->number); }
 
+void run(const std::function<void()>& work) {
+  struct Opened {
+    Opened() { state().arena.open(); }
+    ~Opened() { state().arena.close(); }
+  } const opened;
+  work();
+}
 void run_until(Queue& q, std::uint64_t count) {
-  while (q.done < count) {
-    const std::function<void()> work = std::move(q.waiting.front());
-    q.waiting.pop_front();
-    ++q.done;
-    work();
-  }
+  if (q.done >= count) return;
+  run([&] {
+    while (q.done < count) {
+      const std::function<void()> work = std::move(q.waiting.front());
+      q.waiting.pop_front();
+      ++q.done;
+      work();
+    }
+  });
 }
 void run_all(Queue& q) { run_until(q, q.done + q.waiting.size()); }
 void run_event(const Mark& mark) {
@@ -57,7 +126,7 @@ void run_event(const Mark& mark) {
 }
 void push(Stream stream, std::function<void()> work) {
   const std::lock_guard lock(state().mutex);
-  if (stream == nullptr) return work();
+  if (stream == nullptr) return run(work);
   static_cast<Queue*>(stream)->waiting.push_back(std::move(work));
 }
 
@@ -85,6 +154,7 @@ int device_count() noexcept { return state().devices; }
 std::string why_none() { return state().devices > 0 ? "" : "there is no driver"; }
 int driver_version() noexcept { return state().devices > 0 ? 13000 : 0; }
 int runtime_version() noexcept { return 13000; }
+DeviceFacts device_facts(int /*device*/) { return {"emulated", 9, 0, 4}; }
 void use_device(int device) {
   if (device >= state().devices) throw DeviceError("device: invalid device ordinal (cudaErrorInvalidDevice)");
 }
@@ -94,7 +164,8 @@ void* device_malloc(int device, std::size_t bytes) {
   const std::lock_guard lock(s.mutex);
   const auto size = static_cast<std::int64_t>(bytes);
   if (s.in_use[device] + size > s.bytes) return nullptr;
-  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  void* memory = s.arena.take(bytes);
+  if (memory == nullptr) return nullptr;
   s.blocks[memory] = {device, size};
   s.in_use[device] += size;
   return memory;
@@ -107,7 +178,7 @@ void device_free(int device, void* memory) noexcept {
   if (at == s.blocks.end() || at->second.first != device) std::abort();
   s.in_use[device] -= at->second.second;
   s.blocks.erase(at);
-  std::free(memory);
+  s.arena.give(memory);
 }
 MemoryInfo device_memory(int device) {
   const std::lock_guard lock(state().mutex);

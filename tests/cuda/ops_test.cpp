@@ -122,6 +122,7 @@ TEST_CASE("every op gives on a device what it gives on the CPU, in every dtype t
     for (const OpDef* op : all_ops()) {
       if (op->samples == nullptr || op->shape == nullptr || !is_asked(*op)) continue;
       const auto signature = tensor::parse_signature(*op);
+      INFO(std::string(op->name));  // said where the host touches memory of the device
       std::string first;
       for (const Sample& sample : op->samples())
         for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16, Dtype::f16, Dtype::i64, Dtype::i32, Dtype::u8, Dtype::boolean}) {
