@@ -14,10 +14,10 @@ target_include_directories(dtensor_private SYSTEM INTERFACE
   $<TARGET_PROPERTY:spdlog::spdlog_header_only,INTERFACE_INCLUDE_DIRECTORIES>)
 target_compile_definitions(dtensor_private INTERFACE SPDLOG_FMT_EXTERNAL)
 if(DTENSOR_NATIVE)
-  target_compile_options(dtensor_private INTERFACE -march=native)
+  target_compile_options(dtensor_private INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
   # g++ 12 before 12.3 with AVX-512 stores {2, 2, 2, 0} as {2, 2, 2, 2} when it moves 32 bytes or more at once (GCC PR 108599).
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12 AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12.3)
-    target_compile_options(dtensor_private INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-mmove-max=128> $<$<COMPILE_LANGUAGE:CXX>:-mstore-max=128>)
+    target_compile_options(dtensor_private INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-mmove-max=128;-mstore-max=128>")
   endif()
 endif()
 
@@ -27,23 +27,32 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_G
   set(dtensor_newer_gnu ON)
 endif()
 if(DTENSOR_WARNINGS)
-  target_compile_options(dtensor_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow)
+  target_compile_options(dtensor_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow>")
 endif()
 # g++ 12 sees uninitialised members in every moved std::variant that holds a vector.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(dtensor_warnings INTERFACE -Wno-maybe-uninitialized)
+  target_compile_options(dtensor_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
 endif()
 # g++ 13 sees libfmt 9 write beyond its buffers wherever it inlines the printing of a float.
 if(dtensor_newer_gnu)
-  target_compile_options(dtensor_warnings INTERFACE -Wno-array-bounds -Wno-stringop-overflow)
+  target_compile_options(dtensor_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow>")
 endif()
 # A parent's -Werror is about the parent's sources: what its flags make of ours must not stop its build.
 if(NOT PROJECT_IS_TOP_LEVEL)
-  target_compile_options(dtensor_warnings INTERFACE -Wno-error)
+  target_compile_options(dtensor_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-error>)
 endif()
 # What a newer g++ makes of other libraries' inlined code is not known beforehand and must not stop a build.
 if(DTENSOR_WARNINGS_AS_ERRORS AND NOT dtensor_newer_gnu)
-  target_compile_options(dtensor_warnings INTERFACE -Werror)
+  target_compile_options(dtensor_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+
+# What the objects of the folders are linked with, besides what they are compiled against.
+set(dtensor_libraries "")
+if(DTENSOR_CUDA)
+  list(APPEND dtensor_libraries CUDA::cudart_static CUDA::cublasLt)
+endif()
+if(SerialBLAS_FOUND)
+  list(APPEND dtensor_libraries SerialBLAS::SerialBLAS)
 endif()
 
 set_property(GLOBAL PROPERTY DTENSOR_FOLDERS "")
@@ -63,7 +72,7 @@ function(dtensor_folder name)
   add_library(${target} OBJECT ${arg_SOURCES})
   set_target_properties(${target} PROPERTIES
     CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
-    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON)
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(${target} PRIVATE dtensor_private dtensor_warnings)
   # A program may use another Eigen, or the same one compiled for another CPU; a name of our own keeps the linker from mixing them.
   target_compile_definitions(${target} PRIVATE Eigen=dtensor_eigen)

@@ -10,6 +10,11 @@ if(TARGET dtensor_cli)
   install(TARGETS dtensor_cli COMPONENT programs)
 endif()
 
+set(DTENSOR_NEEDS_CUDA OFF)
+if(DTENSOR_CUDA AND NOT BUILD_SHARED_LIBS)
+  set(DTENSOR_NEEDS_CUDA ON)
+endif()
+
 # Only a static library asks its user for the BLAS.
 set(DTENSOR_NEEDS_BLAS OFF)
 set(pkgconfig_private "")

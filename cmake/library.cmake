@@ -13,6 +13,4 @@ target_compile_features(dtensor PUBLIC cxx_std_20)
 target_include_directories(dtensor PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
 target_link_libraries(dtensor PUBLIC Threads::Threads)
-if(SerialBLAS_FOUND)
-  target_link_libraries(dtensor PRIVATE SerialBLAS::SerialBLAS)
-endif()
+target_link_libraries(dtensor PRIVATE ${dtensor_libraries})

@@ -6,6 +6,7 @@
 #include "dtensor/cases.h"
 #include "dtensor/checkpoint.h"
 #include "dtensor/comm.h"
+#include "dtensor/cuda.h"
 #include "dtensor/debug.h"
 #include "dtensor/distributed_tensor.h"
 #include "dtensor/error.h"

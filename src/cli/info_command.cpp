@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "dtensor/cuda.h"
 #include "dtensor/op.h"
 #include "dtensor/version.h"
 
@@ -18,11 +19,28 @@ std::string compiler() {
 #endif
 }
 
+// "13.0" of 13000.
+std::string cuda_version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+
+std::string cuda_lines() {
+  const CudaInfo info = cuda_info();
+  if (!info.built) return "";
+  std::string text = fmt::format("\ncuda        runtime {}, {}", cuda_version(info.runtime),
+                                 info.driver == 0 ? "no driver" : fmt::format("driver for {}", cuda_version(info.driver)));
+  if (info.devices.empty()) text += fmt::format("\ndevices     none: {}; tensors live on the CPU", info.why_none);
+  for (std::size_t i = 0; i < info.devices.size(); ++i) {
+    const CudaDeviceInfo& d = info.devices[i];
+    text += fmt::format("\ncuda:{}      {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free", i, d.name, d.major, d.minor,
+                        d.multiprocessors, static_cast<double>(d.free_bytes) / (1 << 30), static_cast<double>(d.memory_bytes) / (1 << 30));
+  }
+  return text;
+}
+
 void show() {
   print(fmt::format(
-      "dtensor     {} (headers {})\ncompiler    {}, C++ {}\nbackends    {}\nnot built   {}\nmatrices    {}\ncores       {}\nops         {}",
+      "dtensor     {} (headers {})\ncompiler    {}, C++ {}\nbackends    {}\nnot built   {}\nmatrices    {}\ncores       {}\nops         {}{}",
       version(), kVersion, compiler(), __cplusplus, DTENSOR_CLI_BACKENDS, DTENSOR_CLI_ABSENT, DTENSOR_CLI_MATRICES,
-      std::thread::hardware_concurrency(), all_ops().size()));
+      std::thread::hardware_concurrency(), all_ops().size(), cuda_lines()));
 }
 
 }  // namespace

@@ -279,6 +279,11 @@ auto of_device(Device device, const char* op, F f, G g) {
 }
 }  // namespace
 
+CudaInfo cuda_info() {
+  if (local::DeviceBackend* backend = local::cuda_backend()) return backend->info();
+  return {.built = false, .driver = 0, .runtime = 0, .why_none = "this build has no CUDA", .devices = {}};
+}
+
 MemoryStats memory_stats(Device device) {
   return of_device(
       device, "memory_stats", [](auto& a) { return a.stats(); }, [&](auto& b) { return b.stats(device); });

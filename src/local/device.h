@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/ref.h"
+#include "dtensor/cuda.h"
 #include "dtensor/tensor.h"
 #include "dtensor/values.h"
 #include "local/storage.h"
@@ -17,6 +18,7 @@ namespace dtensor::local {
 class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
+  virtual CudaInfo info() = 0;
   /// @throws DeviceError for a device that is not there, with what is, and why there is none.
   virtual void check(Device device) = 0;
   /// @throws DeviceError for a device that is not there, at the cap, or when it has no more memory.

@@ -14,6 +14,15 @@ class CudaBackend final : public DeviceBackend {
     cuda::RankDevice& d = cuda::rank_device(device);
     return d.allocator->allocate(bytes, d.current);
   }
+  CudaInfo info() override {
+    CudaInfo all{.built = true, .driver = cuda::driver_version(), .runtime = cuda::runtime_version(), .why_none = cuda::why_none(), .devices = {}};
+    for (int i = 0; i < cuda::device_count(); ++i) {
+      const cuda::DeviceFacts f = cuda::device_facts(i);
+      const cuda::MemoryInfo m = cuda::device_memory(i);
+      all.devices.push_back({f.name, f.major, f.minor, f.multiprocessors, m.total, m.free});
+    }
+    return all;
+  }
   void check(Device device) override { cuda::check_exists(device); }
   void zero(void* memory, std::size_t bytes, Device device) override {
     if (bytes != 0) cuda::set_bytes(memory, 0, bytes, stream_of(device));

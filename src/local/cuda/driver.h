@@ -19,6 +19,11 @@ std::string why_none();
 /// 12080 is 12.8; 0: no driver.
 int driver_version() noexcept;
 int runtime_version() noexcept;
+struct DeviceFacts {
+  std::string name;
+  int major = 0, minor = 0, multiprocessors = 0;
+};
+DeviceFacts device_facts(int device);
 /// The calling thread's device.
 void use_device(int device);
 

@@ -70,6 +70,12 @@ int runtime_version() noexcept {
   return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
 }
 
+DeviceFacts device_facts(int device) {
+  cudaDeviceProp p{};
+  check(cudaGetDeviceProperties(&p, device), "device");
+  return {p.name, p.major, p.minor, p.multiProcessorCount};
+}
+
 void use_device(int device) { check(cudaSetDevice(device), "device"); }
 
 void* device_malloc(int device, std::size_t bytes) {
