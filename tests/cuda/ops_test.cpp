@@ -28,13 +28,10 @@ using debug::Whole;
 namespace {
 
 // A host that touches memory of the device faults: the op is named.
-volatile std::sig_atomic_t faults = 0;
 std::string_view current_op;
 void name_op(int signal) {
-  if (faults++ == 0) {
-    constexpr std::string_view kText = "\nthe host touched memory of the device in op ";
-    static_cast<void>(!write(2, kText.data(), kText.size()) || !write(2, current_op.data(), current_op.size()) || !write(2, "\n", 1));
-  }
+  constexpr std::string_view kText = "\nthe host touched memory of the device in op ";
+  static_cast<void>(!write(2, kText.data(), kText.size()) || !write(2, current_op.data(), current_op.size()) || !write(2, "\n", 1));
   std::signal(signal, SIG_DFL);
   std::raise(signal);
 }
