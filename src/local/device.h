@@ -4,15 +4,51 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "base/ref.h"
 #include "dtensor/cuda.h"
+#include "dtensor/placement.h"
 #include "dtensor/tensor.h"
 #include "dtensor/values.h"
 #include "local/storage.h"
 
 namespace dtensor::local {
+
+/// Work queued on a device in order. The stream lives as long as the object, where the object has made it.
+class DeviceStream {
+ public:
+  DeviceStream(Device device, void* native) noexcept : device_(device), native_(native) {}
+  DeviceStream(const DeviceStream&) = delete;
+  virtual ~DeviceStream() = default;
+  Device device() const noexcept { return device_; }
+  /// A cudaStream_t.
+  void* native() const noexcept { return native_; }
+
+ private:
+  Device device_;
+  void* native_;
+};
+using DeviceStreamRef = std::shared_ptr<DeviceStream>;
+
+/// A point in what is queued on a stream. Any thread may use it.
+class DeviceEvent {
+ public:
+  DeviceEvent() = default;
+  DeviceEvent(const DeviceEvent&) = delete;
+  virtual ~DeviceEvent() = default;
+  virtual bool done() noexcept = 0;
+  virtual void host_waits() = 0;
+};
+using DeviceEventRef = std::shared_ptr<DeviceEvent>;
+
+/// One box of a list that one launch copies: bytes as they are. Strides and sizes in elements.
+struct BoxCopy {
+  void* dst;
+  const void* src;
+  Shape dst_strides, src_strides, sizes;
+};
 
 /// All work is queued on the calling rank's current stream and done in that order; only copies to and from the CPU make the host wait.
 class DeviceBackend {
@@ -31,6 +67,33 @@ class DeviceBackend {
                            std::span<const std::int64_t> src_strides, std::span<const std::int64_t> sizes, Device device) = 0;
   virtual void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std::span<const std::int64_t> sizes, const Scalar& value,
                         Device device) = 0;
+
+  // Streams. None of these makes the host wait, but for synchronize.
+  virtual DeviceStreamRef make_stream(Device device) = 0;
+  /// Somebody else's cudaStream_t.
+  virtual DeviceStreamRef wrap_stream(void* native) = 0;
+  /// Of the calling rank.
+  virtual DeviceStreamRef current_stream(Device device) = 0;
+  /// Returns what was current before.
+  virtual DeviceStreamRef set_current_stream(DeviceStreamRef stream) = 0;
+  virtual DeviceEventRef record(const DeviceStream& stream) = 0;
+  /// What is queued on `stream` from now on runs after `event`.
+  virtual void order_after(const DeviceStream& stream, DeviceEvent& event) = 0;
+  virtual bool is_done(const DeviceStream& stream) = 0;
+  virtual void synchronize(const DeviceStream& stream) = 0;
+  /// Memory of the host that devices copy to and from while the host goes on. Reused like memory of a device.
+  virtual base::Ref<Buffer> allocate_pinned(std::size_t bytes) = 0;
+  /// `to` and `from` are of the host, pinned, or of the stream's device. The host does not wait.
+  virtual void copy_async(void* to, const void* from, std::size_t bytes, bool to_host, const DeviceStream& stream) = 0;
+
+  // Of collectives: on a stream that is given, by any thread; no other order than the stream's.
+  /// Work of `device` may read and write memory of `other`. @throws Unsupported where the machine cannot do that.
+  virtual void connect(Device device, Device other) = 0;
+  virtual void copy_boxes(const DeviceStream& stream, std::span<const BoxCopy> boxes, std::size_t element_bytes) = 0;
+  /// As local::reduce_box, the result in each of `dsts`, which have equal strides. Each element is read from all sources before it is written.
+  virtual void reduce_box(const DeviceStream& stream, std::span<void* const> dsts, const Shape& dst_strides, std::span<const void* const> sources,
+                          std::span<const Shape> source_strides, const Shape& sizes, Dtype dtype, ReduceOp op, std::int64_t divisor) = 0;
+
   virtual MemoryStats stats(Device device) = 0;
   virtual void reset_peak(Device device) = 0;
   virtual void empty_cache(Device device) = 0;

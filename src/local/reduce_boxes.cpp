@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "base/error_text.h"
+#include "local/formulas/combine.h"
 #include "local/stream.h"
 #include "local/strided.h"
 
@@ -13,57 +14,7 @@ namespace dtensor::local {
 
 namespace {
 
-struct Sum {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    if constexpr (std::is_integral_v<A>) {
-      using U = std::make_unsigned_t<A>;
-      return static_cast<A>(static_cast<U>(a) + static_cast<U>(b));
-    } else {
-      return a + b;
-    }
-  }
-};
-struct Product {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    // Unsigned 64-bit products wrap where narrower ones would first become int.
-    if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
-    else return a * b;
-  }
-};
-struct Min {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    if constexpr (std::is_floating_point_v<A>) return ((b < a) | (b != b)) ? b : a;
-    else return b < a ? b : a;
-  }
-};
-struct Max {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    if constexpr (std::is_floating_point_v<A>) return ((a < b) | (b != b)) ? b : a;
-    else return a < b ? b : a;
-  }
-};
-struct And {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    return static_cast<A>(a & b);
-  }
-};
-struct Or {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    return static_cast<A>(a | b);
-  }
-};
-struct Xor {
-  template <class A>
-  static A apply(A a, A b) noexcept {
-    return static_cast<A>(a ^ b);
-  }
-};
+using namespace combine;
 
 // The boxes with dimensions of size 1 dropped and neighbours merged where they are one run in every operand. Offsets are computed per row from the
 // operands' own strides, so the number of operands is open and nothing is allocated.

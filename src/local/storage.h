@@ -13,6 +13,9 @@
 
 namespace dtensor::local {
 
+class DeviceEvent;
+class DeviceStream;
+
 /// A collective in flight, as memory sees it. Implemented by comm/. Thread-safe reference count, used from the owner rank's thread.
 class PendingWork : public base::RefCounted {
  public:
@@ -34,6 +37,12 @@ class Buffer : public base::RefCounted {
   std::size_t bytes() const noexcept { return bytes_; }
   Device device() const noexcept { return device_; }
   bool wrapped() const noexcept { return wrapped_; }
+  /// Memory of the host that devices copy to and from while the host goes on.
+  virtual bool pinned() const noexcept { return false; }
+  /// Work of a device uses the memory up to `event`: it is not given to others before, unless they come after it. On any thread.
+  virtual void used_until(const std::shared_ptr<DeviceEvent>& /*event*/) {}
+  /// The same for all that will have been queued on `stream` when the memory is let go.
+  virtual void used_on(const std::shared_ptr<DeviceStream>& /*stream*/) {}
   /// Works that write, works that read. Touched by the owner rank's thread only.
   std::vector<base::Ref<PendingWork>> writers, readers;
   /// Appends a work and drops those that are done, so that memory which is read again and again does not collect them.

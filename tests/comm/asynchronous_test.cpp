@@ -175,7 +175,7 @@ TEST_CASE("ranks that disagree on shape, dtype, reduction or root are named") {
                  "all_gather: ranks disagree (rank 0: all_gather f32[2], rank 1: all_gather i32[2]; "));
   CHECK(contains(
       disagreement([](const Communicator& c, int r) { c.all_reduce(input_of(r, {2}, Dtype::f32), r == 0 ? ReduceOp::sum : ReduceOp::max).wait(); }),
-      "all_reduce: ranks disagree (rank 0: all_reduce f32[2], f32 of 2 to 2 elements, sum / 1, fingerprint "));
+      "all_reduce: ranks disagree (rank 0: all_reduce f32[2], f32 of 2 to 2 elements on cpu, sum / 1, fingerprint "));
   CHECK(contains(disagreement([](const Communicator& c, int r) { c.broadcast(input_of(r, {2}, Dtype::f32), r).wait(); }),
                  "broadcast: ranks disagree (rank 0: broadcast f32[2]"));
   CHECK(disagreement([](const Communicator& c, int r) {

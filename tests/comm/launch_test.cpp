@@ -203,8 +203,8 @@ TEST_CASE("ranks that give different lists to a launch are named, with the first
   };
   CHECK(contains(
       disagreement([&](int r) { return second(r, all_reduce(r, Dtype::f32, ReduceOp::sum, 5), all_reduce(r, Dtype::f32, ReduceOp::sum, 6)); }),
-      "together: ranks disagree (rank 0: together case, number 2 of 3, f32 of 5 to 5 elements, sum / 1, fingerprint 0000000000000003, rank 1: "
-      "together case, number 2 of 3, f32 of 6 to 6 elements, sum / 1, fingerprint"));
+      "together: ranks disagree (rank 0: together case, number 2 of 3, f32 of 5 to 5 elements on cpu, sum / 1, fingerprint 0000000000000003, rank 1: "
+      "together case, number 2 of 3, f32 of 6 to 6 elements on cpu, sum / 1, fingerprint"));
   CHECK(contains(
       disagreement([&](int r) { return second(r, all_reduce(r, Dtype::f32, ReduceOp::sum, 5), reduce(r, 2, Dtype::f32, ReduceOp::sum, 5)); }),
       "number 2 of 3"));

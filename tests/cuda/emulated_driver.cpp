@@ -12,6 +12,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -24,6 +25,7 @@ namespace dtensor::local::cuda {
 namespace {
 
 struct Queue {
+  int device = 0;
   std::deque<std::function<void()>> waiting;
   std::uint64_t done = 0;  // of all that was ever queued
 };
@@ -93,6 +95,7 @@ struct State {
   std::map<void*, std::pair<int, std::int64_t>> blocks;
   std::map<int, std::int64_t> in_use;
   std::set<Queue*> queues;
+  std::vector<std::unique_ptr<Queue>> freed;  // events may still speak of them
 };
 State& state() {
   static State s;
@@ -188,8 +191,8 @@ MemoryInfo device_memory(int device) {
 void* pinned_malloc(int /*device*/, std::size_t bytes) { return std::calloc(bytes, 1); }
 void pinned_free(void* memory) noexcept { std::free(memory); }
 
-Stream make_stream(int /*device*/) {
-  auto* q = new Queue;
+Stream make_stream(int device) {
+  auto* q = new Queue{.device = device, .waiting = {}};
   const std::lock_guard lock(state().mutex);
   state().queues.insert(q);
   return q;
@@ -199,7 +202,16 @@ void free_stream(Stream stream) noexcept {
   auto* q = static_cast<Queue*>(stream);
   run_all(*q);
   state().queues.erase(q);
-  delete q;
+  state().freed.emplace_back(q);
+}
+bool is_idle(Stream stream) {
+  const std::lock_guard lock(state().mutex);
+  return stream == nullptr || static_cast<Queue*>(stream)->waiting.empty();
+}
+int device_of(Stream stream) { return stream == nullptr ? 0 : static_cast<Queue*>(stream)->device; }
+bool connect(int device, int other) {
+  note("connect " + std::to_string(device) + " to " + std::to_string(other));
+  return true;
 }
 Event make_event(int /*device*/) {
   thread_local int next = 0;

@@ -10,6 +10,7 @@
 #include "local/cuda/memory.h"
 
 using namespace dtensor;
+using namespace dtensor::local;
 using namespace dtensor::local::cuda;
 
 namespace {
@@ -37,7 +38,7 @@ TEST_CASE("memory that another stream uses is not reused before that is done") {
     const auto buffer = a->allocate(1 << 20, own);
     memory = buffer->data();
     emulated::queue_host(other, [&ran] { ++ran; });
-    static_cast<DeviceBuffer&>(*buffer).used_on(other);
+    static_cast<DeviceBuffer&>(*buffer).used_on(std::make_shared<DeviceStream>(Device::cuda(0), other));
   }
   const auto meanwhile = a->allocate(1 << 20, own);
   CHECK(meanwhile->data() != memory);

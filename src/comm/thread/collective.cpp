@@ -34,14 +34,15 @@ std::string in_full(const Arrival& a, std::size_t at) {
   std::string text = described(a, at);
   if (a.posts.empty()) return text;
   const Post& post = a.posts[at];
-  if (post.has_dtype) text += fmt::format(", {} of {} to {} elements", to_string(post.dtype), post.in_numel, post.out_numel);
+  if (post.has_dtype)
+    text += fmt::format(", {} of {} to {} elements on {}", to_string(post.dtype), post.in_numel, post.out_numel, to_string(post.device));
   if (post.form != Form::exchange) text += fmt::format(", {} / {}", to_string(post.reduction.op), post.reduction.divisor);
   return text + fmt::format(", fingerprint {:016x}", post.fingerprint);
 }
 
 bool agree(const Post& a, const Post& b) {
   if (a.form != b.form || a.fingerprint != b.fingerprint) return false;
-  if (a.has_dtype && b.has_dtype && a.dtype != b.dtype) return false;
+  if (a.has_dtype && b.has_dtype && (a.dtype != b.dtype || a.device.kind != b.device.kind)) return false;
   if (a.form == Form::all_reduce && a.in_numel != b.in_numel) return false;
   return a.form == Form::exchange || (a.reduction.op == b.reduction.op && a.reduction.divisor == b.reduction.divisor);
 }
@@ -69,6 +70,16 @@ std::optional<Difference> difference(const Arrival& a, const Arrival& b) {
 Collective::Collective(int members)
     : arrivals_(static_cast<std::size_t>(members)), states_(static_cast<std::size_t>(members) * kMostPartsPerMember) {}
 
+bool Collective::one_device() const noexcept {
+  const Arrival* first = nullptr;
+  for (const Arrival& a : arrivals_) {
+    if (a.device().kind != DeviceKind::cuda) continue;
+    if (first == nullptr) first = &a;
+    if (!(a.device() == first->device())) return false;
+  }
+  return true;
+}
+
 void Collective::release() noexcept {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   const std::shared_ptr<Rendezvous> home = std::move(home_);
@@ -79,12 +90,13 @@ void Collective::release() noexcept {
 void Collective::cut() {
   const std::size_t n = members();
   std::int64_t most = 0, reduced = 0;
-  all_reduces_ = false;
+  all_reduces_ = on_device_ = false;
   for (std::size_t m = 0; m < n; ++m) {
     std::int64_t bytes = 0;
     for (const Post& p : arrivals_[m].posts) {
       const std::int64_t own = p.has_dtype ? p.out_numel * info(p.dtype).bytes : 0;
       bytes += own;
+      on_device_ = on_device_ || p.device.kind == DeviceKind::cuda;
       if (m > 0 || p.form != Form::all_reduce) continue;
       all_reduces_ = true;
       reduced += own;
@@ -94,6 +106,10 @@ void Collective::cut() {
   parts_per_member_ = 1;
   if (operations() == 0) {
     parts_ = 0;
+  } else if (on_device_) {
+    // A device does all in a few launches; several do each what is written to their own memory.
+    parts_ = one_device() ? 1 : n;
+    queued_.assign(parts_, nullptr);
   } else if (most <= kSmallBytes) {
     parts_ = 1;
   } else {
@@ -177,6 +193,14 @@ std::vector<int> Rendezvous::missing(Collective& collective) {
   return members;
 }
 
+local::DeviceStreamRef Rendezvous::stream(Device device) {
+  const auto index = static_cast<std::size_t>(device.index);
+  const std::lock_guard lock(mutex_);
+  if (streams_.size() <= index) streams_.resize(index + 1);
+  if (!streams_[index]) streams_[index] = local::require_cuda(device, "group").make_stream(device);
+  return streams_[index];
+}
+
 void Rendezvous::abandon() noexcept {
   std::deque<CollectiveRef> window;
   {
@@ -190,8 +214,10 @@ void Rendezvous::recycle(Collective* collective) noexcept {
   collective->let_go();
   for (Arrival& a : collective->arrivals_) {
     a.here = false;
+    a.ready.reset();
     for (Post& post : a.posts) post.transfer.reset();
   }
+  collective->queued_.clear();
   collective->arrived_ = 0;
   collective->ready_.store(false, std::memory_order_relaxed);
   collective->complete_.store(false, std::memory_order_relaxed);

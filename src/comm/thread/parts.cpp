@@ -2,10 +2,12 @@
 // The work of a collective: what one part copies or reduces.
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "base/error_text.h"
 #include "comm/thread/collective.h"
+#include "comm/thread/device_parts.h"
 #include "comm/thread/hub.h"
 #include "local/copy.h"
 #include "local/reduce_boxes.h"
@@ -53,9 +55,12 @@ bool Collective::run_part(std::size_t part, int doer) {
     return false;
   const CollectiveRef keep(this);
   try {
-    perform(part);
-  } catch (...) {
-    // The error is known to the hub; whoever waits for this collective meets it there.
+    if (on_device_) perform_on_device(part);
+    else perform(part, nullptr);
+  } catch (const std::exception& e) {
+    // Whoever waits for this collective meets the error in the hub, which knows that of a disagreement already.
+    const std::shared_ptr<Hub> hub = home_->hub();
+    if (hub && !hub->over().load()) hub->fail(home_->ranks()[static_cast<std::size_t>(doer)], std::current_exception(), e.what(), false);
     broken_.store(true, std::memory_order_release);
   }
   publish(part, doer);
@@ -88,29 +93,31 @@ void Collective::let_go() noexcept {
     }
 }
 
-void Collective::perform(std::size_t part) {
+void Collective::perform(std::size_t part, OnDevice* device) {
   const bool all = parts_ == 1;
   const std::size_t first = all ? 0 : part / parts_per_member_, last = all ? members() : first + 1;
   for (std::size_t o = 0; o < operations(); ++o) {
     if (post(o, 0).form == Form::all_reduce) {
-      reduce_part(o, part);
+      reduce_part(o, part, device);
     } else if (part % parts_per_member_ == 0) {
-      for (std::size_t m = first; m < last; ++m) do_member(o, m);
+      for (std::size_t m = first; m < last; ++m) do_member(o, m, device);
     }
   }
 }
 
-void Collective::do_member(std::size_t operation, std::size_t member) {
-  if (post(operation, member).form == Form::exchange) fill_member(operation, member);
-  else reduce_member(operation, member);
+void Collective::do_member(std::size_t operation, std::size_t member, OnDevice* device) {
+  if (post(operation, member).form == Form::exchange) fill_member(operation, member, device);
+  else reduce_member(operation, member, device);
 }
 
 // Chunks begin on cache lines of 64 bytes, whatever the dtype.
-void Collective::reduce_part(std::size_t operation, std::size_t part) {
+void Collective::reduce_part(std::size_t operation, std::size_t part, OnDevice* device) {
   const auto parts = static_cast<std::int64_t>(parts_);
   const std::int64_t n = post(operation, 0).out_numel, chunk = parts == 1 ? n : ((n + parts - 1) / parts + 63) / 64 * 64;
   const std::int64_t begin = std::min(n, static_cast<std::int64_t>(part) * chunk);
-  reduce_range(operation, begin, std::min(n, begin + chunk));
+  const std::int64_t end = std::min(n, begin + chunk);
+  if (device != nullptr) device->reduce_range(operation, begin, end);
+  else reduce_range(operation, begin, end);
 }
 
 const redistribute::Piece* Collective::next_send(std::size_t operation, std::size_t from, std::size_t to, std::size_t& cursor) const {
@@ -146,7 +153,7 @@ void Collective::expect_no_more(std::size_t operation, std::size_t to, std::vect
     if (const redistribute::Piece* extra = next_send(operation, from, to, cursors[from])) disagree(from, &extra->sizes, to, nullptr);
 }
 
-void Collective::fill_member(std::size_t operation, std::size_t member) {
+void Collective::fill_member(std::size_t operation, std::size_t member, OnDevice* device) {
   static thread_local std::vector<std::size_t> cursors;
   cursors.assign(members(), 0);
   Post& mine = post(operation, member);
@@ -156,13 +163,15 @@ void Collective::fill_member(std::size_t operation, std::size_t member) {
       const Shape* strides = nullptr;
       const std::byte* from = matching(operation, member, piece, cursors, strides);
       if (from == nullptr || mine.out == nullptr) continue;
-      local::copy_box(mine.out + piece.offset * static_cast<std::int64_t>(bytes), piece.strides, from, *strides, piece.sizes, bytes);
+      std::byte* const to = mine.out + piece.offset * static_cast<std::int64_t>(bytes);
+      if (device != nullptr) device->copy({to, from, piece.strides, *strides, piece.sizes}, bytes);
+      else local::copy_box(to, piece.strides, from, *strides, piece.sizes, bytes);
     }
   }
   expect_no_more(operation, member, cursors);
 }
 
-void Collective::reduce_member(std::size_t operation, std::size_t member) {
+void Collective::reduce_member(std::size_t operation, std::size_t member, OnDevice* device) {
   static thread_local std::vector<std::size_t> cursors;
   static thread_local std::vector<const void*> sources;
   static thread_local std::vector<Shape> source_strides;
@@ -180,8 +189,10 @@ void Collective::reduce_member(std::size_t operation, std::size_t member) {
         source_strides.push_back(*strides);
       }
       if (mine.out == nullptr || std::find(sources.begin(), sources.end(), nullptr) != sources.end()) continue;
-      local::reduce_box(mine.out + receives[i].offset * bytes, receives[i].strides, sources, source_strides, receives[i].sizes, mine.dtype,
-                        mine.reduction.op, mine.reduction.divisor);
+      void* const to = mine.out + receives[i].offset * bytes;
+      if (device != nullptr) device->reduce(to, receives[i], sources, source_strides, mine);
+      else
+        local::reduce_box(to, receives[i].strides, sources, source_strides, receives[i].sizes, mine.dtype, mine.reduction.op, mine.reduction.divisor);
     }
   }
   expect_no_more(operation, member, cursors);

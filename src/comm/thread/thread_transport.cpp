@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error_text.h"
 #include "comm/thread/collective.h"
 
 namespace dtensor::comm {
@@ -21,6 +22,9 @@ class ThreadCommunicator final : public Communicator {
     check_over(kind);
     mine_.posts.resize(operations.size());
     for (std::size_t i = 0; i < operations.size(); ++i) fill(mine_.posts[i], operations[i]);
+    const Device device = mine_.device();
+    const bool on_device = device.kind == DeviceKind::cuda;
+    if (on_device) make_ready(device);
     const CollectiveRef c = arrive(kind);
     if (size() == 1) {
       c->run_own(0);
@@ -33,7 +37,9 @@ class ThreadCommunicator final : public Communicator {
       if (target != nullptr) target->buffer().add_writer(work);
       if (source != nullptr && source != target) source->buffer().add_reader(work);
     }
-    remember(*c);
+    if (!on_device) return remember(*c);
+    // Whoever comes last queues all, so that devices need no rank any more.
+    while (c->ready() && c->run_any(rank())) {}
   }
   void barrier(const Call& call) override {
     check_over(call.kind);
@@ -45,6 +51,18 @@ class ThreadCommunicator final : public Communicator {
  private:
   void check_over(std::string_view kind) {
     if (hub_->over().load(std::memory_order_acquire)) hub_->throw_over(kind, world_rank_);
+  }
+
+  [[noreturn]] static void refuse_devices(Device one, Device other) {
+    base::fail<InvalidArgument>("collective: its tensors are on several devices ({} and {}); move them to one with to() first", to_string(one),
+                                to_string(other));
+  }
+  void make_ready(Device device) {
+    for (const Post& p : mine_.posts)
+      if (p.has_dtype && !(p.device == device)) refuse_devices(p.device, device);
+    if (size() == 1) return;
+    local::DeviceBackend& backend = local::require_cuda(device, "launch");
+    mine_.ready = backend.record(*backend.current_stream(device));
   }
 
   static local::Storage* storage_of(const Tensor* t) noexcept { return t != nullptr ? t->storage() : nullptr; }
@@ -61,6 +79,8 @@ class ThreadCommunicator final : public Communicator {
     p.out_numel = target != nullptr ? o.out->numel() : 0;
     p.has_dtype = source != nullptr || target != nullptr;
     if (p.has_dtype) p.dtype = target != nullptr ? o.out->dtype() : o.in->dtype();
+    p.device = p.has_dtype ? (target != nullptr ? target : source)->buffer().device() : Device();
+    if (target != nullptr && source != nullptr && !(source->buffer().device() == p.device)) refuse_devices(source->buffer().device(), p.device);
     if (o.transfer != nullptr) p.transfer = *o.transfer;
     else p.transfer.reset();
     p.reduction = o.reduction;

@@ -104,8 +104,14 @@ void wait_for(Hub& hub, Collective& collective, int member, bool all) { Wait(hub
 
 ThreadWork::ThreadWork(std::shared_ptr<Hub> hub, CollectiveRef collective, int member)
     : hub_(std::move(hub)), collective_(std::move(collective)), member_(member) {}
-void ThreadWork::wait_output() { wait_for(*hub_, *collective_, member_, false); }
-void ThreadWork::wait_input() { wait_for(*hub_, *collective_, member_, true); }
+void ThreadWork::wait_output() {
+  wait_for(*hub_, *collective_, member_, false);
+  if (collective_->on_device()) collective_->order_stream(member_, false);
+}
+void ThreadWork::wait_input() {
+  wait_for(*hub_, *collective_, member_, true);
+  if (collective_->on_device()) collective_->order_stream(member_, true);
+}
 void ThreadWork::poll() {
   hub_->progress(collective_->home().ranks()[static_cast<std::size_t>(member_)]);
   while (collective_->ready() && collective_->run_any(member_)) {}

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
+#include "base/error_text.h"
 #include "local/cuda/boxes.h"
 #include "local/cuda/driver.h"
+#include "local/cuda/group_boxes.h"
 #include "local/cuda/rank_device.h"
 #include "local/cuda/table.h"
 #include "local/device.h"
@@ -31,8 +35,13 @@ class CudaBackend final : public DeviceBackend {
     if (bytes == 0) return;
     const bool to_host = to_device.kind == DeviceKind::cpu, from_host = from_device.kind == DeviceKind::cpu;
     const cuda::Stream stream = stream_of(to_host ? from_device : to_device);
-    // What another device of this rank has queued on the source comes first.
-    if (!to_host && !from_host && !(to_device == from_device)) cuda::host_waits_for_stream(stream_of(from_device));
+    // What another device of this rank has queued on the source comes first, and nothing there overwrites it before it is read.
+    if (!to_host && !from_host && !(to_device == from_device)) {
+      const cuda::Stream source = stream_of(from_device);
+      cuda::PooledEvent(from_device, source).order(stream_of(to_device));
+      cuda::copy(to, from, bytes, cuda::CopyKind::on_device, stream);
+      return cuda::PooledEvent(to_device, stream).order(source);
+    }
     cuda::copy(to, from, bytes, to_host ? cuda::CopyKind::to_host : from_host ? cuda::CopyKind::to_device : cuda::CopyKind::on_device, stream);
     if (!to_host && !from_host) return;
     cuda::host_waits_for_stream(stream);
@@ -46,6 +55,52 @@ class CudaBackend final : public DeviceBackend {
                 Device device) override {
     cuda::fill_box(dst, dtype, strides, sizes, value, stream_of(device));
   }
+
+  DeviceStreamRef make_stream(Device device) override {
+    cuda::check_exists(device);
+    return std::make_shared<cuda::OwnedStream>(device);
+  }
+  DeviceStreamRef wrap_stream(void* native) override { return std::make_shared<DeviceStream>(Device::cuda(cuda::device_of(native)), native); }
+  DeviceStreamRef current_stream(Device device) override { return cuda::rank_device(device).current_stream; }
+  DeviceStreamRef set_current_stream(DeviceStreamRef stream) override {
+    cuda::RankDevice& d = cuda::unchecked_rank_device(stream->device());
+    d.current = stream->native();
+    return std::exchange(d.current_stream, std::move(stream));
+  }
+  DeviceEventRef record(const DeviceStream& stream) override { return std::make_shared<cuda::PooledEvent>(stream.device(), stream.native()); }
+  void order_after(const DeviceStream& stream, DeviceEvent& event) override { static_cast<cuda::PooledEvent&>(event).order(stream.native()); }
+  bool is_done(const DeviceStream& stream) override { return cuda::is_idle(stream.native()); }
+  void synchronize(const DeviceStream& stream) override {
+    cuda::host_waits_for_stream(stream.native());
+    cuda::rank_device(stream.device()).faults.check();
+  }
+  base::Ref<Buffer> allocate_pinned(std::size_t bytes) override {
+    // Of the process, never destroyed: tensors of static objects come back late.
+    static const auto* const allocator = new std::shared_ptr(std::make_shared<cuda::DeviceAllocator>(Device::cuda(0), true));
+    cuda::check_exists(Device::cuda(0));
+    return (*allocator)->allocate(bytes, nullptr);
+  }
+  void copy_async(void* to, const void* from, std::size_t bytes, bool to_host, const DeviceStream& stream) override {
+    if (bytes == 0) return;
+    cuda::use_device(stream.device().index);
+    cuda::copy(to, from, bytes, to_host ? cuda::CopyKind::device_to_pinned : cuda::CopyKind::pinned_to_device, stream.native());
+  }
+
+  void connect(Device device, Device other) override {
+    if (device == other || cuda::connect(device.index, other.index)) return;
+    base::fail<Unsupported>("cuda: {} cannot reach the memory of {}; put the ranks on one device, or use one process per rank with NCCL",
+                            to_string(device), to_string(other));
+  }
+  void copy_boxes(const DeviceStream& stream, std::span<const BoxCopy> boxes, std::size_t element_bytes) override {
+    cuda::use_device(stream.device().index);
+    cuda::copy_boxes(boxes, element_bytes, stream.native());
+  }
+  void reduce_box(const DeviceStream& stream, std::span<void* const> dsts, const Shape& dst_strides, std::span<const void* const> sources,
+                  std::span<const Shape> source_strides, const Shape& sizes, Dtype dtype, ReduceOp op, std::int64_t divisor) override {
+    cuda::use_device(stream.device().index);
+    cuda::reduce_box(dsts, dst_strides, sources, source_strides, sizes, dtype, op, divisor, stream.native());
+  }
+
   MemoryStats stats(Device device) override { return cuda::rank_device(device).allocator->stats(); }
   void reset_peak(Device device) override { cuda::rank_device(device).allocator->reset_peak(); }
   void empty_cache(Device device) override { cuda::rank_device(device).allocator->empty_cache(); }

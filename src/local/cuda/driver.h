@@ -41,6 +41,11 @@ void pinned_free(void* memory) noexcept;
 
 Stream make_stream(int device);
 void free_stream(Stream stream) noexcept;
+/// Whether all that is queued has run.
+bool is_idle(Stream stream);
+int device_of(Stream stream);
+/// Kernels of `device` may use memory of `other` from now on; false where the machine cannot do that.
+bool connect(int device, int other);
 /// Without timing.
 Event make_event(int device);
 void free_event(Event event) noexcept;

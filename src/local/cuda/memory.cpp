@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error_text.h"
+#include "dtensor/error.h"
 #include "local/allocator.h"
 
 namespace dtensor::local::cuda {
@@ -23,8 +24,18 @@ DeviceBuffer::DeviceBuffer(void* data, std::size_t bytes, Device device, std::si
 
 DeviceBuffer::~DeviceBuffer() { home_->give(data(), bytes(), size_class_, stream_, users_); }
 
-void DeviceBuffer::used_on(Stream stream) {
-  if (stream != stream_ && std::find(users_.begin(), users_.end(), stream) == users_.end()) users_.push_back(stream);
+bool DeviceBuffer::pinned() const noexcept { return home_->pinned(); }
+
+void DeviceBuffer::used_until(const DeviceEventRef& event) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(users_.events, [&](const auto& e) { return (!pinned() && e->ordered(stream_)) || e->done(); });
+  users_.events.push_back(std::static_pointer_cast<PooledEvent>(event));
+}
+
+void DeviceBuffer::used_on(const DeviceStreamRef& stream) {
+  const std::lock_guard lock(mutex_);
+  const auto same = [&](const DeviceStreamRef& s) { return s->native() == stream->native(); };
+  if (stream->native() != stream_ && std::none_of(users_.streams.begin(), users_.streams.end(), same)) users_.streams.push_back(stream);
 }
 
 DeviceAllocator::~DeviceAllocator() {
@@ -53,7 +64,7 @@ base::Ref<Buffer> DeviceAllocator::allocate(std::size_t bytes, Stream stream) {
     most_ = std::max(most_, stats_.current);
     ++stats_.allocations;
   }
-  return base::Ref<Buffer>(new DeviceBuffer(memory, bytes, device_, size_class, stream, shared_from_this()));
+  return base::Ref<Buffer>(new DeviceBuffer(memory, bytes, pinned_ ? Device::cpu() : device_, size_class, stream, shared_from_this()));
 }
 
 void* DeviceAllocator::take(std::size_t size_class, Stream stream) {
@@ -71,6 +82,7 @@ void* DeviceAllocator::take(std::size_t size_class, Stream stream) {
 void* DeviceAllocator::create(std::size_t bytes, std::size_t size_class) {
   if (stats_.current + stats_.cached > most_ + most_ / 4 + kSlack) release_kept();
   const std::size_t size = CachingAllocator::class_bytes(size_class);
+  if (pinned_) return pinned_malloc(device_.index, size);
   void* memory = device_malloc(device_.index, size);
   if (memory == nullptr) {
     collect(true);
@@ -89,17 +101,17 @@ void DeviceAllocator::fail_memory(std::size_t bytes) {
       to_string(device_), bytes, stats_.current, all.free, all.total);
 }
 
-void DeviceAllocator::give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, const std::vector<Stream>& users) noexcept {
+void DeviceAllocator::give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, BlockUsers& users) noexcept {
   const std::lock_guard lock(mutex_);
   stats_.current -= static_cast<std::int64_t>(bytes);
   if (memory == nullptr) return;
-  if (users.empty()) return keep(memory, size_class, stream);
-  Busy busy{memory, size_class, stream, {}};
-  for (Stream user : users) {
-    busy.until.push_back(make_event(device_.index));
-    record(busy.until.back(), user);
-  }
-  busy_.push_back(std::move(busy));
+  // What comes after an event on the block's own stream needs no more order.
+  std::erase_if(users.events, [&](const auto& e) { return (!pinned_ && e->ordered(stream)) || e->done(); });
+  try {
+    for (const DeviceStreamRef& user : users.streams) users.events.push_back(std::make_shared<PooledEvent>(user->device(), user->native()));
+  } catch (const Error&) { users.events.clear(); }  // the device has failed: nothing uses the memory any more
+  if (users.events.empty()) return keep(memory, size_class, stream);
+  busy_.push_back({memory, size_class, stream, std::move(users.events)});
 }
 
 void DeviceAllocator::keep(void* memory, std::size_t size_class, Stream stream) {
@@ -107,21 +119,25 @@ void DeviceAllocator::keep(void* memory, std::size_t size_class, Stream stream) 
   stats_.cached += held_by(size_class);
 }
 
-// Blocks whose other streams are done.
+// Blocks whose other users are done.
 void DeviceAllocator::collect(bool wait) {
   std::erase_if(busy_, [&](const Busy& b) {
     if (wait)
-      for (Event e : b.until) host_waits(e);
-    if (!std::all_of(b.until.begin(), b.until.end(), is_done)) return false;
-    for (Event e : b.until) free_event(e);
+      for (const auto& e : b.until) e->host_waits();
+    if (!std::all_of(b.until.begin(), b.until.end(), [](const auto& e) { return e->done(); })) return false;
     keep(b.memory, b.size_class, b.stream);
     return true;
   });
 }
 
+void DeviceAllocator::release(void* memory) noexcept {
+  if (pinned_) pinned_free(memory);
+  else device_free(device_.index, memory);
+}
+
 void DeviceAllocator::release_kept() {
   for (const auto& [size_class, list] : kept_)
-    for (const Kept& k : list) device_free(device_.index, k.memory);
+    for (const Kept& k : list) release(k.memory);
   kept_.clear();
   stats_.cached = 0;
 }

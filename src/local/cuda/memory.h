@@ -12,32 +12,42 @@
 #include "base/ref.h"
 #include "dtensor/tensor.h"
 #include "local/cuda/driver.h"
+#include "local/cuda/events.h"
 #include "local/storage.h"
 
 namespace dtensor::local::cuda {
 
 class DeviceAllocator;
 
-/// A piece of device memory. It may be reused by work queued on the stream it was made for as soon as it is let go; other streams that use it say so.
+/// What work other than that of a block's own stream uses it.
+struct BlockUsers {
+  std::vector<DeviceStreamRef> streams;  ///< all that is queued on them when the block is let go
+  std::vector<std::shared_ptr<PooledEvent>> events;
+};
+
+/// A piece of memory. It may be reused by work queued on the stream it was made for as soon as it is let go; other users say so.
 class DeviceBuffer final : public Buffer {
  public:
   DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, Stream stream, std::shared_ptr<DeviceAllocator> home) noexcept;
   ~DeviceBuffer() override;
   Stream stream() const noexcept { return stream_; }
-  /// The memory is used by work queued on `stream`: it is not reused before that is done.
-  void used_on(Stream stream);
+  bool pinned() const noexcept override;
+  void used_until(const DeviceEventRef& event) override;
+  void used_on(const DeviceStreamRef& stream) override;
 
  private:
   std::size_t size_class_;
   Stream stream_;
-  std::vector<Stream> users_;
   std::shared_ptr<DeviceAllocator> home_;
+  std::mutex mutex_;
+  BlockUsers users_;
 };
 
 /// Thread-safe: blocks come back from any thread. Kept blocks never make the memory held exceed 1.25 times the highest use plus 64 MiB.
 class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
  public:
-  explicit DeviceAllocator(Device device) : device_(device) {}
+  /// Of the device; `pinned`: of the host, for copies from and to devices.
+  explicit DeviceAllocator(Device device, bool pinned = false) : device_(device), pinned_(pinned) {}
   DeviceAllocator(const DeviceAllocator&) = delete;
   ~DeviceAllocator();
   /// For work queued on `stream`, 256-byte aligned. @throws DeviceError at the cap, or when the device has no more: with all sizes and what would help.
@@ -46,6 +56,7 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
   void reset_peak();
   void empty_cache();
   void set_cap(std::int64_t bytes);
+  bool pinned() const noexcept { return pinned_; }
   Device device() const noexcept { return device_; }
 
  private:
@@ -58,17 +69,19 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
     void* memory;
     std::size_t size_class;
     Stream stream;
-    std::vector<Event> until;
+    std::vector<std::shared_ptr<PooledEvent>> until;
   };
   void* take(std::size_t size_class, Stream stream);
   void* create(std::size_t bytes, std::size_t size_class);
-  void give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, const std::vector<Stream>& users) noexcept;
+  void give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, BlockUsers& users) noexcept;
   void keep(void* memory, std::size_t size_class, Stream stream);
   void collect(bool wait);
   void release_kept();
+  void release(void* memory) noexcept;
   [[noreturn]] void fail_memory(std::size_t bytes);
 
   const Device device_;
+  const bool pinned_;
   mutable std::mutex mutex_;                       // of all below
   std::map<std::size_t, std::vector<Kept>> kept_;  // by size class
   std::vector<Busy> busy_;

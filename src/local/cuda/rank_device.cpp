@@ -35,15 +35,13 @@ void check_exists(Device device) {
 
 RankDevice::RankDevice(Device d)
     : device(d),
-      own(make_stream(d.index)),
-      current(own),
+      own(std::make_shared<OwnedStream>(d)),
+      current_stream(own),
+      current(own->native()),
       allocator(std::make_shared<DeviceAllocator>(d)),
       staging(d.index, kStagingBytes),
       faults(d.index) {}
-RankDevice::~RankDevice() {
-  host_waits_for_stream(own);
-  free_stream(own);
-}
+RankDevice::~RankDevice() { host_waits_for_stream(own->native()); }
 
 void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
@@ -53,7 +51,7 @@ void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
   copy(to, staged, bytes, CopyKind::pinned_to_device, device.current);
 }
 
-RankDevice& rank_device(Device device) {
+RankDevice& unchecked_rank_device(Device device) {
   RankDevices& all = devices_of_rank();
   const std::lock_guard lock(all.mutex);
   auto at = all.by_index.find(device.index);
@@ -62,8 +60,13 @@ RankDevice& rank_device(Device device) {
     at = all.by_index.try_emplace(device.index, device).first;
   }
   use_device(device.index);
-  at->second.faults.check();
   return at->second;
+}
+
+RankDevice& rank_device(Device device) {
+  RankDevice& d = unchecked_rank_device(device);
+  d.faults.check();
+  return d;
 }
 
 }  // namespace dtensor::local::cuda

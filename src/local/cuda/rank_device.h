@@ -7,6 +7,7 @@
 #include <span>
 
 #include "local/cuda/driver.h"
+#include "local/cuda/events.h"
 #include "local/cuda/memory.h"
 #include "local/cuda/pinned.h"
 
@@ -14,8 +15,9 @@ namespace dtensor::local::cuda {
 
 struct RankDevice {
   Device device;
-  Stream own = nullptr;      ///< made for the rank, non-blocking
-  Stream current = nullptr;  ///< the own one, or what a StreamScope has set
+  std::shared_ptr<OwnedStream> own;  ///< made for the rank, non-blocking
+  DeviceStreamRef current_stream;    ///< the own one, or what a StreamScope has set
+  Stream current = nullptr;          ///< the same
   std::shared_ptr<DeviceAllocator> allocator;
   PinnedRing staging;  ///< for upload
   Faults faults;       ///< checked at every call for the device and where the host waits
@@ -29,6 +31,8 @@ void check_exists(Device device);
 /// Of the calling thread's rank; threads that are no rank share one. Makes the device the thread's.
 /// @throws DeviceError as check_exists; Error for what a kernel of an earlier call found wrong.
 RankDevice& rank_device(Device device);
+/// The same without a look at what kernels found.
+RankDevice& unchecked_rank_device(Device device);
 /// Of the device of a kernel's tensor.
 inline RankDevice& rank_device(const Tensor& t) { return rank_device(t.device()); }
 

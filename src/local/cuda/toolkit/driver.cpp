@@ -115,6 +115,30 @@ Stream make_stream(int device) {
   return stream;
 }
 void free_stream(Stream stream) noexcept { static_cast<void>(cudaStreamDestroy(of(stream))); }
+bool is_idle(Stream stream) {
+  const cudaError_t code = cudaStreamQuery(of(stream));
+  if (code == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
+  check(code, "stream");
+  return true;
+}
+int device_of(Stream stream) {
+  int device = 0;
+  check(cudaStreamGetDevice(of(stream), &device), "stream");
+  return device;
+}
+bool connect(int device, int other) {
+  int can = 0;
+  check(cudaDeviceCanAccessPeer(&can, device, other), "peer access");
+  if (can == 0) return false;
+  const OnDevice on(device);
+  const cudaError_t code = cudaDeviceEnablePeerAccess(other, 0);
+  if (code == cudaErrorPeerAccessAlreadyEnabled) static_cast<void>(cudaGetLastError());
+  else check(code, "peer access");
+  return true;
+}
 Event make_event(int device) {
   const OnDevice on(device);
   cudaEvent_t event = nullptr;
