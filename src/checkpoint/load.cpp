@@ -63,7 +63,7 @@ void read_own(const Job& job) {
       file.read(job.stored.begin + s.whole * bytes, data + s.local * bytes, s.length * bytes);
   }
   if (meta) {
-    job.entry->set(tensor::make_dtensor(tensor::intern_spec(spec.mesh, spec.layout, spec.shape, spec.dtype, device), fresh));
+    job.entry->set(tensor::make_dtensor(tensor::intern_spec(spec.mesh, spec.layout, spec.shape, spec.dtype, device), fresh.to(device)));
   } else if (spec.inside) {
     job.target.local().copy_(fresh);
   }

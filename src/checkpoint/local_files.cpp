@@ -26,7 +26,7 @@ void write_safetensors(const std::string& file, const std::vector<std::pair<std:
     const auto out = checkpoints::File::create(staging);
     out.write(0, header.data(), static_cast<std::int64_t>(header.size()));
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      const Tensor t = tensors[i].second.contiguous();
+      const Tensor t = tensors[i].second.to(Device::cpu()).contiguous();
       if (t.numel() > 0) out.write(stored[i].begin, t.read(), t.bytes());
     }
     out.sync();

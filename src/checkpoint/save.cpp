@@ -106,7 +106,7 @@ void make_files(const std::vector<Group>& groups, const StateDict& state, const 
 void write_own(const DTensor& value, const StoredTensor& stored) {
   const tensor::Spec& spec = *value.impl()->spec;
   if (!spec.inside || !is_writer(*spec.layout, spec.coordinates)) return;
-  const Tensor local = value.local().contiguous();
+  const Tensor local = value.local().to(Device::cpu()).contiguous();
   const std::int64_t bytes = info(spec.dtype).bytes;
   const File file = File::open_to_write(stored.file);
   const auto* data = static_cast<const char*>(local.read());

@@ -98,7 +98,7 @@ Tensor scatter_from_first(const Tensor& tensor, const Spec& spec, const placemen
   }
   add_boxes(spec, *layout, spec.coordinates, 0, false, transfer);
   Tensor out = Tensor::empty(placements::local_shape(*layout, spec.shape, spec.coordinates), spec.dtype, spec.device);
-  const Tensor source = self == first ? tensor.contiguous() : Tensor::empty({0}, spec.dtype, spec.device);
+  const Tensor source = self == first ? tensor.to(spec.device).contiguous() : Tensor::empty({0}, spec.dtype, spec.device);
   const std::string detail = "distribute " + to_string(spec);
   comm::group(mesh.ranks)
       .exchange({"distribute", base::mix(spec.hash, 1), detail}, source, out, std::make_shared<const redistribute::Transfer>(std::move(transfer)));
@@ -130,7 +130,7 @@ Scalar DTensor::item_value() const {
   if (!spec.inside) base::fail<InvalidArgument>("item: this rank is outside the mesh ({}); call it on the mesh's ranks", tensor::to_string(spec));
   DTensor whole = *this;
   if (!spec.layout->is_replicated()) whole = tensor::redistribute_to(detach(), placements::replicated(spec.mesh.sizes(), spec.shape.ndim()));
-  const Tensor local = whole.local();
+  const Tensor local = whole.local().to(Device::cpu());
   if (info(spec.dtype).floating) return local.to(Dtype::f64).values<const double>()[0];
   if (spec.dtype == Dtype::boolean) return local.values<const bool>()[0];
   return local.to(Dtype::i64).values<const std::int64_t>()[0];
@@ -151,8 +151,9 @@ DTensor distribute(const Tensor& tensor, const DeviceMesh& mesh, const Placement
                                   to_string(tensor.shape()));
     local = tensor::scatter_from_first(tensor, *spec, plain);
   } else if (spec->inside) {
-    const auto whole = tensor::make_dtensor(
-        tensor::intern_spec(mesh, placements::replicated(mesh.sizes(), tensor.ndim()), tensor.shape(), tensor.dtype(), device), tensor);
+    const auto whole =
+        tensor::make_dtensor(tensor::intern_spec(mesh, placements::replicated(mesh.sizes(), tensor.ndim()), tensor.shape(), tensor.dtype(), device),
+                             tensor.device().kind == DeviceKind::meta ? tensor : tensor.to(device));
     local = tensor::redistribute_to(whole, plain).local().clone();
   }
   DTensor out = tensor::make_dtensor(tensor::intern_spec(mesh, plain, tensor.shape(), tensor.dtype(), device), local);

@@ -34,8 +34,8 @@ SpecRef intern_spec(const DeviceMesh& mesh, const placements::LayoutRef& layout,
   base::RankContext& rank = base::require_rank("tensor");
   std::uint64_t hash = base::mix(mesh.data().hash, layout->hash);
   for (std::int64_t n : shape) hash = base::mix(hash, static_cast<std::uint64_t>(n));
-  hash = base::mix(
-      hash, (static_cast<std::uint64_t>(dtype) << 16) | (static_cast<std::uint64_t>(device.kind) << 8) | static_cast<std::uint8_t>(device.index));
+  // Ranks with devices of their own have equal hashes.
+  hash = base::mix(hash, (static_cast<std::uint64_t>(dtype) << 8) | static_cast<std::uint64_t>(device.kind));
   SpecTable& table = base::rank_state<SpecTable>(rank);
   const auto [begin, end] = table.entries.equal_range(hash);
   for (auto it = begin; it != end; ++it) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "local/copy.h"
+#include "local/device.h"
 #include "local/storage.h"
 
 namespace dtensor::comm {
@@ -47,7 +48,16 @@ class FakeCommunicator final : public Communicator {
     out.storage()->before_write();
     in.storage()->before_read();
     const Shape strides = contiguous_strides(out.shape());
-    local::copy_box(out.raw(), strides, in.raw(), strides, out.shape(), static_cast<std::size_t>(info(out.dtype()).bytes));
+    copy_box(out, out.raw(), strides, in.raw(), strides, out.shape());
+  }
+  static void copy_box(const Tensor& out, void* to, const Shape& to_strides, const void* from, const Shape& from_strides, const Shape& sizes) {
+    if (out.device().kind == DeviceKind::cuda)
+      local::require_cuda(out.device(), "fake").convert_box(to, out.dtype(), to_strides, from, out.dtype(), from_strides, sizes, out.device());
+    else local::copy_box(to, to_strides, from, from_strides, sizes, static_cast<std::size_t>(info(out.dtype()).bytes));
+  }
+  static void fill_box(const Tensor& out, void* to, const Shape& strides, const Shape& sizes) {
+    if (out.device().kind == DeviceKind::cuda) local::require_cuda(out.device(), "fake").fill_box(to, out.dtype(), strides, sizes, 0, out.device());
+    else local::fill_box(to, out.dtype(), strides, sizes, 0);
   }
 
   // Contributions to one box write the same bytes: the last one stays.
@@ -61,10 +71,9 @@ class FakeCommunicator final : public Communicator {
       const Piece* send = find_send(transfer, piece, rank(), numbers[static_cast<std::size_t>(piece.peer)]++);
       auto* to = static_cast<std::byte*>(out.raw()) + piece.offset * bytes;
       if (send == nullptr || !in || in.dtype() != out.dtype()) {
-        local::fill_box(to, out.dtype(), piece.strides, piece.sizes, 0);
+        fill_box(out, to, piece.strides, piece.sizes);
       } else {
-        local::copy_box(to, piece.strides, static_cast<const std::byte*>(in.raw()) + send->offset * bytes, send->strides, piece.sizes,
-                        static_cast<std::size_t>(bytes));
+        copy_box(out, to, piece.strides, static_cast<const std::byte*>(in.raw()) + send->offset * bytes, send->strides, piece.sizes);
       }
     }
   }
