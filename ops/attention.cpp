@@ -129,7 +129,8 @@ void backward_kernel(const KernelCall& k) {
     return;
   }
   // Some key heads are here; what this rank adds to the gradient of the others is zero.
-  const Tensor some_keys = Tensor::empty(local.call.key.shape(), key.dtype()), some_values = Tensor::empty(local.call.value.shape(), value.dtype());
+  const Tensor some_keys = Tensor::empty(local.call.key.shape(), key.dtype(), key.device()),
+               some_values = Tensor::empty(local.call.value.shape(), value.dtype(), value.device());
   local::kernels::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), some_keys, some_values});
   key.fill_(0);
   value.fill_(0);

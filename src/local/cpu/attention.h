@@ -6,6 +6,7 @@
 #include <span>
 
 #include "dtensor/tensor.h"
+#include "local/kernel.h"
 
 namespace dtensor::local::cpu {
 
@@ -24,6 +25,7 @@ struct AttentionCall {
   bool whole_rows = false;                     ///< backward: no row sees keys that are elsewhere
   Tensor out = {}, logsumexp = {};  ///< forward: what other keys gave for the same queries, in the type of the sums, row-major; empty: nothing
 };
+inline Side side_of(const AttentionCall& call) noexcept { return local::side_of(call.query); }
 /// out [b, h, t, e] in the operands' type or that of the sums, logsumexp [b, h, t] in the type of the sums; both row-major. With `out` and `logsumexp` in the
 /// call the result is over those keys and these together.
 void attention(const AttentionCall& call, const Tensor& out, const Tensor& logsumexp);

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// An attention call as kernels read it: what all forms of it share.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <type_traits>
+
+#include "local/cuda/block.h"
+#include "local/cuda/numbers.h"
+#include "local/cuda/rank_device.h"
+#include "local/kernels/attention.h"
+#include "local/strided.h"
+
+namespace dtensor::local::cuda {
+
+/// Queries whose greatest and least number of seen keys is known together; blocks of rows are multiples of it.
+inline constexpr int kQueryGroup = 64;
+
+template <class C>
+inline constexpr C kNoScore = -std::numeric_limits<C>::infinity();
+
+/// A [b, h, rows, columns] tensor; a dimension that is broadcast has stride 0.
+struct AttentionOperand {
+  const std::byte* data = nullptr;
+  std::array<std::int64_t, 4> strides{};
+  Dtype dtype = Dtype::f32;
+
+  DTENSOR_DEVICE std::int64_t matrix(std::int64_t b, std::int64_t h) const { return b * strides[0] + h * strides[1]; }
+  template <class C>
+  DTENSOR_DEVICE C at(std::int64_t offset) const {
+    if constexpr (std::is_same_v<C, double>) return reinterpret_cast<const double*>(data)[offset];
+    else if (dtype == Dtype::bf16) return static_cast<C>(reinterpret_cast<const BFloat16*>(data)[offset]);
+    else if (dtype == Dtype::f16) return static_cast<C>(reinterpret_cast<const Half*>(data)[offset]);
+    else return reinterpret_cast<const float*>(data)[offset];
+  }
+};
+inline AttentionOperand attention_operand(const Tensor& t) {
+  AttentionOperand o{static_cast<const std::byte*>(t.raw()), {}, t.dtype()};
+  for (int d = 0; d < t.ndim(); ++d)
+    if (t.shape()[d] != 1) o.strides[static_cast<std::size_t>(4 - t.ndim() + d)] = t.strides()[d];
+  return o;
+}
+/// Whether runs of `elements` neighbours along the last dimension lie together, aligned.
+inline bool in_packs(const AttentionOperand& o, int elements) {
+  const auto bytes = static_cast<std::uintptr_t>(elements * info(o.dtype).bytes);
+  bool fits = o.strides[3] == 1 && reinterpret_cast<std::uintptr_t>(o.data) % bytes == 0;
+  for (int d = 0; d < 3; ++d) fits = fits && o.strides[static_cast<std::size_t>(d)] % elements == 0;
+  return fits;
+}
+
+/// Of [b, h, t, e], row-major, in the operands' type or that of the sums.
+struct AttentionResult {
+  std::byte* data = nullptr;
+  Dtype dtype = Dtype::f32;
+  bool add = false;
+  template <class C>
+  DTENSOR_DEVICE void put(std::int64_t at, C value) const {
+    if constexpr (std::is_same_v<C, double>) {
+      double* to = reinterpret_cast<double*>(data) + at;
+      *to = add ? *to + value : value;
+    } else if (dtype == Dtype::bf16) {
+      reinterpret_cast<BFloat16*>(data)[at] = BFloat16(value);
+    } else if (dtype == Dtype::f16) {
+      reinterpret_cast<Half*>(data)[at] = Half(value);
+    } else {
+      float* to = reinterpret_cast<float*>(data) + at;
+      *to = add ? *to + value : value;
+    }
+  }
+};
+
+struct AttentionProblem {
+  std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, e = 0;  ///< batch, heads of queries and of keys, lengths, widths
+  double scale = 1;
+  AttentionOperand query, key, value, mask;
+  const std::int64_t* kv_heads = nullptr;
+  const std::int64_t* seen = nullptr;  ///< of each query: the keys 0 .. seen - 1
+  const std::int64_t* most = nullptr;  ///< of the queries of a group, and behind it the least
+  std::int64_t groups = 0;
+
+  /// Of queries [first, first + kQueryGroup * n).
+  DTENSOR_DEVICE std::int64_t most_seen(std::int64_t first, int n) const {
+    std::int64_t result = 0;
+    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups; ++i) result = most[i] > result ? most[i] : result;
+    return result;
+  }
+  DTENSOR_DEVICE std::int64_t least_seen(std::int64_t first, int n) const {
+    std::int64_t result = s;
+    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups; ++i)
+      result = most[groups + i] < result ? most[groups + i] : result;
+    return result;
+  }
+  /// What the mask makes of a score.
+  template <class C>
+  DTENSOR_DEVICE C masked(C score, std::int64_t batch, std::int64_t head, std::int64_t i, std::int64_t j) const {
+    const std::int64_t at = mask.matrix(batch, head) + i * mask.strides[2] + j * mask.strides[3];
+    if (mask.dtype == Dtype::boolean) return reinterpret_cast<const bool*>(mask.data)[at] ? score : kNoScore<C>;
+    if (mask.dtype == Dtype::f64) return score + static_cast<C>(mask.at<double>(at));
+    return score + static_cast<C>(mask.at<float>(at));
+  }
+};
+
+/// A problem with the memory that its pointers go to, for kernels queued while the object lives.
+class AttentionOnDevice {
+ public:
+  AttentionOnDevice(RankDevice& device, const cpu::AttentionCall& call);
+  const AttentionProblem& get() const noexcept { return problem_; }
+
+ private:
+  AttentionProblem problem_;
+  Uploaded<std::int64_t> heads_;
+  Scratch seen_;
+};
+
+/// sum over e of grad * out for every query: [b, h, t] in the type of the sums.
+void attention_dots(const AttentionProblem& p, const Tensor& grad, const Tensor& out, void* dots, Stream stream);
+
+}  // namespace dtensor::local::cuda
