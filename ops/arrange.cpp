@@ -150,13 +150,13 @@ void roll_kernel(const KernelCall& call) {
   const Shape& global = call.output_place(0).global;
   const auto shifts = rolled_by(call.attribute(0), call.attribute(1), global);
   if (!shifts) {
-    const Shape flat{in.numel()};
-    Positions list = in_place(flat);
-    if (!list[0].empty()) {
-      const std::int64_t n = in.numel(), shift = ((call.attribute(0).as_list()[0] % n) + n) % n;
-      std::rotate(list[0].begin(), list[0].end() - shift, list[0].end());
-    }
-    return local::kernels::take_grid(in.reshape(flat), list, 0, out.view(flat));
+    const std::int64_t n = in.numel();
+    if (n == 0) return;
+    const std::int64_t shift = ((call.attribute(0).as_list()[0] % n) + n) % n;
+    const Tensor from = in.reshape({n}), to = out.view({n});
+    to.narrow(0, shift, n - shift).copy_(from.narrow(0, 0, n - shift));
+    to.narrow(0, 0, shift).copy_(from.narrow(0, n - shift, shift));
+    return;
   }
   Shape dims;
   for (int d = 0; d < global.ndim(); ++d)

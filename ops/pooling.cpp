@@ -96,10 +96,10 @@ Tensor common_part(const KernelCall& c, int i, int other) {
 }
 
 // ---- max_pool2d: attributes kernel_size, stride, padding, dilation, ceil_mode, return_indices
-cpu::MaxWindow max_window(const Pool& p, int d, const Place& image, const Place& result) {
+cpu::MaxWindow max_window(const Pool& p, int d, const Place& image, std::int64_t first_result) {
   return {.size = p.kernel[d],
           .stride = p.stride[d],
-          .padding = p.padding[d] - first_of(result, d) * p.stride[d] + first_of(image, d),
+          .padding = p.padding[d] - first_result * p.stride[d] + first_of(image, d),
           .dilation = p.dilation[d]};
 }
 constexpr OpDef kAddAtIndices{
@@ -122,7 +122,12 @@ constexpr OpDef kAddAtIndices{
           return lead + " y x, " + lead + " y x -> " + lead + " h w  " + result_window(p, 0) + "; " + result_window(p, 1) + "; linear 1";
         },
     .kernel =
-        [](const KernelCall& c) { kernels::add_at_indices(common_part(c, 0, 1), common_part(c, 1, 0), part_of(c.output_place(0)), c.output(0)); },
+        [](const KernelCall& c) {
+          const Pool p = pool_of(c, 0, 3, -1);
+          const Place& image = c.output_place(0);
+          const auto window = [&](int d) { return max_window(p, d, image, std::max(first_of(c.input_place(0), d), first_of(c.input_place(1), d))); };
+          kernels::add_at_indices(common_part(c, 0, 1), common_part(c, 1, 0), window(0), window(1), part_of(image), c.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const Shape& shape = g.input_type(0).shape;
       const DTensor flat = gather(flatten(g.grad_output(0), -2, -1), -1, flatten(g.input(1), -2, -1));
@@ -167,8 +172,8 @@ constexpr OpDef kMaxPool{
         [](const KernelCall& c) {
           const Pool p = pool_of(c, 0, 3, 4);
           const Place &image = c.input_place(0), &result = c.output_place(0);
-          kernels::max_windows(c.input(0), max_window(p, 0, image, result), max_window(p, 1, image, result), part_of(image), c.output(0),
-                               c.output(1));
+          kernels::max_windows(c.input(0), max_window(p, 0, image, first_of(result, 0)), max_window(p, 1, image, first_of(result, 1)), part_of(image),
+                               c.output(0), c.output(1));
         },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {call(kAddAtIndices, {g.grad_output(0), g.output(1)},

@@ -149,7 +149,8 @@ void max_windows(const Tensor& input, const MaxWindow& y, const MaxWindow& x, co
     });
   });
 }
-void add_at_indices(const Tensor& grad, const Tensor& indices, const PlanePart& part, const Tensor& out) {
+void add_at_indices(const Tensor& grad, const Tensor& indices, const MaxWindow& /*y*/, const MaxWindow& /*x*/, const PlanePart& part,
+                    const Tensor& out) {
   const std::int64_t from = plane_size(grad, 2), height = out.shape()[out.ndim() - 2], width = out.shape()[out.ndim() - 1];
   sums_by_plane(out, 2, [&]<class T>(std::type_identity<T>, std::int64_t plane, auto* sums) {
     const T* g = grad.raw_as<const T>() + plane * from;

@@ -31,8 +31,9 @@ struct PlanePart {
 };
 /// The largest element (NaN wins, of equals the first) and its index.
 void max_windows(const Tensor& input, const MaxWindow& y, const MaxWindow& x, const PlanePart& part, const Tensor& out, const Tensor& indices);
-/// out at index += grad, where the index is in the part that `out` is.
-void add_at_indices(const Tensor& grad, const Tensor& indices, const PlanePart& part, const Tensor& out);
+/// out at index += grad, where the index is in the part that `out` is. Every index is one that its window, as max_windows() has them with `out` as its
+/// input, reads.
+void add_at_indices(const Tensor& grad, const Tensor& indices, const MaxWindow& y, const MaxWindow& x, const PlanePart& part, const Tensor& out);
 
 /// out[..., a, b, c] = input[..., at[0][a], at[1][b], at[2][c]]; empty lists at the front stand for dims that are not there. Any dtype.
 using Grid = std::array<std::vector<std::int64_t>, 3>;
