@@ -26,10 +26,24 @@ __global__ void __launch_bounds__(kElementThreads) run_elements(F f, std::int64_
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kElementThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kElementThreads + threadIdx.x; i < count; i += step) f(i);
 }
+// Registers are limited to what so many threads of a block have: as many as F::kMostThreads says, otherwise any.
 template <class F>
-__global__ void run_blocks(F f) {
+constexpr int most_threads() {
+  if constexpr (requires { F::kMostThreads; }) return F::kMostThreads;
+  else return 0;
+}
+template <class F>
+__device__ void run_block(const F& f) {
   extern __shared__ int4 shared[];
   f(Block{blockIdx.x, gridDim.x, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), reinterpret_cast<std::byte*>(shared)});
+}
+template <class F>
+__global__ void run_blocks(F f) {
+  run_block(f);
+}
+template <class F>
+__global__ void __launch_bounds__(most_threads<F>()) run_bounded_blocks(F f) {
+  run_block(f);
 }
 
 /// f(i) for i in [0, count), in any order.
@@ -40,11 +54,14 @@ void launch_elements(const char* name, std::int64_t count, Stream stream, const 
   run_elements<<<static_cast<unsigned>(blocks), kElementThreads, 0, static_cast<cudaStream_t>(stream)>>>(f, count);
   check_launch(name);
 }
-/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most 48 KiB).
+/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most 48 KiB). A functor that is launched with more than
+/// 256 threads says with how many at most: `static constexpr int kMostThreads`.
 template <class F>
 void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
   if (blocks <= 0) return;
-  run_blocks<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, static_cast<cudaStream_t>(stream)>>>(f);
+  const auto grid = static_cast<unsigned>(blocks), block = static_cast<unsigned>(threads);
+  if constexpr (most_threads<F>() == 0) run_blocks<<<grid, block, bytes, static_cast<cudaStream_t>(stream)>>>(f);
+  else run_bounded_blocks<<<grid, block, bytes, static_cast<cudaStream_t>(stream)>>>(f);
   check_launch(name);
 }
 
