@@ -76,6 +76,7 @@ void baddbmm_kernel(const KernelCall& call) {
   g.beta = call.attribute(0).scalar();
   g.alpha = call.attribute(1).scalar();
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 constexpr OpDef kBaddbmm{

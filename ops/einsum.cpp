@@ -95,7 +95,7 @@ void pair_kernel(const KernelCall& call) {
   for (char c : made) shape.push_back(out.shape()[e.result.find(c)]);
   for (char c : e.result) order.push_back(static_cast<std::int64_t>(made.find(c)));
   const bool direct = made == e.result;
-  const Tensor product = direct ? out : Tensor::empty(shape, out.dtype());
+  const Tensor product = direct ? out : Tensor::empty(shape, out.dtype(), out.device());
   GemmCall g;
   g.dtype = out.dtype();
   g.batch = {left.shape()[0]};
@@ -105,6 +105,7 @@ void pair_kernel(const KernelCall& call) {
   g.a = matrix_operand(left, g.batch);
   g.b = matrix_operand(right, g.batch);
   g.out = product.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
   if (!direct) out.copy_(product.permute(order));
 }

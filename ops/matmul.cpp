@@ -6,12 +6,14 @@
 
 #include <fmt/format.h>
 
+#include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
 #include "local/kernels/binary.h"
 #include "local/kernels/gemm.h"
+#include "local/precision.h"
 #include "ops/families.h"
 
 namespace dtensor {
@@ -168,6 +170,7 @@ void matmul_kernel(const KernelCall& call) {
   g.a = a.ndim() > 1 ? matrix_operand(a, g.batch) : no_batch(a, 0, a.strides()[0], g.batch);
   g.b = b.ndim() > 1 ? matrix_operand(b, g.batch) : no_batch(b, b.strides()[0], 0, g.batch);
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 
@@ -186,6 +189,7 @@ void outer_kernel(const KernelCall& call) {
   g.a = no_batch(a, a.strides()[0], 1, {});
   g.b = no_batch(b, 1, b.strides()[0], {});
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 
@@ -206,6 +210,7 @@ void addmm_kernel(const KernelCall& call) {
   g.beta = call.attribute(0).scalar();
   g.alpha = call.attribute(1).scalar();
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 
@@ -224,6 +229,7 @@ void linear_kernel(const KernelCall& call) {
   g.b = no_batch(w, w.strides().back(), vector ? 0 : w.strides()[0], g.batch);
   if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, vector ? 0 : call.input(2).strides()[0], g.batch);
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 
@@ -260,6 +266,7 @@ void weight_grad_kernel(const KernelCall& call) {
   g.a = no_batch(grad.tensor, grad.tensor.strides().back(), grad.stride, {});
   g.b = no_batch(input.tensor, input.stride, input.tensor.strides().back(), {});
   g.out = out.raw();
+  g.device = out.device();
   local::kernels::gemm(g);
 }
 
@@ -440,5 +447,12 @@ OpList matmul_ops() {
   return kOps;
 }
 }  // namespace ops
+
+void set_matmul_precision(std::string_view precision) {
+  if (precision != "highest" && precision != "high")
+    throw InvalidArgument(fmt::format("set_matmul_precision: '{}' is no precision; give highest or high", precision));
+  local::set_matmul_precision(precision == "high" ? local::MatmulPrecision::high : local::MatmulPrecision::highest);
+}
+std::string_view matmul_precision() noexcept { return local::matmul_precision() == local::MatmulPrecision::high ? "high" : "highest"; }
 
 }  // namespace dtensor

@@ -2,6 +2,8 @@
 // Matrix products. All operands of one dtype (any but bool); sums in f32 for bf16 and f16. Splitting the contracted dimension gives Partial(sum).
 #pragma once
 
+#include <string_view>
+
 #include "dtensor/distributed_tensor.h"
 
 namespace dtensor {
@@ -29,5 +31,11 @@ DTENSOR_EXPORT DTensor addmm(const DTensor& input, const DTensor& mat1, const DT
 /// input [..., k], weight [n, k], bias [n] or absent -> input weight^T + bias [..., n]. With k split the bias is added once.
 /// weight [k] and a bias without dimensions give [...].
 DTENSOR_EXPORT DTensor linear(const DTensor& input, const DTensor& weight, const DTensor& bias = {});
+
+/// How products of f32 matrices run on devices, in the whole process: "highest" (as at the start) in f32 throughout, "high" with operands that may be rounded
+/// to TF32, which has f32's range and 10 bits of mantissa; sums are in f32 either way. PyTorch's set_float32_matmul_precision. The CPU has the highest alone.
+/// @throws InvalidArgument for other words.
+DTENSOR_EXPORT void set_matmul_precision(std::string_view precision);
+DTENSOR_EXPORT std::string_view matmul_precision() noexcept;
 
 }  // namespace dtensor

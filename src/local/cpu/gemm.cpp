@@ -152,7 +152,21 @@ class Product {
   std::int64_t tile_rows_, tile_columns_, down_, across_;
 };
 
-// Batch dims that only lengthen m become part of it: [b, t, k] x [k, n] is one product.
+}  // namespace
+
+MatrixOperand matrix_operand(const Tensor& t, const Shape& batch) {
+  MatrixOperand o;
+  const int n = t.ndim();
+  o.data = t.raw();
+  o.row = t.strides()[n - 2];
+  o.column = t.strides()[n - 1];
+  for (int d = 0; d < batch.ndim(); ++d) {
+    const int at = d - batch.ndim() + n - 2;
+    o.batch.push_back(at < 0 || (t.shape()[at] == 1 && batch[d] != 1) ? 0 : t.strides()[at]);
+  }
+  return o;
+}
+
 void fold_batch(GemmCall& c) {
   const bool has_addend = c.addend.data != nullptr;
   while (!c.batch.empty()) {
@@ -172,21 +186,6 @@ void fold_batch(GemmCall& c) {
     c.b.batch.pop_back();
     if (has_addend) c.addend.batch.pop_back();
   }
-}
-
-}  // namespace
-
-MatrixOperand matrix_operand(const Tensor& t, const Shape& batch) {
-  MatrixOperand o;
-  const int n = t.ndim();
-  o.data = t.raw();
-  o.row = t.strides()[n - 2];
-  o.column = t.strides()[n - 1];
-  for (int d = 0; d < batch.ndim(); ++d) {
-    const int at = d - batch.ndim() + n - 2;
-    o.batch.push_back(at < 0 || (t.shape()[at] == 1 && batch[d] != 1) ? 0 : t.strides()[at]);
-  }
-  return o;
 }
 
 void gemm(GemmCall call) {

@@ -6,6 +6,7 @@
 
 #include "dtensor/tensor.h"
 #include "dtensor/values.h"
+#include "local/kernel.h"
 
 namespace dtensor::local::cpu {
 
@@ -35,7 +36,11 @@ struct GemmCall {
   MatrixOperand a, b, addend;  ///< addend.data null: none
   void* out = nullptr;         ///< row-major [batch, m, n]
   Scalar alpha = 1, beta = 1;
+  Device device{};  ///< of all that is pointed to
 };
+inline Side side_of(const GemmCall& call) noexcept { return call.device.kind == DeviceKind::cuda ? Side::cuda : Side::host; }
 void gemm(GemmCall call);
+/// Batch dims that only lengthen m become part of it: [b, t, k] x [k, n] is one product.
+void fold_batch(GemmCall& call);
 
 }  // namespace dtensor::local::cpu

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local/cuda/gemm.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "base/rank.h"
+#include "local/cuda/boxes.h"
+#include "local/cuda/product_cache.h"
+#include "local/cuda/tiled_product.h"
+#include "local/kernels/gemm.h"
+#include "local/precision.h"
+
+namespace dtensor::local::cuda {
+namespace {
+
+using cpu::GemmCall;
+using cpu::MatrixOperand;
+
+struct Caches {
+  std::mutex mutex;
+  std::map<int, ProductCache> by_index;
+};
+// The device is the thread's: rank_device() made it so.
+ProductCache& cache_of(Device device) {
+  static Caches* const shared = new Caches;
+  base::RankContext* const context = base::current_rank();
+  Caches& all = context != nullptr ? base::rank_state<Caches>(*context) : *shared;
+  const std::lock_guard lock(all.mutex);
+  return all.by_index[device.index];
+}
+
+const void* moved(const void* data, std::int64_t elements, Dtype dtype) { return static_cast<const std::byte*>(data) + elements * info(dtype).bytes; }
+
+class Product {
+ public:
+  Product(const GemmCall& call, Dtype out_dtype) : d_(rank_device(call.device)), c_(call), out_dtype_(out_dtype) {
+    cpu::fold_batch(c_);
+    if (c_.beta.as_double() == 0) c_.addend.data = nullptr;
+    if (c_.addend.data == nullptr) c_.addend.batch = Shape::filled(c_.batch.ndim(), 0);
+  }
+
+  void run() {
+    if (info(c_.dtype).integral || c_.k == 0) return tiled();
+    if (calls() > kMostCalls) {  // copies cost less than so many launches
+      copy_runs(c_.a, c_.m, c_.k);
+      copy_runs(c_.b, c_.k, c_.n);
+    }
+    shape_.dtype = c_.dtype;
+    shape_.out_dtype = out_dtype_;
+    shape_.m = c_.m;
+    shape_.n = c_.n;
+    shape_.k = c_.k;
+    shape_.tf32 = c_.dtype == Dtype::f32 && matmul_precision() == MatmulPrecision::high;
+    shape_.a = matrix(c_.a, c_.m, c_.k);
+    shape_.b = matrix(c_.b, c_.k, c_.n);
+    shape_.out = {.ld = c_.n};
+    if (c_.addend.data != nullptr && !takes_bias()) {
+      if (!takes_addend()) copy_addend();
+      shape_.has_c = true;
+      shape_.c = {.ld = c_.m == 1 ? c_.n : c_.addend.row};
+    }
+    batches();
+  }
+
+ private:
+  static constexpr std::int64_t kMostCalls = 64;
+
+  std::int64_t calls() const {
+    const ProductBatch batch = product_batch(c_);
+    const int inner = batch.longest();
+    return inner < 0 ? 1 : batch.numel() / batch.sizes[static_cast<std::size_t>(inner)];
+  }
+
+  void tiled() const {
+    TiledProduct t = tiled_call();
+    const ProductBatch batch = product_batch(c_);
+    t.a = {c_.a.data, c_.a.row, c_.a.column, batch.strides[0]};
+    t.b = {c_.b.data, c_.b.row, c_.b.column, batch.strides[1]};
+    t.c = {c_.addend.data, c_.addend.row, c_.addend.column, batch.strides[2]};
+    t.batch_dims = batch.ndim;
+    t.batch = batch.sizes;
+    t.out = c_.out;
+    tiled_product(t, d_.current);
+  }
+  TiledProduct tiled_call() const {
+    TiledProduct t;
+    t.dtype = c_.dtype;
+    t.out_dtype = out_dtype_;
+    t.m = c_.m;
+    t.n = c_.n;
+    t.k = c_.k;
+    t.alpha = c_.alpha;
+    t.beta = c_.beta;
+    return t;
+  }
+
+  // ---- copies
+  // The matrices of `o`, those that repeat in the batch once unless `all`, become row-major ones.
+  void copy(MatrixOperand& o, std::int64_t rows, std::int64_t columns, bool all) {
+    std::vector<std::int64_t> sizes, to, from;
+    Shape batch = Shape::filled(c_.batch.ndim(), 0);
+    std::int64_t count = rows * columns;
+    for (int d = c_.batch.ndim() - 1; d >= 0; --d) {
+      const std::int64_t size = all || o.batch[d] != 0 ? c_.batch[d] : 1;
+      sizes.push_back(size);
+      to.push_back(count);
+      from.push_back(o.batch[d]);
+      if (size > 1) batch[d] = count;
+      count *= size;
+    }
+    for (auto* list : {&sizes, &to, &from}) std::reverse(list->begin(), list->end());
+    sizes.insert(sizes.end(), {rows, columns});
+    to.insert(to.end(), {columns, 1});
+    from.insert(from.end(), {o.row, o.column});
+    copies_.emplace_back(d_, static_cast<std::size_t>(count * info(c_.dtype).bytes));
+    void* const memory = copies_.back().as<void>();
+    convert_box(memory, c_.dtype, to, o.data, c_.dtype, from, sizes, d_.current);
+    o = {.data = memory, .row = columns, .column = 1, .batch = batch};
+  }
+  // As one run over the batch, if it is none.
+  void copy_runs(MatrixOperand& o, std::int64_t rows, std::int64_t columns) {
+    GemmCall alone = c_;
+    alone.a = alone.b = o;
+    alone.addend.data = nullptr;
+    if (product_batch(alone).ndim > 1) copy(o, rows, columns, true);
+  }
+  ProductMatrix matrix(MatrixOperand& o, std::int64_t rows, std::int64_t columns) {
+    if (const auto lies = product_matrix(rows, columns, o.row, o.column)) return *lies;
+    copy(o, rows, columns, false);
+    return {.ld = columns};
+  }
+  void copy_addend() {
+    std::vector<std::int64_t> sizes, to, from;
+    std::int64_t count = c_.m * c_.n;
+    Shape batch = c_.batch;
+    for (int d = c_.batch.ndim() - 1; d >= 0; --d) {
+      batch[d] = count;
+      count *= c_.batch[d];
+    }
+    for (int d = 0; d < c_.batch.ndim(); ++d) {
+      sizes.push_back(c_.batch[d]);
+      to.push_back(batch[d]);
+      from.push_back(c_.addend.batch[d]);
+    }
+    sizes.insert(sizes.end(), {c_.m, c_.n});
+    to.insert(to.end(), {c_.n, 1});
+    from.insert(from.end(), {c_.addend.row, c_.addend.column});
+    convert_box(c_.out, out_dtype_, to, c_.addend.data, out_dtype_, from, sizes, d_.current);
+    c_.addend = {.data = c_.out, .row = c_.n, .column = 1, .batch = batch};
+  }
+
+  // ---- the addend: one row for all, matrices like those of out, or what is copied there first
+  bool takes_bias() {
+    const MatrixOperand& o = c_.addend;
+    bool one = (c_.m == 1 || o.row == 0) && (c_.n == 1 || o.column == 1) && c_.beta.as_double() == 1;
+    for (int d = 0; d < c_.batch.ndim(); ++d) one = one && (c_.batch[d] == 1 || o.batch[d] == 0);
+    shape_.has_bias = one && c_.dtype != Dtype::f64 && out_dtype_ == c_.dtype;
+    return shape_.has_bias;
+  }
+  bool takes_addend() const {
+    const MatrixOperand& o = c_.addend;
+    bool fits = (c_.n == 1 || o.column == 1) && (c_.m == 1 || o.row >= c_.n);
+    for (int d = 0; d < c_.batch.ndim(); ++d) fits = fits && (c_.batch[d] == 1 || o.batch[d] > 0);
+    return fits;
+  }
+
+  // ---- calls
+  void batches() {
+    const ProductBatch batch = product_batch(c_);
+    const int inner = batch.longest();
+    const std::int64_t length = inner < 0 ? 1 : batch.sizes[static_cast<std::size_t>(inner)], count = batch.numel() / length;
+    const auto along = [&](std::size_t operand) { return inner < 0 ? 0 : batch.strides[operand][static_cast<std::size_t>(inner)]; };
+    shape_.a.batch = along(0);
+    shape_.b.batch = along(1);
+    shape_.c.batch = shape_.has_c ? along(2) : 0;
+    shape_.out.batch = along(3);
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::array<std::int64_t, 4> offsets{};
+      std::int64_t rest = i;
+      for (int d = batch.ndim - 1; d >= 0; --d) {
+        if (d == inner) continue;
+        const auto dim = static_cast<std::size_t>(d);
+        for (std::size_t o = 0; o < 4; ++o) offsets[o] += rest % batch.sizes[dim] * batch.strides[o][dim];
+        rest /= batch.sizes[dim];
+      }
+      for (std::int64_t first = 0; first < length; first += kMostProducts) {
+        shape_.count = std::min(kMostProducts, length - first);
+        const auto at = [&](std::size_t o) { return offsets[o] + first * along(o); };
+        ProductPointers p{.a = moved(c_.a.data, at(0), c_.dtype), .b = moved(c_.b.data, at(1), c_.dtype)};
+        p.out = static_cast<std::byte*>(c_.out) + at(3) * info(out_dtype_).bytes;
+        if (shape_.has_bias) p.bias = c_.addend.data;
+        if (shape_.has_c) p.c = moved(c_.addend.data, at(2), out_dtype_);
+        one(p);
+      }
+    }
+  }
+  void one(ProductPointers& p) {
+    shape_.a.alignment = alignment_of(p.a);
+    shape_.b.alignment = alignment_of(p.b);
+    shape_.out.alignment = alignment_of(p.out);
+    if (shape_.has_c) shape_.c.alignment = alignment_of(p.c);
+    ProductCache& cache = cache_of(d_.device);
+    const auto plan = cache.find(shape_, p.bias);
+    if (plan == nullptr) return without_library(p);
+    const Scratch workspace(d_, std::max<std::size_t>(1, workspace_of(*plan)));
+    p.workspace = workspace.as<void>();
+    run_product(cache.library(), *plan, p, c_.alpha.as_double(), shape_.has_c ? c_.beta.as_double() : 0, d_.current);
+  }
+  // What no algorithm takes.
+  void without_library(const ProductPointers& p) const {
+    TiledProduct t = tiled_call();
+    t.a = {p.a, c_.a.row, c_.a.column, {shape_.a.batch}};
+    t.b = {p.b, c_.b.row, c_.b.column, {shape_.b.batch}};
+    if (shape_.has_bias) t.c = {p.bias, 0, 1, {}};
+    if (shape_.has_c) t.c = {p.c, shape_.c.ld, 1, {shape_.c.batch}};
+    t.batch_dims = 1;
+    t.batch[0] = shape_.count;
+    t.out = p.out;
+    tiled_product(t, d_.current);
+  }
+
+  RankDevice& d_;
+  GemmCall c_;
+  Dtype out_dtype_;
+  ProductShape shape_;
+  std::vector<Scratch> copies_;
+};
+
+}  // namespace
+
+void multiply(const GemmCall& call, Dtype out_dtype) {
+  if (call.m == 0 || call.n == 0 || call.batch.numel() == 0) return;
+  Product(call, out_dtype).run();
+}
+
+void install_gemm() {
+  kernels::gemm.cuda = [](GemmCall call) { multiply(call, call.dtype); };
+}
+
+}  // namespace dtensor::local::cuda
