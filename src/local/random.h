@@ -23,6 +23,13 @@ struct GlobalMap {
   std::span<const std::span<const GlobalRun>> runs;
 };
 
+/// What all check, whatever the device. @throws InternalError unless `map` describes `out`, InvalidArgument for another dtype where `floating` ones are wanted.
+void check_random(const Tensor& out, const GlobalMap& map, const char* op, bool floating);
+/// @throws InvalidArgument for an empty range.
+void check_range(std::int64_t low, std::int64_t high);
+/// @throws InvalidArgument unless i64.
+void check_words(const Tensor& out);
+
 /// Uniform in [low, high), but for rounding when the range is not [0, 1): there the upper end is never reached, and a narrower dtype truncates.
 /// The dtype is floating.
 void fill_uniform(const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map, double low = 0, double high = 1);
