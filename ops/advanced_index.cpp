@@ -2,6 +2,7 @@
 // index and index_put: several index tensors, broadcast together. take_at and put_at are the forms of integer indices; bool tensors become such first.
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -111,9 +112,10 @@ std::string listed(char letter, const std::vector<int>& dims) {
 
 // The points that this rank's parts of the indices name, in a part of `place`.
 struct Points {
-  std::vector<std::int64_t> base;
+  Tensor base;
   Indexing x;
   Shape shape, strides;  // of values
+  std::int64_t granule = 0;
   Points(const KernelCall& call, int before, const Tensor& target, const Place& place) {
     for (int i = before; i < call.num_inputs(); ++i) {
       if (!call.has_input(i)) continue;
@@ -122,30 +124,21 @@ struct Points {
     }
     x.close(target.ndim());
     const Shape target_strides = contiguous_strides(target.shape());
-    base.assign(static_cast<std::size_t>(x.broadcast.numel()), 0);
+    base = Tensor::empty(x.broadcast, Dtype::i64, target.device());
+    base.fill_(0);
     for (int i = before; i < call.num_inputs(); ++i)
       if (call.has_input(i)) add(call, i, i - before, place, target_strides[i - before]);
     shape = x.result(target.shape(), x.broadcast);
     strides = x.result(target_strides, Shape::filled(x.broadcast.ndim(), 0));
   }
-  PointsCall call() const { return {shape, x.first, x.broadcast.ndim(), base, strides}; }
+  PointsCall call() const { return {shape, x.first, x.broadcast.ndim(), base, strides, granule}; }
 
  private:
   void add(const KernelCall& call, int input, int dim, const Place& place, std::int64_t stride) {
-    const auto at = ops::positions(call, input, place, dim, fmt::format("dim {}", dim).c_str(), true);
-    const Shape& shape_of = call.input(input).shape();
-    const Shape own = contiguous_strides(shape_of);
-    for (std::size_t p = 0; p < base.size(); ++p) {
-      std::int64_t rest = static_cast<std::int64_t>(p), flat = 0;
-      for (int d = x.broadcast.ndim() - 1; d >= 0; --d) {
-        const std::int64_t i = rest % x.broadcast[d];
-        rest /= x.broadcast[d];
-        const int k = d - (x.broadcast.ndim() - shape_of.ndim());
-        if (k >= 0 && shape_of[k] != 1) flat += i * own[k];
-      }
-      const std::int64_t position = at[static_cast<std::size_t>(flat)];
-      base[p] = position == local::cpu::kElsewhere || base[p] == local::cpu::kElsewhere ? local::cpu::kElsewhere : base[p] + position * stride;
-    }
+    static constexpr std::array<const char*, kMaxDims> kNames{"dim 0", "dim 1", "dim 2", "dim 3", "dim 4", "dim 5", "dim 6", "dim 7"};
+    const Tensor at = ops::positions(call, input, place, dim, kNames[static_cast<std::size_t>(dim)], true);
+    local::kernels::add_positions_to(at.expand(x.broadcast), stride, base);
+    granule = std::gcd(granule, stride);
   }
 };
 

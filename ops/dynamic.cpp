@@ -221,12 +221,8 @@ constexpr OpDef kCount{
         [](const KernelCall& call) {
           const Tensor& out = call.output(0);
           const auto at = ops::positions(call, 0, call.output_place(0), 0, "the result");
-          const local::cpu::RowsCall rows{1, out.numel(), 1, at};
-          if (call.has_input(1)) return local::kernels::deposit_rows(rows, call.input(1), out);
-          auto* to = out.raw_as<std::int64_t>();
-          std::fill_n(to, out.numel(), std::int64_t{0});
-          for (std::int64_t p : at)
-            if (p != local::cpu::kElsewhere) ++to[p];
+          if (call.has_input(1)) return local::kernels::deposit_rows(local::cpu::RowsCall{1, out.numel(), 1, at}, call.input(1), out);
+          local::kernels::count_positions(at, out);
         },
     .samples =
         [] {

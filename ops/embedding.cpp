@@ -21,7 +21,7 @@ namespace {
 using local::cpu::ElementsCall;
 using local::cpu::RowsCall;
 using ops::check_index;
-using ops::Coordinates;
+using ops::coordinates_in;
 using ops::dims_with;
 using ops::kind_for;
 using ops::lined;
@@ -171,8 +171,8 @@ void gather_kernel(const KernelCall& call) {
   const Place source = lined(call.input_place(0));
   const auto at = positions(call, 1, source, dim, "the dim that is read");
   const Shape shape = lined(call.input(1)).shape();
-  const Coordinates coordinates(lined(call.input_place(1)), shape, source, dim);
-  local::kernels::take_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
+  const auto others = coordinates_in(source, lined(call.input_place(1)), shape, dim);
+  local::kernels::take_elements(ElementsCall{shape, dim, at, others}, lined(call.input(0)), lined(call.output(0)));
 }
 
 void gather_backward_shape(ShapeCall& s) {
@@ -196,8 +196,8 @@ void gather_backward_kernel(const KernelCall& call) {
   const Place target = lined(call.output_place(0));
   const auto at = positions(call, 1, target, dim, "the dim that was read");
   const Shape shape = lined(call.input(1)).shape();
-  const Coordinates coordinates(lined(call.input_place(1)), shape, target, dim);
-  local::kernels::deposit_elements(ElementsCall{shape, dim, at, coordinates.spans}, lined(call.input(0)), lined(call.output(0)));
+  const auto others = coordinates_in(target, lined(call.input_place(1)), shape, dim);
+  local::kernels::deposit_elements(ElementsCall{shape, dim, at, others}, lined(call.input(0)), lined(call.output(0)));
 }
 
 std::vector<DTensor> gather_backward_gradient(const GradientCall& g) {
@@ -343,11 +343,7 @@ void one_hot_shape(ShapeCall& s) {
 void one_hot_kernel(const KernelCall& call) {
   const Tensor& out = call.output(0);
   const int last = out.ndim() - 1;
-  const auto at = positions(call, 0, call.output_place(0), last, "num_classes");
-  auto* to = out.raw_as<std::int64_t>();
-  std::fill_n(to, out.numel(), std::int64_t{0});
-  for (std::size_t i = 0; i < at.size(); ++i)
-    if (at[i] != local::cpu::kElsewhere) to[static_cast<std::int64_t>(i) * out.shape()[last] + at[i]] = 1;
+  local::kernels::mark_positions(positions(call, 0, call.output_place(0), last, "num_classes"), out);
 }
 std::vector<Sample> one_hot_samples() {
   return {{.shapes = {{5}}, .attributes = {{"num_classes", "7"}}, .dtypes = {Dtype::i64}, .index_limit = 7},

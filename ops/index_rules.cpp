@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "local/kernels/embedding.h"
+
 namespace dtensor::ops {
 
 void check_index(const ShapeCall& s, int i) {
@@ -16,31 +18,29 @@ Place lined(const Place& place) { return place.global.empty() ? Place{{1}, {{{0,
 
 int line_dim(const Attribute& dim, int ndim, std::string_view op) { return normalize_dim(static_cast<int>(dim.as_int()), std::max(ndim, 1), op); }
 
-std::vector<std::int64_t> positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end) {
-  const Tensor& t = call.input(index);
-  const std::int64_t limit = place.global[dim], count = t.numel();
-  std::vector<std::int64_t> at(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::int64_t value = t.dtype() == Dtype::i64 ? t.raw_as<std::int64_t>()[i] : t.raw_as<std::int32_t>()[i];
-    if (from_end && value < 0) value += limit;
-    if (value < 0 || value >= limit)
-      call.fail(fmt::format("index {} is out of range ({} has {}); indices are {} to {}", from_end && value < 0 ? value - limit : value, what, limit,
-                            from_end ? -limit : 0, limit - 1));
-    at[static_cast<std::size_t>(i)] = place.to_local(dim, value);
-  }
-  return at;
+Tensor positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end) {
+  std::vector<local::GlobalRun> runs;
+  for (const IndexRun& r : place.runs[static_cast<std::size_t>(dim)]) runs.push_back({r.begin, r.length});
+  return local::kernels::resolve_positions(call.input(index), {call.op_name, what, place.global[dim], runs, from_end});
 }
 
-Coordinates::Coordinates(const Place& index, const Shape& local, const Place& target, int dim) : lists(local.size()), spans(local.size()) {
+std::vector<local::cpu::CoordinateMap> coordinates_in(const Place& target, const Place& index, const Shape& local, int dim) {
+  std::vector<local::cpu::CoordinateMap> maps(local.size());
   for (int d = 0; d < local.ndim(); ++d) {
-    auto& list = lists[static_cast<std::size_t>(d)];
     if (d == dim) continue;
-    for (std::int64_t i = 0; i < local[d]; ++i) list.push_back(target.to_local(d, index.to_global(d, i)));
-    spans[static_cast<std::size_t>(d)] = list;
+    const auto &from = index.runs[static_cast<std::size_t>(d)], &to = target.runs[static_cast<std::size_t>(d)];
+    local::cpu::CoordinateMap& map = maps[static_cast<std::size_t>(d)];
+    if (from.size() == 1 && to.size() == 1) {
+      map.first = from[0].begin - to[0].begin;
+      map.length = to[0].length;
+      continue;
+    }
+    for (std::int64_t i = 0; i < local[d]; ++i) map.list.push_back(target.to_local(d, index.to_global(d, i)));
   }
+  return maps;
 }
 
-local::cpu::RowsCall rows_of(const Shape& shape, int dim, std::span<const std::int64_t> at) {
+local::cpu::RowsCall rows_of(const Shape& shape, int dim, const Tensor& at) {
   std::int64_t outer = 1, inner = 1;
   for (int d = 0; d < shape.ndim(); ++d) {
     if (d < dim) outer *= shape[d];

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -21,15 +20,12 @@ Place lined(const Place& place);
 int line_dim(const Attribute& dim, int ndim, std::string_view op);
 
 /// Values of input `index` -> positions in what this rank holds of dimension `dim` of `place`, or kElsewhere. A value outside the global size fails, naming
-/// `what`; with `from_end` negative values count from the end.
-std::vector<std::int64_t> positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end = false);
+/// `what`; with `from_end` negative values count from the end. `what` is in
+/// static memory. An i64 tensor of the index's shape on its device, where the error shows at a later call.
+Tensor positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end = false);
 /// Coordinates of the index, dimension by dimension but `dim`, as positions in a part of what is read or written.
-struct Coordinates {
-  std::vector<std::vector<std::int64_t>> lists;
-  std::vector<std::span<const std::int64_t>> spans;
-  Coordinates(const Place& index, const Shape& local, const Place& target, int dim);
-};
-local::cpu::RowsCall rows_of(const Shape& shape, int dim, std::span<const std::int64_t> at);
+std::vector<local::cpu::CoordinateMap> coordinates_in(const Place& target, const Place& index, const Shape& local, int dim);
+local::cpu::RowsCall rows_of(const Shape& shape, int dim, const Tensor& at);
 
 /// The kind of a clause for a factor that is split among ranks that each read or add some: bools have no Partial, so theirs is whole.
 inline const char* kind_for(Dtype dtype, const char* kind) { return dtype == Dtype::boolean ? "whole" : kind; }

@@ -22,7 +22,7 @@ namespace {
 
 using local::cpu::ElementsCall;
 using ops::check_index;
-using ops::Coordinates;
+using ops::coordinates_in;
 using ops::dims_with;
 using ops::lined;
 using ops::positions;
@@ -42,14 +42,14 @@ void scatter_kernel(const KernelCall& call, bool add) {
   const int dim = dim_of(call.attribute(0), out.shape(), call.op_name);
   const Place target = lined(call.output_place(0));
   const auto at = positions(call, 1, target, dim, "the dim that is written");
-  const Coordinates coordinates(lined(call.input_place(1)), index.shape(), target, dim);
+  const auto others = coordinates_in(target, lined(call.input_place(1)), index.shape(), dim);
   Tensor src;
   if (call.has_input(2)) {
     src = lined(call.input(2));
     for (int d = 0; d < src.ndim(); ++d) src = src.narrow(d, 0, index.shape()[d]);
     src = src.contiguous();
   }
-  const ElementsCall elements{index.shape(), dim, at, coordinates.spans};
+  const ElementsCall elements{index.shape(), dim, at, others};
   if (add) local::kernels::deposit_elements(elements, src, out, {.add = true});
   else local::kernels::put_elements(elements, src, call.attribute(1).is_none() ? Scalar(0) : call.attribute(1).scalar(), out);
 }
@@ -149,13 +149,11 @@ std::string index_write_rule(const ShapeCall& s, std::string_view op, const char
 }
 struct IndexWrite {
   Tensor out;
-  std::vector<std::int64_t> at;
   local::cpu::RowsCall rows;
   explicit IndexWrite(const KernelCall& call) : out(lined(call.output(0))) {
     out.copy_(lined(call.input(0)));
     const int dim = dim_of(call.attribute(0), out.shape(), call.op_name);
-    at = positions(call, 1, lined(call.output_place(0)), dim, "the dim that is written");
-    rows = rows_of(out.shape(), dim, at);
+    rows = rows_of(out.shape(), dim, positions(call, 1, lined(call.output_place(0)), dim, "the dim that is written"));
   }
 };
 std::vector<DTensor> index_add_gradient(const GradientCall& g) {

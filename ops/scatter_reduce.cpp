@@ -16,6 +16,7 @@
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/scans.h"
 #include "dtensor/ops/views.h"
+#include "local/kernels/embedding.h"
 #include "ops/composite.h"
 #include "ops/families.h"
 #include "ops/index_rules.h"
@@ -51,8 +52,8 @@ void combine_kernel(const KernelCall& call) {
   const int dim = ops::line_dim(call.attribute(0), out.ndim(), call.op_name);
   const Place target = lined(call.output_place(0));
   const auto at = ops::positions(call, 1, target, dim, "the dim that is written");
-  const ops::Coordinates coordinates(lined(call.input_place(1)), index.shape(), target, dim);
-  combine_elements({index.shape(), dim, at, coordinates.spans}, lined(call.input(2)), find_kind(call.attribute(1))->combine, out);
+  const auto others = ops::coordinates_in(target, lined(call.input_place(1)), index.shape(), dim);
+  local::kernels::combine_elements({index.shape(), dim, at, others}, lined(call.input(2)), find_kind(call.attribute(1))->combine, out);
 }
 DTensor scatter_combine(const DTensor& input, int dim, const DTensor& index, const DTensor& src, std::string_view reduce);
 // Equal elements share: what equals the result, in the input and in the source, is counted.

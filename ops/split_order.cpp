@@ -145,7 +145,7 @@ struct Sorted {
 // Elements of `line` in the order `at`.
 Tensor taken(const Tensor& line, const Integers& at) {
   const Tensor result = Tensor::empty({line.numel()}, line.dtype());
-  local::kernels::take_rows({1, line.numel(), 1, at}, line, result);
+  local::kernels::take_rows({1, line.numel(), 1, Tensor::of(at, {static_cast<std::int64_t>(at.size())})}, line, result);
   return result;
 }
 // Places are counted from `begin`.

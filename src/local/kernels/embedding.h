@@ -7,6 +7,10 @@
 
 namespace dtensor::local::kernels {
 
+inline Kernel resolve_positions{"resolve_positions", cpu::resolve_positions};
+inline Kernel add_positions_to{"add_positions_to", cpu::add_positions_to};
+inline Kernel count_positions{"count_positions", cpu::count_positions};
+inline Kernel mark_positions{"mark_positions", cpu::mark_positions};
 inline Kernel take_rows{"take_rows", cpu::take_rows};
 inline Kernel deposit_rows{"deposit_rows", cpu::deposit_rows};
 inline Kernel put_rows{"put_rows", cpu::put_rows};
