@@ -12,10 +12,15 @@ if(NOT CMAKE_CUDA_COMPILER)
 endif()
 enable_language(CUDA)
 
-# CMake 3.25 does not know which standards nvcc 13 has. Kernels call constexpr functions of the host's headers.
+# CMake 3.25 knows nvcc 13 without C++20.
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+endif()
+
+# Kernels call constexpr functions of the host's headers.
 add_library(dtensor_cuda_flags INTERFACE)
-target_compile_options(dtensor_cuda_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20> $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
+target_compile_options(dtensor_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
 if(DTENSOR_WARNINGS_AS_ERRORS)
   target_compile_options(dtensor_cuda_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
 endif()

@@ -3,7 +3,6 @@
 
 # What all of dtensor's own code is compiled with.
 add_library(dtensor_private INTERFACE)
-target_compile_features(dtensor_private INTERFACE cxx_std_20)
 target_include_directories(dtensor_private INTERFACE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
 target_include_directories(dtensor_private SYSTEM INTERFACE ${DTENSOR_RANDOM123_INCLUDE_DIR})

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a device does: calls that are all dispatch, products, rows, attention, losses, optimiser, copies, and moves between ranks that share it. One line of
+// JSON a row: {"name", "us", "bytes", "flops"}; bench/compare_gpu.py puts PyTorch on the same device beside it.
+//   gpu [--device cuda:0|cpu] [--rows add,matmul] [--seconds 0.3] [--small]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <dtensor/dtensor.h>
+
+namespace {
+
+using namespace dtensor;
+using Clock = std::chrono::steady_clock;
+
+struct Settings {
+  Device device = Device::cuda(0);
+  std::string rows;
+  double seconds = 0.3;
+  bool small = false;  ///< sizes that a CPU does in no time
+};
+
+// The host waits until all that was queued before is done.
+void wait_for(const DTensor& t) {
+  if (t.local().device().kind != DeviceKind::cuda) return;
+  const Tensor flat = t.local().contiguous().view({t.local().numel()});
+  static_cast<void>(flat.narrow(0, 0, std::min<std::int64_t>(1, flat.numel())).to(Device::cpu()));
+}
+
+class Bench {
+ public:
+  Bench(const Settings& settings, World& world) : settings_(settings), world_(world) {}
+  /// Microseconds of one call, the least of five stretches. All ranks take the same number of calls.
+  void row(const std::string& name, double bytes, double flops, const std::function<DTensor()>& f) const {
+    const std::string family = name.substr(0, name.find(' '));
+    if (!settings_.rows.empty() && ("," + settings_.rows + ",").find("," + family + ",") == std::string::npos) return;
+    DTensor last = f();
+    wait_for(last);
+    int calls = 1;
+    double least = 0;
+    for (double took = 0; took < settings_.seconds / 5; calls *= 2) {
+      took = stretch(calls, f);
+      world_.barrier();
+      if (calls > (1 << 22)) break;
+      least = took / calls;
+      if (world_.size() > 1 && calls >= 256) break;  // ranks measure differently; they must call alike
+    }
+    for (int k = 0; k < 5; ++k) least = std::min(least, stretch(calls / 2, f) / (calls / 2));
+    if (world_.rank() == 0)
+      std::printf("{\"name\": \"%s\", \"us\": %.3f, \"bytes\": %.0f, \"flops\": %.0f}\n", name.c_str(), least * 1e6, bytes, flops);
+  }
+  const Settings& settings() const noexcept { return settings_; }
+
+ private:
+  static double stretch(int calls, const std::function<DTensor()>& f) {
+    const auto begin = Clock::now();
+    DTensor last;
+    for (int i = 0; i < calls; ++i) last = f();
+    wait_for(last);
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  const Settings& settings_;
+  World& world_;
+};
+
+double size_of(const DTensor& t) { return static_cast<double>(t.numel() * info(t.dtype()).bytes); }
+
+void dispatch_rows(const Bench& b, const DeviceMesh& mesh) {
+  const DTensor x = randn({8, 8}, mesh), y = randn({8, 8}, mesh);
+  b.row("dispatch add 8x8 f32", 0, 0, [&] { return add(x, y); });
+  b.row("dispatch matmul 8x8 f32", 0, 0, [&] { return matmul(x, y); });
+  b.row("dispatch softmax 8x8 f32", 0, 0, [&] { return softmax(x, 1); });
+}
+
+void copy_rows(const Bench& b, const DeviceMesh& mesh) {
+  const std::int64_t n = b.settings().small ? 1 << 16 : std::int64_t{1} << 28;
+  const DTensor x = randn({n}, mesh, {}, {.dtype = Dtype::f32}), y = randn({n}, mesh);
+  b.row("copy clone f32", 2 * size_of(x), 0, [&] { return contiguous(x.detach()).to(Dtype::f32); });
+  b.row("pointwise add f32", 3 * size_of(x), 0, [&] { return add(x, y); });
+  b.row("pointwise gelu f32", 2 * size_of(x), 0, [&] { return gelu(x); });
+  const DTensor h = x.to(Dtype::bf16), g = y.to(Dtype::bf16);
+  b.row("pointwise add bf16", 3 * size_of(h), 0, [&] { return add(h, g); });
+  b.row("pointwise silu bf16", 2 * size_of(h), 0, [&] { return silu(h); });
+}
+
+void product_rows(const Bench& b, const DeviceMesh& mesh) {
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f32})
+    for (std::int64_t n = b.settings().small ? 64 : 512; n <= (b.settings().small ? 128 : 8192); n *= 2) {
+      const DTensor x = randn({n, n}, mesh).to(dtype), y = randn({n, n}, mesh).to(dtype);
+      const double d = static_cast<double>(n);
+      b.row("matmul " + std::to_string(n) + " " + std::string(to_string(dtype)), 3 * size_of(x), 2 * d * d * d, [&] { return matmul(x, y); });
+    }
+}
+
+void row_rows(const Bench& b, const DeviceMesh& mesh) {
+  const std::int64_t rows = b.settings().small ? 64 : 16384;
+  for (const std::int64_t width : {std::int64_t{1024}, std::int64_t{8192}}) {
+    const DTensor x = randn({rows, width}, mesh).to(Dtype::bf16), w = randn({width}, mesh).to(Dtype::bf16);
+    const std::string tail = " " + std::to_string(rows) + "x" + std::to_string(width) + " bf16";
+    b.row("softmax" + tail, 2 * size_of(x), 0, [&] { return softmax(x, 1); });
+    b.row("rms_norm" + tail, 2 * size_of(x), 0, [&] { return rms_norm(x, {width}, w); });
+    b.row("layer_norm" + tail, 2 * size_of(x), 0, [&] { return layer_norm(x, {width}, w, w); });
+    b.row("sum" + tail, size_of(x), 0, [&] { return sum(x, {1}); });
+  }
+  const std::int64_t tokens = b.settings().small ? 32 : 8192, classes = b.settings().small ? 512 : 32768;
+  const DTensor logits = randn({tokens, classes}, mesh).to(Dtype::bf16), target = randint(0, classes, {tokens}, mesh);
+  b.row("cross_entropy " + std::to_string(tokens) + "x" + std::to_string(classes) + " bf16", size_of(logits), 0,
+        [&] { return cross_entropy(logits, target); });
+}
+
+void attention_rows(const Bench& b, const DeviceMesh& mesh) {
+  const std::int64_t heads = b.settings().small ? 2 : 16, batch = b.settings().small ? 1 : 4;
+  for (const std::int64_t length : {std::int64_t{512}, std::int64_t{4096}}) {
+    if (b.settings().small && length > 512) continue;
+    const DTensor q = randn({batch, heads, length, 128}, mesh).to(Dtype::bf16);
+    const double flops = 4.0 * static_cast<double>(batch * heads * length * length * 128) / 2;
+    b.row("attention causal " + std::to_string(length) + " bf16", 4 * size_of(q), flops,
+          [&] { return scaled_dot_product_attention(q, q, q, {.is_causal = true}); });
+  }
+}
+
+void move_rows(const Bench& b, const DeviceMesh& mesh, int ranks) {
+  const std::int64_t n = b.settings().small ? 128 : 4096;
+  const DTensor sharded = randn({n, n}, mesh, {{"x", Shard(0)}});
+  const DTensor partial = randn({n, n}, mesh, {{"x", Partial()}});
+  const double bytes = size_of(sharded);
+  const std::string tail = " " + std::to_string(ranks) + " ranks f32";
+  b.row("move S(0)->R" + tail, bytes, 0, [&] { return sharded.redistribute({{"x", Replicate()}}); });
+  b.row("move S(0)->S(1)" + tail, bytes, 0, [&] { return sharded.redistribute({{"x", Shard(1)}}); });
+  b.row("move P->R" + tail, bytes, 0, [&] { return partial.redistribute({{"x", Replicate()}}); });
+  b.row("move P->S(0)" + tail, bytes, 0, [&] { return partial.redistribute({{"x", Shard(0)}}); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    if (word == "--device") settings.device = value == "cpu" ? Device::cpu() : Device::cuda(value.size() > 5 ? std::stoi(value.substr(5)) : 0);
+    else if (word == "--rows") settings.rows = value;
+    else if (word == "--seconds") settings.seconds = std::stod(value);
+    if (word == "--small") settings.small = true;
+    else if (word.starts_with("--")) ++i;
+  }
+  try {
+    run_ranks({.ranks = 1, .device = settings.device}, [&](World& world) {
+      const DeviceMesh mesh = world.mesh({{"x", 1}});
+      const NoGrad off;
+      manual_seed(1);
+      const Bench b(settings, world);
+      for (auto* rows : {dispatch_rows, copy_rows, product_rows, row_rows, attention_rows}) rows(b, mesh);
+    });
+    for (const int ranks : {2, 4})
+      run_ranks({.ranks = ranks, .device = settings.device}, [&](World& world) {
+        const DeviceMesh mesh = world.mesh({{"x", ranks}});
+        const NoGrad off;
+        manual_seed(1);
+        move_rows(Bench(settings, world), mesh, ranks);
+      });
+  } catch (const Error& e) {
+    std::fprintf(stderr, "gpu: %s\n", e.what());
+    return 1;
+  }
+}
