@@ -2,8 +2,9 @@
 #include "local/cuda/rank_device.h"
 
 #include <cstring>
-#include <map>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "base/error_text.h"
 #include "base/rank.h"
@@ -14,14 +15,23 @@ namespace {
 constexpr std::size_t kStagingBytes = 64 << 10;
 
 struct RankDevices {
-  std::mutex mutex;
-  std::map<int, RankDevice> by_index;
+  std::vector<std::unique_ptr<RankDevice>> by_index;
+  RankDevice& at(Device device) {
+    const auto i = static_cast<std::size_t>(device.index);
+    if (i < by_index.size() && by_index[i] != nullptr) return *by_index[i];
+    check_exists(device);
+    if (by_index.size() <= i) by_index.resize(i + 1);
+    by_index[i] = std::make_unique<RankDevice>(device);
+    return *by_index[i];
+  }
 };
 
-RankDevices& devices_of_rank() {
-  if (base::RankContext* context = base::current_rank()) return base::rank_state<RankDevices>(*context);
+RankDevice& find_rank_device(Device device) {
+  if (base::RankContext* context = base::current_rank()) return base::rank_state<RankDevices>(*context).at(device);
+  static std::mutex mutex;
   static RankDevices* const shared = new RankDevices;
-  return *shared;
+  const std::lock_guard lock(mutex);
+  return shared->at(device);
 }
 
 }  // namespace
@@ -52,15 +62,9 @@ void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
 }
 
 RankDevice& unchecked_rank_device(Device device) {
-  RankDevices& all = devices_of_rank();
-  const std::lock_guard lock(all.mutex);
-  auto at = all.by_index.find(device.index);
-  if (at == all.by_index.end()) {
-    check_exists(device);
-    at = all.by_index.try_emplace(device.index, device).first;
-  }
+  RankDevice& d = find_rank_device(device);
   use_device(device.index);
-  return at->second;
+  return d;
 }
 
 RankDevice& rank_device(Device device) {
