@@ -57,6 +57,8 @@ class DeviceBackend {
   virtual CudaInfo info() = 0;
   /// @throws DeviceError for a device that is not there, with what is, and why there is none.
   virtual void check(Device device) = 0;
+  /// @throws InvalidArgument for an address (but null) that is no memory of the device.
+  virtual void check_address(const void* memory, Device device) = 0;
   /// @throws DeviceError for a device that is not there, at the cap, or when it has no more memory.
   virtual base::Ref<Buffer> allocate(std::size_t bytes, Device device) = 0;
   virtual void zero(void* memory, std::size_t bytes, Device device) = 0;

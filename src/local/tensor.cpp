@@ -113,7 +113,7 @@ Tensor Tensor::wrap(void* data, const Shape& shape, const WrapOptions& options) 
   const auto width = static_cast<std::size_t>(info(options.dtype).bytes);
   const std::size_t bytes = static_cast<std::size_t>(extent(shape, strides, "wrap")) * width;
   if (options.device.kind == DeviceKind::meta) data = nullptr;
-  else if (options.device.kind == DeviceKind::cuda) local::require_cuda(options.device, "wrap");
+  else if (options.device.kind == DeviceKind::cuda) local::require_cuda(options.device, "wrap").check_address(data, options.device);
   if (options.device.kind != DeviceKind::meta && data == nullptr && bytes != 0)
     base::fail<InvalidArgument>("wrap: the address is null (shape {}); use empty() for memory of the library's own", to_string(shape));
   if (reinterpret_cast<std::uintptr_t>(data) % width != 0)

@@ -20,6 +20,7 @@
 #include "dtensor/error.h"
 #include "emulator.h"
 #include "local/cuda/launch.h"
+#include "local/cuda/launched.h"
 
 namespace dtensor::local::cuda {
 namespace {
@@ -90,6 +91,7 @@ class Arena {
 struct State {
   std::recursive_mutex mutex;
   Arena arena;
+  std::string failing, failure;  // the kernel that will fail; what has happened
   int devices = 2;
   std::int64_t bytes = std::int64_t{1} << 30;
   std::map<void*, std::pair<int, std::int64_t>> blocks;
@@ -142,6 +144,15 @@ void set_devices(int count, std::int64_t bytes) {
   state().devices = count;
   state().bytes = bytes;
 }
+void fail_kernel(std::string kernel) {
+  const std::lock_guard lock(state().mutex);
+  state().failing = std::move(kernel);
+}
+void clear_failure() {
+  const std::lock_guard lock(state().mutex);
+  state().failing.clear();
+  state().failure.clear();
+}
 std::int64_t bytes_in_use(int device) {
   const std::lock_guard lock(state().mutex);
   return state().in_use[device];
@@ -149,7 +160,13 @@ std::int64_t bytes_in_use(int device) {
 void queue_host(Stream stream, std::function<void()> work) { push(stream, std::move(work)); }
 void queue(const char* name, Stream stream, std::function<void()> work) {
   note(std::string("launch ") + name, stream);
-  push(stream, std::move(work));
+  push(stream, [kernel = std::string(name), work = std::move(work)] {
+    if (!state().failing.empty() && kernel == state().failing) {
+      state().failing.clear();
+      state().failure = "an illegal memory access was encountered (cudaErrorIllegalAddress)";
+    }
+    if (state().failure.empty()) work();
+  });
 }
 }  // namespace emulated
 
@@ -244,6 +261,7 @@ void host_waits_for_stream(Stream stream) {
   note("host waits", stream);
   const std::lock_guard lock(state().mutex);
   if (stream != nullptr) run_all(*static_cast<Queue*>(stream));
+  if (!state().failure.empty()) fail_device("wait", state().failure);
 }
 
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
@@ -257,6 +275,23 @@ void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
   note("set " + std::to_string(bytes), stream);
   push(stream, [memory, byte, bytes] { std::memset(memory, byte, bytes); });
 }
-void check_launch(const char* /*what*/) {}
+PointerFacts pointer_facts(const void* memory) {
+  const std::lock_guard lock(state().mutex);
+  const auto after = state().blocks.upper_bound(const_cast<void*>(memory));
+  if (after == state().blocks.begin()) return {};
+  const auto& [begin, block] = *std::prev(after);
+  const bool inside = static_cast<const std::byte*>(memory) < static_cast<const std::byte*>(begin) + block.second;
+  return {inside, inside ? block.first : 0};
+}
+
+std::string launch_error() {
+  const std::lock_guard lock(state().mutex);
+  return state().failure;
+}
+std::string finish_error() {
+  const std::lock_guard lock(state().mutex);
+  for (Queue* q : state().queues) run_all(*q);
+  return state().failure;
+}
 
 }  // namespace dtensor::local::cuda

@@ -21,6 +21,9 @@ std::vector<Entry> taken_entries();
 void set_devices(int count, std::int64_t bytes);
 /// Queues a function of the host on a stream.
 void queue_host(Stream stream, std::function<void()> work);
+/// The next launch of `kernel` that runs fails like one that leaves its memory: the error sticks until clear_failure().
+void fail_kernel(std::string kernel);
+void clear_failure();
 /// Memory in use on a device.
 std::int64_t bytes_in_use(int device);
 

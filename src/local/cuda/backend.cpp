@@ -28,6 +28,17 @@ class CudaBackend final : public DeviceBackend {
     return all;
   }
   void check(Device device) override { cuda::check_exists(device); }
+  void check_address(const void* memory, Device device) override {
+    cuda::check_exists(device);
+    if (memory == nullptr) return;
+    const cuda::PointerFacts facts = cuda::pointer_facts(memory);
+    if (!facts.on_device)
+      base::fail<InvalidArgument>("wrap: the address is memory of the host and the tensor is on {}; wrap it on the CPU and move it with to()",
+                                  to_string(device));
+    if (facts.device != device.index)
+      base::fail<InvalidArgument>("wrap: the address is memory of cuda:{} and the tensor is on {}; name the device that owns it", facts.device,
+                                  to_string(device));
+  }
   void zero(void* memory, std::size_t bytes, Device device) override {
     if (bytes != 0) cuda::set_bytes(memory, 0, bytes, stream_of(device));
   }

@@ -61,7 +61,15 @@ enum class CopyKind : std::uint8_t { to_device, to_host, on_device, pinned_to_de
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream);
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream);
 
-/// Of launches and of kernels that ran before: thrown here, cleared.
-void check_launch(const char* what);
+struct PointerFacts {
+  bool on_device = false;  ///< memory that kernels own: not the host's, pinned or not
+  int device = 0;
+};
+PointerFacts pointer_facts(const void* memory);
+
+/// Why the last launch was refused, or what a kernel of before did; empty: nothing. What does not stick is forgotten.
+std::string launch_error();
+/// The same once all that is queued on the calling thread's device has run.
+std::string finish_error();
 
 }  // namespace dtensor::local::cuda

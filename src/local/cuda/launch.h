@@ -12,6 +12,7 @@
 
 #include "local/cuda/block.h"
 #include "local/cuda/driver.h"
+#include "local/cuda/launched.h"
 
 namespace dtensor::local::cuda {
 
@@ -80,6 +81,7 @@ void launch_elements(const char* name, std::int64_t count, Stream stream, const 
   emulated::queue(name, stream, [f, count] {
     for (std::int64_t i = 0; i < count; ++i) f(i);
   });
+  check_launch(name);
 }
 template <class F>
 void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
@@ -88,6 +90,7 @@ void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size
     for (std::int64_t b = 0; b < blocks; ++b)
       emulated::run_block(b, blocks, threads, bytes, &f, [](const void* functor, const Block& block) { (*static_cast<const F*>(functor))(block); });
   });
+  check_launch(name);
 }
 
 #endif

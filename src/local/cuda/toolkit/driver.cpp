@@ -6,17 +6,16 @@
 #include <cstring>
 
 #include "base/error_text.h"
+#include "local/cuda/launched.h"
 
 namespace dtensor::local::cuda {
 namespace {
 
-[[noreturn]] void fail(const char* what, cudaError_t code) {
-  base::fail<DeviceError>("{}: {} ({})", what, cudaGetErrorString(code), cudaGetErrorName(code));
-}
+std::string text_of(cudaError_t code) { return fmt::format("{} ({})", cudaGetErrorString(code), cudaGetErrorName(code)); }
 void check(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return;
   static_cast<void>(cudaGetLastError());  // what does not stick is reported once
-  fail(what, code);
+  fail_device(what, text_of(code));
 }
 
 cudaStream_t of(Stream s) { return static_cast<cudaStream_t>(s); }
@@ -168,6 +167,20 @@ void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream s
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill"); }
 
-void check_launch(const char* what) { check(cudaGetLastError(), what); }
+PointerFacts pointer_facts(const void* memory) {
+  cudaPointerAttributes a{};
+  check(cudaPointerGetAttributes(&a, memory), "wrap");
+  return {a.type == cudaMemoryTypeDevice || a.type == cudaMemoryTypeManaged, a.device};
+}
+
+std::string launch_error() {
+  const cudaError_t code = cudaGetLastError();
+  return code == cudaSuccess ? "" : text_of(code);
+}
+std::string finish_error() {
+  const cudaError_t code = cudaDeviceSynchronize();
+  static_cast<void>(cudaGetLastError());
+  return code == cudaSuccess ? "" : text_of(code);
+}
 
 }  // namespace dtensor::local::cuda

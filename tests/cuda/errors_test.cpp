@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What users are told: addresses that are not the device's, tensors on two devices, kernels that fail, devices that are not there.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <vector>
+
+#include "dtensor/error.h"
+#include "dtensor/ops/binary.h"
+#include "dtensor/ops/factories.h"
+#include "dtensor/world.h"
+#include "emulator.h"
+
+using namespace dtensor;
+namespace emulated = local::cuda::emulated;
+
+TEST_CASE("memory is wrapped on the device that owns it, and on no other") {
+  std::vector<float> host(4);
+  CHECK_THROWS_WITH_AS(Tensor::wrap(host.data(), {4}, {.device = Device::cuda(0)}),
+                       "wrap: the address is memory of the host and the tensor is on cuda:0; wrap it on the CPU and move it with to()",
+                       InvalidArgument);
+  const Tensor there = Tensor::of(std::vector<float>{1, 2, 3, 4}, {4}).to(Device::cuda(1));
+  CHECK_THROWS_WITH_AS(Tensor::wrap(there.data(), {4}, {.device = Device::cuda(0)}),
+                       "wrap: the address is memory of cuda:1 and the tensor is on cuda:0; name the device that owns it", InvalidArgument);
+  const Tensor again = Tensor::wrap(static_cast<float*>(there.data()) + 1, {3}, {.device = Device::cuda(1)});
+  CHECK(again.to(Device::cpu()).values<const float>()[2] == 4);
+}
+
+TEST_CASE("an op takes tensors of one device") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    const DTensor a = from_local(Tensor::zeros({2}, Dtype::f32), mesh, {{"x", Shard(0)}});
+    const DTensor b = from_local(Tensor::zeros({2}, Dtype::f32, Device::cuda(0)), mesh, {{"x", Shard(0)}});
+    CHECK_THROWS_WITH_AS(add(a, b), "add: tensors on different devices (cpu and cuda:0); move one with to()", InvalidArgument);
+  });
+}
+
+TEST_CASE("a device that is not there is refused before anything runs") {
+  CHECK_THROWS_WITH_AS(Tensor::zeros({2}, Dtype::f32, Device::cuda(7)), "cuda: there is no cuda:7 (devices 0 to 1); choose one of these",
+                       DeviceError);
+  CHECK_THROWS_WITH_AS(run_ranks({.ranks = 2, .device = Device::cuda(2)}, [](World&) {}),
+                       "cuda: there is no cuda:2 (devices 0 to 1); choose one of these", DeviceError);
+  emulated::set_devices(0, 0);
+  CHECK_THROWS_WITH_AS(run_ranks({.ranks = 1, .device = Device::cuda(0)}, [](World&) {}),
+                       "cuda: cuda:0 cannot be used (there is no driver); use Device::cpu()", DeviceError);
+  emulated::set_devices(2, std::int64_t{1} << 30);
+}
+
+TEST_CASE("a kernel that fails is said at the next call that can know, and how to learn which it was; with DTENSOR_CUDA_SYNC at once, by name") {
+  const char* text = std::getenv("DTENSOR_CUDA_SYNC") != nullptr
+                         ? "kernel fill failed: an illegal memory access was encountered (cudaErrorIllegalAddress)"
+                         : "an illegal memory access was encountered (cudaErrorIllegalAddress); it may be of a kernel queued earlier: run with "
+                           "DTENSOR_CUDA_SYNC=1 to learn which";
+  CHECK_THROWS_WITH_AS(run_ranks({.ranks = 1, .device = Device::cuda(0)},
+                                 [](World& world) {
+                                   const DTensor x = zeros({4}, world.mesh({{"x", 1}}));
+                                   emulated::fail_kernel("fill");
+                                   x.local().narrow(0, 0, 2).fill_(1);
+                                   static_cast<void>(x.local().to(Device::cpu()));
+                                 }),
+                       doctest::Contains(text), DeviceError);
+  emulated::clear_failure();
+}
