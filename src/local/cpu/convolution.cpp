@@ -6,50 +6,13 @@
 #include <tuple>
 #include <vector>
 
+#include "local/cpu/convolution_sizes.h"
 #include "local/cpu/gemm.h"
 #include "local/parallel.h"
 #include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
-
-using Sizes = std::array<std::int64_t, 3>;
-
-Sizes spatial_sizes(const Tensor& t, int spatial) {
-  Sizes sizes{1, 1, 1};
-  for (int d = 0; d < spatial; ++d) sizes[static_cast<std::size_t>(3 - spatial + d)] = t.shape()[t.ndim() - spatial + d];
-  return sizes;
-}
-std::int64_t product(const Sizes& s) { return s[0] * s[1] * s[2]; }
-
-struct Problem {
-  Convolution rule;
-  Sizes in, kernel, out;
-  std::int64_t samples, groups, p, q;  ///< p channels of the result and q of the input per group
-  std::int64_t points() const { return product(out); }
-  std::int64_t pixels() const { return product(in); }
-  std::int64_t terms() const { return q * product(kernel); }
-  /// The windows of the input are the input.
-  bool direct() const {
-    const Sizes ones{1, 1, 1}, none{0, 0, 0};
-    return kernel == ones && rule.stride == ones && rule.padding == none && in == out;
-  }
-};
-// `image` has the input's sizes, `map` those of the result.
-Problem problem(const Convolution& c, const Tensor& image, const Tensor& weight, const Tensor& map) {
-  Problem p{.rule = c,
-            .in = spatial_sizes(image, c.spatial),
-            .kernel = spatial_sizes(weight, c.spatial),
-            .out = spatial_sizes(map, c.spatial),
-            .samples = image.ndim() == c.spatial + 2 ? image.shape()[0] : 1,
-            .groups = 1,
-            .p = 0,
-            .q = weight.shape()[1]};
-  const std::int64_t channels = image.shape()[image.ndim() - c.spatial - 1];
-  p.groups = p.q > 0 ? std::max<std::int64_t>(1, channels / p.q) : 1;
-  p.p = weight.shape()[0] / p.groups;
-  return p;
-}
 
 // Output positions [first, last) whose input position start + t * stride is inside.
 struct Inside {
@@ -63,7 +26,7 @@ Inside inside(std::int64_t start, std::int64_t stride, std::int64_t in, std::int
 
 // Calls f(column row, output row, image offset of the window row, first and last output position inside) for every kernel position and row of the result.
 template <class F>
-void for_window_rows(const Problem& p, F&& f) {
+void for_window_rows(const ConvolutionSizes& p, F&& f) {
   const auto& [stride, padding, dilation] = std::tie(p.rule.stride, p.rule.padding, p.rule.dilation);
   std::int64_t term = 0;
   for (std::int64_t channel = 0; channel < p.q; ++channel)
@@ -85,7 +48,7 @@ void for_window_rows(const Problem& p, F&& f) {
 
 // columns[term, point]
 template <class T>
-void to_columns(const Problem& p, const T* image, T* columns) {
+void to_columns(const ConvolutionSizes& p, const T* image, T* columns) {
   const std::int64_t width = p.out[2], stride = p.rule.stride[2], points = p.points();
   for_window_rows(p, [&](std::int64_t term, std::int64_t row, std::int64_t offset, Inside x) {
     T* to = columns + term * points + row * width;
@@ -99,7 +62,7 @@ void to_columns(const Problem& p, const T* image, T* columns) {
   });
 }
 template <class T>
-void from_columns(const Problem& p, const T* columns, T* image) {
+void from_columns(const ConvolutionSizes& p, const T* columns, T* image) {
   const std::int64_t width = p.out[2], stride = p.rule.stride[2], points = p.points();
   for_window_rows(p, [&](std::int64_t term, std::int64_t row, std::int64_t offset, Inside x) {
     const T* from = columns + term * points + row * width;
@@ -111,7 +74,7 @@ MatrixOperand matrix(const void* data, std::int64_t row) { return {.data = data,
 MatrixOperand turned(const void* data, std::int64_t row) { return {.data = data, .row = 1, .column = row, .batch = {}}; }
 
 template <class T>
-void forward(const Problem& p, const T* input, const T* weight, const T* bias, T* out) {
+void forward(const ConvolutionSizes& p, const T* input, const T* weight, const T* bias, T* out) {
   const std::int64_t points = p.points(), terms = p.terms();
   parallel_for(p.samples * p.groups, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<T> columns(p.direct() ? 0 : static_cast<std::size_t>(terms * points));
@@ -132,7 +95,7 @@ void forward(const Problem& p, const T* input, const T* weight, const T* bias, T
 }
 
 template <class T>
-void input_gradient(const Problem& p, const T* grad, const T* weight, const T* bias, T* out) {
+void input_gradient(const ConvolutionSizes& p, const T* grad, const T* weight, const T* bias, T* out) {
   const std::int64_t points = p.points(), terms = p.terms(), pixels = p.pixels();
   parallel_for(p.samples * p.groups, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<T> columns(static_cast<std::size_t>(terms * points));
@@ -155,7 +118,7 @@ void input_gradient(const Problem& p, const T* grad, const T* weight, const T* b
 
 // Sample after sample, so that the order of the sum is fixed.
 template <class T>
-void weight_gradient(const Problem& p, const T* grad, const T* input, T* out) {
+void weight_gradient(const ConvolutionSizes& p, const T* grad, const T* input, T* out) {
   const std::int64_t points = p.points(), terms = p.terms(), size = p.p * terms;
   parallel_for(p.groups, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<T> columns(p.direct() ? 0 : static_cast<std::size_t>(terms * points)), part(static_cast<std::size_t>(size));
@@ -202,17 +165,17 @@ void computed(const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor
 
 void convolution(const Convolution& c, const Tensor& input, const Tensor& weight, const Tensor* bias, const Tensor& out) {
   if (out.numel() == 0) return;
-  const Problem p = problem(c, input, weight, out);
+  const ConvolutionSizes p = convolution_sizes(c, input, weight, out);
   computed(input, weight, bias, out, [&](auto* x, auto* w, auto* b, auto* y) { forward(p, x, w, b, y); });
 }
 void convolution_input_gradient(const Convolution& c, const Tensor& grad, const Tensor& weight, const Tensor* bias, const Tensor& out) {
   if (out.numel() == 0) return;
-  const Problem p = problem(c, out, weight, grad);
+  const ConvolutionSizes p = convolution_sizes(c, out, weight, grad);
   computed(grad, weight, bias, out, [&](auto* g, auto* w, auto* b, auto* x) { input_gradient(p, g, w, b, x); });
 }
 void convolution_weight_gradient(const Convolution& c, const Tensor& grad, const Tensor& input, const Tensor& out) {
   if (out.numel() == 0) return;
-  const Problem p = problem(c, input, out, grad);
+  const ConvolutionSizes p = convolution_sizes(c, input, out, grad);
   computed(grad, input, nullptr, out, [&](auto* g, auto* x, auto*, auto* w) { weight_gradient(p, g, x, w); });
 }
 
