@@ -3,6 +3,9 @@
 // runs as late as the rules allow, so that a missing order between streams, or a host that does not wait, gives wrong numbers. All that is queued is written
 // down.
 #include <sys/mman.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include <algorithm>
 #include <cstddef>
@@ -35,6 +38,18 @@ struct Mark {
   Queue* queue = nullptr;  // of the last record
   std::uint64_t after = 0;
 };
+// Under the address sanitizer a kernel that leaves its blocks is found.
+void forbid([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(memory, bytes);
+#endif
+}
+void allow([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory, bytes);
+#endif
+}
+
 // One range of addresses for all devices. Opened while queued work runs: a kernel that runs on the host, or a host that reads what only kernels may, faults.
 class Arena {
  public:
@@ -43,13 +58,18 @@ class Arena {
     free_[0] = kBytes;
   }
   void* take(std::size_t bytes) {
-    const std::size_t size = std::max<std::size_t>(1, (bytes + 255) / 256) * 256;
+    const std::size_t size = ((bytes + 255) / 256 + 1) * 256;  // with a rest that nobody may touch
     for (auto at = free_.begin(); at != free_.end(); ++at) {
       if (at->second < size) continue;
       const std::size_t offset = at->first, rest = at->second - size;
       free_.erase(at);
       if (rest != 0) free_[offset + size] = rest;
       sizes_[offset] = size;
+      forbid(base_ + offset + bytes, size - bytes);
+      allow(base_ + offset, bytes);
+      open();
+      std::memset(base_ + offset, 0xa5, std::min<std::size_t>(bytes, 1 << 16));  // not zeros: nothing may rely on that
+      close();
       return base_ + offset;
     }
     return nullptr;
@@ -58,6 +78,7 @@ class Arena {
     auto offset = static_cast<std::size_t>(static_cast<std::byte*>(memory) - base_);
     std::size_t size = sizes_.at(offset);
     sizes_.erase(offset);
+    forbid(memory, size);
     if (size >= (1 << 16)) {
       const std::size_t first = (offset + 4095) / 4096 * 4096, end = (offset + size) / 4096 * 4096;
       madvise(base_ + first, end - first, MADV_DONTNEED);
@@ -199,6 +220,16 @@ void device_free(int device, void* memory) noexcept {
   s.in_use[device] -= at->second.second;
   s.blocks.erase(at);
   s.arena.give(memory);
+}
+void mark_used([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t used, [[maybe_unused]] std::size_t held,
+               [[maybe_unused]] Stream stream) noexcept {
+#if defined(__SANITIZE_ADDRESS__)
+  // What was queued before, when more of the block may have been in use, runs first.
+  push(stream, [=] {
+    forbid(static_cast<std::byte*>(memory) + used, held - used);
+    allow(memory, used);
+  });
+#endif
 }
 MemoryInfo device_memory(int device) {
   const std::lock_guard lock(state().mutex);

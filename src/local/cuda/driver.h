@@ -30,6 +30,8 @@ void use_device(int device);
 /// Null when the device has no more memory.
 void* device_malloc(int device, std::size_t bytes);
 void device_free(int device, void* memory) noexcept;
+/// Of a block of `held` bytes only the first `used` may be touched by what is queued from now on; for checkers of memory, the runtime does not want to know.
+void mark_used(void* memory, std::size_t used, std::size_t held, Stream stream) noexcept;
 struct MemoryInfo {
   std::int64_t free = 0, total = 0;
 };

@@ -60,6 +60,7 @@ base::Ref<Buffer> DeviceAllocator::allocate(std::size_t bytes, Stream stream) {
       collect(false);
       memory = take(size_class, stream);
       if (memory == nullptr) memory = create(bytes, size_class);
+      if (!pinned_) mark_used(memory, bytes, CachingAllocator::class_bytes(size_class), stream);
     }
     stats_.current += asked;
     stats_.peak = std::max(stats_.peak, stats_.current);

@@ -92,6 +92,7 @@ void device_free(int device, void* memory) noexcept {
   static_cast<void>(device);
   static_cast<void>(cudaFree(memory));
 }
+void mark_used(void* /*memory*/, std::size_t /*used*/, std::size_t /*held*/, Stream /*stream*/) noexcept {}
 MemoryInfo device_memory(int device) {
   const OnDevice on(device);
   std::size_t free = 0, total = 0;
