@@ -22,11 +22,17 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--modes", default="one,tp,fsdp", help="of dtensor; with 'one' alone the peers are PyTorch in one process, also compiled")
     options = parser.parse_args(own.split())
     sizes = rest.split()
-    sides = [("dtensor", mode, [options.program, mode]) for mode in ("one", "tp", "fsdp")]
-    sides += [("torch", mode, [options.python, HERE / "peers/train_torch.py", mode]) for mode in ("one", "ddp", "fsdp", "tp")]
-    sides += [("jax", mode, [options.python, HERE / "peers/train_jax.py", mode]) for mode in ("one", "dp", "tp")]
+    modes = options.modes.split(",")
+    sides = [("dtensor", mode, [options.program, mode]) for mode in modes]
+    if modes == ["one"]:
+        torch = [options.python, HERE / "peers/train_torch.py", "one"]
+        sides += [("torch", "one", torch), ("torch.compile", "one", [*torch, "--compile", "1"])]
+    else:
+        sides += [("torch", mode, [options.python, HERE / "peers/train_torch.py", mode]) for mode in ("one", "ddp", "fsdp", "tp")]
+        sides += [("jax", mode, [options.python, HERE / "peers/train_jax.py", mode]) for mode in ("one", "dp", "tp")]
     best = {}
     for _ in range(options.rounds):
         for side, mode, command in sides:

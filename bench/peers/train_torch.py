@@ -10,13 +10,10 @@ import torch.multiprocessing as mp
 import torch.nn as nn
 import torch.nn.functional as F
 
-VOCABULARY, HEADS = 256, 8
-
-
 class Attention(nn.Module):
-    def __init__(self, hidden):
+    def __init__(self, hidden, heads):
         super().__init__()
-        self.width = hidden // HEADS
+        self.width = hidden // heads
         self.q, self.k, self.v, self.o = (nn.Linear(hidden, hidden, bias=False) for _ in range(4))
 
     def forward(self, x, cos, sin):
@@ -42,10 +39,10 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, hidden, ffn):
+    def __init__(self, hidden, ffn, heads):
         super().__init__()
         self.norm1, self.norm2 = nn.RMSNorm(hidden, 1e-5), nn.RMSNorm(hidden, 1e-5)
-        self.attention, self.mlp = Attention(hidden), Mlp(hidden, ffn)
+        self.attention, self.mlp = Attention(hidden, heads), Mlp(hidden, ffn)
 
     def forward(self, x, cos, sin):
         x = x + self.attention(self.norm1(x), cos, sin)
@@ -55,10 +52,10 @@ class Block(nn.Module):
 class Llama(nn.Module):
     def __init__(self, options):
         super().__init__()
-        self.embed = nn.Embedding(VOCABULARY, options.hidden)
-        self.blocks = nn.ModuleList(Block(options.hidden, options.ffn) for _ in range(options.layers))
-        self.norm, self.head = nn.RMSNorm(options.hidden, 1e-5), nn.Linear(options.hidden, VOCABULARY, bias=False)
-        width = options.hidden // HEADS
+        self.embed = nn.Embedding(options.vocab, options.hidden)
+        self.blocks = nn.ModuleList(Block(options.hidden, options.ffn, options.heads) for _ in range(options.layers))
+        self.norm, self.head = nn.RMSNorm(options.hidden, 1e-5), nn.Linear(options.hidden, options.vocab, bias=False)
+        width = options.hidden // options.heads
         angles = torch.outer(torch.arange(options.length).float(), 10000 ** (-torch.arange(0, width, 2).float() / width))
         self.register_buffer("cos", angles.cos())
         self.register_buffer("sin", angles.sin())
@@ -116,22 +113,28 @@ def train(rank, mode, options):
     if ranks > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
         dist.init_process_group("gloo", rank=rank, world_size=ranks)
-    plain = Llama(options)
+    plain = Llama(options).to(options.device)
+    if options.bf16:
+        plain = plain.bfloat16()
     model = shard(plain, mode) if ranks > 1 else plain
+    if options.compile:
+        model = torch.compile(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, foreach=None if mode == "tp" else True)
-    tokens = torch.randint(0, VOCABULARY, (options.batch, options.length + 1), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(0, options.vocab, (options.batch, options.length + 1), generator=torch.Generator().manual_seed(1))
     if mode in ("ddp", "fsdp"):
         tokens = tokens.chunk(ranks)[rank]
-    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].reshape(-1)
+    inputs, targets = (t.to(options.device) for t in (tokens[:, :-1].contiguous(), tokens[:, 1:].reshape(-1)))
     times = []
     for _ in range(options.steps):
         if ranks > 1:
             dist.barrier()
         start = time.perf_counter()
-        loss = F.cross_entropy(model(inputs).reshape(-1, VOCABULARY), targets)
+        loss = F.cross_entropy(model(inputs).reshape(-1, options.vocab), targets)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         if ranks > 1:
             dist.barrier()
         times.append((time.perf_counter() - start) * 1e3)
@@ -139,7 +142,7 @@ def train(rank, mode, options):
     if mode == "one":
         saved = SavedBytes(model)
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda t: t):
-            F.cross_entropy(model(inputs).reshape(-1, VOCABULARY), targets)
+            F.cross_entropy(model(inputs).reshape(-1, options.vocab), targets)
         text = f"  saved for backward {saved.total / 1e6:.1f} MB"
     times.sort()
     if rank == 0:
@@ -151,8 +154,9 @@ def train(rank, mode, options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("modes", nargs="*", default=["one", "ddp", "fsdp", "tp"])
-    for name, value in {"threads": 0, "steps": 12, "hidden": 256, "layers": 4, "ffn": 768, "length": 256, "batch": 8}.items():
+    for name, value in {"threads": 0, "steps": 12, "hidden": 256, "layers": 4, "ffn": 768, "heads": 8, "vocab": 256, "length": 256, "batch": 8, "bf16": 0, "compile": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", default="cpu", help="of mode one")
     options = parser.parse_args()
     for mode in options.modes:
         if mode == "one":

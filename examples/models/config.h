@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include <dtensor/values.h>
+
 namespace models {
 
 struct LlamaConfig {
@@ -12,6 +14,7 @@ struct LlamaConfig {
   double norm_eps = 1e-5, rope_theta = 10000;
   bool tied = false;  ///< the output embedding is the input embedding
   bool attention_bias = false, mlp_bias = false;
+  dtensor::Dtype dtype = dtensor::Dtype::f32;  ///< of all parameters
 };
 struct Gpt2Config {
   std::int64_t vocab = 256, hidden = 64, layers = 2, heads = 4, positions = 64, intermediate = 256;

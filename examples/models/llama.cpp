@@ -7,10 +7,10 @@ using namespace dtensor;
 
 LlamaAttention::LlamaAttention(const LlamaConfig& c, const DeviceMesh& mesh)
     : config(c),
-      q(c.hidden, c.heads * c.head_dim, mesh, {.bias = c.attention_bias}),
-      k(c.hidden, c.kv_heads * c.head_dim, mesh, {.bias = c.attention_bias}),
-      v(c.hidden, c.kv_heads * c.head_dim, mesh, {.bias = c.attention_bias}),
-      o(c.heads * c.head_dim, c.hidden, mesh, {.bias = c.attention_bias}) {}
+      q(c.hidden, c.heads * c.head_dim, mesh, {.bias = c.attention_bias, .dtype = c.dtype}),
+      k(c.hidden, c.kv_heads * c.head_dim, mesh, {.bias = c.attention_bias, .dtype = c.dtype}),
+      v(c.hidden, c.kv_heads * c.head_dim, mesh, {.bias = c.attention_bias, .dtype = c.dtype}),
+      o(c.heads * c.head_dim, c.hidden, mesh, {.bias = c.attention_bias, .dtype = c.dtype}) {}
 
 DTensor LlamaAttention::forward(const DTensor& x, const RotaryTables& tables, KvCache::Layer* cache, std::int64_t offset) {
   const auto split = [](const DTensor& t, std::int64_t heads) { return transpose(unflatten(t, -1, {heads, -1}), 1, 2); };
@@ -31,14 +31,17 @@ DTensor LlamaAttention::forward(const DTensor& x, const RotaryTables& tables, Kv
 }
 
 LlamaMlp::LlamaMlp(const LlamaConfig& c, const DeviceMesh& mesh)
-    : gate(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}),
-      up(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias}),
-      down(c.intermediate, c.hidden, mesh, {.bias = c.mlp_bias}) {}
+    : gate(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias, .dtype = c.dtype}),
+      up(c.hidden, c.intermediate, mesh, {.bias = c.mlp_bias, .dtype = c.dtype}),
+      down(c.intermediate, c.hidden, mesh, {.bias = c.mlp_bias, .dtype = c.dtype}) {}
 
 DTensor LlamaMlp::forward(const DTensor& x) { return down(swiglu(gate(x), up(x))); }
 
 LlamaBlock::LlamaBlock(const LlamaConfig& c, const DeviceMesh& mesh)
-    : norm1(c.hidden, mesh, {.eps = c.norm_eps}), norm2(c.hidden, mesh, {.eps = c.norm_eps}), attention(c, mesh), mlp(c, mesh) {}
+    : norm1(c.hidden, mesh, {.eps = c.norm_eps, .dtype = c.dtype}),
+      norm2(c.hidden, mesh, {.eps = c.norm_eps, .dtype = c.dtype}),
+      attention(c, mesh),
+      mlp(c, mesh) {}
 
 DTensor LlamaBlock::forward(const DTensor& x, const RotaryTables& tables, KvCache::Layer* cache, std::int64_t offset) {
   const DTensor h = x + attention(norm1(x), tables, cache, offset);
@@ -48,9 +51,9 @@ DTensor LlamaBlock::forward(const DTensor& x, const RotaryTables& tables, KvCach
 Llama::Llama(const LlamaConfig& config, const DeviceMesh& mesh)
     : config_(config),
       mesh_(mesh),
-      embed_(config.vocab, config.hidden, mesh),
-      norm_(config.hidden, mesh, {.eps = config.norm_eps}),
-      head_(config.hidden, config.vocab, mesh) {
+      embed_(config.vocab, config.hidden, mesh, {.dtype = config.dtype}),
+      norm_(config.hidden, mesh, {.eps = config.norm_eps, .dtype = config.dtype}),
+      head_(config.hidden, config.vocab, mesh, {.dtype = config.dtype}) {
   embed_.weight.set_init(nn::Init::normal(0, 0.02));
   for (std::int64_t i = 0; i < config.layers; ++i) layers_.emplace_back(config, mesh);
   if (config.tied) head_.weight = embed_.weight;
