@@ -58,6 +58,11 @@ struct Names {
   std::string rows() const { return leading.empty() ? "" : "; " + ops::clause(leading, "reduce(sum)"); }
 };
 std::int64_t elements(const Attribute& normalized) { return normalized.as_shape().numel(); }
+/// Statistic i in the type in which input 1 is computed.
+Tensor statistic(const KernelCall& call, int i) {
+  const Dtype dtype = computation_dtype(call.input(1).dtype());
+  return call.input(i).dtype() == dtype ? call.input(i) : call.input(i).to(dtype);
+}
 const Tensor* optional_input(const KernelCall& call, int i) { return call.has_input(i) ? &call.input(i) : nullptr; }
 DTensor mean_over(const DTensor& x, const Shape& dims) { return mean(x, std::span<const int>(ints(dims)), {.keepdim = true}); }
 std::vector<Sample> norm_samples(bool bias) {
@@ -145,8 +150,8 @@ constexpr OpDef kLayerNormBackward{
         },
     .kernel =
         [](const KernelCall& call) {
-          kernels::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3),
-                                       call.input(4), call.output(0), call.output(1), call.output(2));
+          kernels::layer_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), statistic(call, 3),
+                                       statistic(call, 4), call.output(0), call.output(1), call.output(2));
         },
     .decompose = split_layer_norm_backward,
     .samples =
@@ -236,7 +241,7 @@ constexpr OpDef kRmsNormBackward{
         },
     .kernel =
         [](const KernelCall& call) {
-          kernels::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), call.input(3),
+          kernels::rms_norm_backward(call.input(0), call.input(1), elements(call.attribute(0)), optional_input(call, 2), statistic(call, 3),
                                      call.output(0), call.output(1));
         },
     .decompose = split_rms_norm_backward,

@@ -25,7 +25,7 @@ struct RowShape {
   ReductionAxes axes() const { return {Shape{outer, n, inner}, Shape{n * inner, inner, 1}, Shape{1}, true}; }
 };
 
-/// Most threads that share a row, and vectors that each of them holds.
+/// Most threads that share a row, and vectors that each of them holds at most.
 inline constexpr int kRowThreads = 512, kRowVectors = 4;
 
 /// How rows of neighbouring elements are shared out. Vectors of a row lie k * group + thread.
@@ -33,12 +33,12 @@ struct HeldRows {
   std::int64_t n = 0, count = 0;
   int group = 1, threads = 0;
   template <class T>
-  static bool fit(const RowShape& s) {
-    return s.inner == 1 && s.n <= static_cast<std::int64_t>(kRowThreads) * kRowVectors * kVectorOf<T>;
+  static bool fit(const RowShape& s, int vectors = kRowVectors) {
+    return s.inner == 1 && s.n <= static_cast<std::int64_t>(kRowThreads) * vectors * kVectorOf<T>;
   }
-  HeldRows(const RowShape& s, int vector) : n(s.n), count(s.outer) {
+  HeldRows(const RowShape& s, int vector, int held = kRowVectors) : n(s.n), count(s.outer) {
     const std::int64_t vectors = (n + vector - 1) / vector;
-    while (group * kRowVectors < vectors || (group < 4 && group < vectors)) group *= 2;
+    while (group * held < vectors || (group < 4 && group < vectors)) group *= 2;
     threads = std::max(group, 128);
   }
   DTENSOR_DEVICE int rows_per_block() const { return threads / group; }
@@ -88,18 +88,27 @@ DTENSOR_DEVICE void store_vector(T* to, const Vector<T>& v, int n, bool aligned)
     if (j < n) to[j] = v.at[j];
 }
 
-/// A thread's part of a row.
 template <class T>
+struct PairOf {
+  Vector<T> a, b;
+};
+template <class T>
+DTENSOR_DEVICE PairOf<T> load_pair(const T* a, const T* b, int n, bool aligned) {
+  return {load_vector(a, n, aligned), load_vector(b, n, aligned)};
+}
+
+/// A thread's part of a row.
+template <class T, int kHeld = kRowVectors>
 struct RowTile {
   static constexpr int kV = kVectorOf<T>;
   using A = Accumulate<T>;
-  Vector<T> raw[kRowVectors];
+  Vector<T> raw[kHeld];
 
   /// The thread's vector k is elements [column(k), column(k) + kV) of the row.
   DTENSOR_DEVICE static int column(int k, int group, int thread) { return (k * group + thread) * kV; }
   DTENSOR_DEVICE void read(const T* row, int n, int group, int thread, bool aligned) {
     DTENSOR_UNROLL
-    for (int k = 0; k < kRowVectors; ++k) {
+    for (int k = 0; k < kHeld; ++k) {
       const int c = column(k, group, thread);
       raw[k] = load_vector(row + (c < n ? c : 0), n - c, aligned);
     }
@@ -154,7 +163,8 @@ class ParameterTensor {
   Tensor tensor_;
 };
 
-/// f(i, row, position in the row) for each element of vectors of neighbouring elements; F: Values, load(at, n, aligned), store(at, results, n, aligned).
+/// All elements in vectors of neighbours. F: load(at, n, aligned) -> Values; row(r) -> what all elements of a row share; change(values, j, shared, c) for the
+/// element that is lane j and lies at c in its row; store(at, values, n, aligned).
 template <class F>
 struct ForRowElements {
   static constexpr int kV = F::kV;
@@ -166,13 +176,19 @@ struct ForRowElements {
     std::int64_t i = at - line * inner, outer = quotient(line, n), c = line - outer * n;
     const int here = numel - at < kV ? static_cast<int>(numel - at) : kV;
     auto values = f.load(at, here, aligned);
+    auto shared = f.row(outer * inner + i);
     DTENSOR_UNROLL
     for (int j = 0; j < kV; ++j) {
-      if (j < here) f.change(values, j, outer * inner + i, c);
-      if (++i == inner) {
-        i = 0;
-        if (++c == n) c = 0, ++outer;
+      if (j >= here) break;
+      if (j > 0) {
+        bool other = inner > 1;
+        if (++i == inner) {
+          i = 0;
+          if (++c == n) c = 0, ++outer, other = true;
+        }
+        if (other) shared = f.row(outer * inner + i);
       }
+      f.change(values, j, shared, c);
     }
     f.store(at, values, here, aligned);
   }

@@ -121,21 +121,16 @@ struct ScaleElements {
   const A *top, *scale;
   bool logarithm;
   DTENSOR_DEVICE Vector<T> load(std::int64_t at, int n, bool aligned) const { return load_vector(in + at, n, aligned); }
-  DTENSOR_DEVICE void change(Vector<T>& v, int j, std::int64_t row, std::int64_t /*c*/) const {
-    const A x = local::load(v.at[j]) - top[row];
-    v.at[j] = local::store<T>(logarithm ? x - scale[row] : std::exp(x) * scale[row]);
+  struct Row {
+    A top, scale;
+  };
+  DTENSOR_DEVICE Row row(std::int64_t r) const { return {top[r], scale[r]}; }
+  DTENSOR_DEVICE void change(Vector<T>& v, int j, const Row& r, std::int64_t /*c*/) const {
+    const A x = local::load(v.at[j]) - r.top;
+    v.at[j] = local::store<T>(logarithm ? x - r.scale : std::exp(x) * r.scale);
   }
   DTENSOR_DEVICE void store(std::int64_t at, const Vector<T>& v, int n, bool aligned) const { store_vector(out + at, v, n, aligned); }
 };
-
-template <class T>
-struct PairOf {
-  Vector<T> a, b;
-};
-template <class T>
-DTENSOR_DEVICE PairOf<T> load_pair(const T* a, const T* b, int n, bool aligned) {
-  return {load_vector(a, n, aligned), load_vector(b, n, aligned)};
-}
 
 template <class T>
 struct SlopeElements {
@@ -146,8 +141,9 @@ struct SlopeElements {
   const A* sums;
   bool logarithm;
   DTENSOR_DEVICE PairOf<T> load(std::int64_t at, int n, bool aligned) const { return load_pair(grad + at, result + at, n, aligned); }
-  DTENSOR_DEVICE void change(PairOf<T>& v, int j, std::int64_t row, std::int64_t /*c*/) const {
-    v.a.at[j] = local::store<T>(slope(local::load(v.a.at[j]), local::load(v.b.at[j]), sums[row], logarithm));
+  DTENSOR_DEVICE A row(std::int64_t r) const { return sums[r]; }
+  DTENSOR_DEVICE void change(PairOf<T>& v, int j, A sum, std::int64_t /*c*/) const {
+    v.a.at[j] = local::store<T>(slope(local::load(v.a.at[j]), local::load(v.b.at[j]), sum, logarithm));
   }
   DTENSOR_DEVICE void store(std::int64_t at, const PairOf<T>& v, int n, bool aligned) const { store_vector(out + at, v.a, n, aligned); }
 };
