@@ -148,7 +148,12 @@ constexpr OpDef kCrossEntropyBackward{
         },
     .kernel =
         [](const KernelCall& call) {
-          kernels::cross_entropy_backward(call.input(0), call.input(1), call.input(2), call.has_input(3) ? &call.input(3) : nullptr,
+          const Dtype computed = computation_dtype(call.input(1).dtype());
+          const Tensor log_sum = !call.has_input(3) || call.input(3).dtype() == computed ? Tensor() : call.input(3).to(computed);
+          kernels::cross_entropy_backward(call.input(0), call.input(1), call.input(2),
+                                          log_sum             ? &log_sum
+                                          : call.has_input(3) ? &call.input(3)
+                                                              : nullptr,
                                           classes_of(call.input_place(1)), options_of(call, 1, call.attribute(1).as_double()), call.output(0));
         },
     .samples =

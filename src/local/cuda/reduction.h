@@ -320,6 +320,45 @@ void run_reduction(const char* name, RankDevice& d, const ReductionAxes& axes, c
                 MergeParts<Op>{op, plan.kept, plan.splits, parts.as<const State>()});
 }
 
+/// The Op of a sum; Finish: operator()(A, out).
+template <class A, class Finish>
+struct SumOp {
+  using State = A;
+  template <int kV>
+  using Lanes = Numbers<A, kV>;
+  Finish result;
+  template <int kV>
+  DTENSOR_DEVICE void start(Numbers<A, kV>& lanes, std::int64_t /*out*/, std::int64_t /*step*/, int /*n*/) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j) lanes.x[j] = 0;
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, int n, std::int64_t /*term*/, std::int64_t /*step*/) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j)
+      if (j < n) lanes.x[j] += v.x[j];
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add_columns(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, std::int64_t term) const {
+    add(lanes, v, kV, term, 0);
+  }
+  template <int kV>
+  DTENSOR_DEVICE A fold(const Numbers<A, kV>& lanes) const {
+    A total = lanes.x[0];
+    DTENSOR_UNROLL
+    for (int j = 1; j < kV; ++j) total += lanes.x[j];
+    return total;
+  }
+  template <int kV>
+  DTENSOR_DEVICE A lane(const Numbers<A, kV>& lanes, int j) const {
+    return lanes.x[j];
+  }
+  DTENSOR_DEVICE A nothing() const { return 0; }
+  DTENSOR_DEVICE A merge(A a, A b) const { return a + b; }
+  DTENSOR_DEVICE A exchange(const Block& b, A state, int mask) const { return b.from_lane_xor(state, mask); }
+  DTENSOR_DEVICE void finish(A value, std::int64_t out) const { result(value, out); }
+};
+
 /// f(A{}) for the type that sums of the dtype are computed in.
 template <class F>
 void in_accumulation_type(Dtype dtype, const F& f) {

@@ -178,41 +178,9 @@ struct ProductSource {
 };
 
 template <class A>
-struct Sum {
-  using State = A;
-  template <int kV>
-  using Lanes = Numbers<A, kV>;
+struct PutSum {
   A* sums;
-  template <int kV>
-  DTENSOR_DEVICE void start(Numbers<A, kV>& lanes, std::int64_t /*out*/, std::int64_t /*step*/, int /*n*/) const {
-    DTENSOR_UNROLL
-    for (int j = 0; j < kV; ++j) lanes.x[j] = 0;
-  }
-  template <int kV>
-  DTENSOR_DEVICE void add(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, int n, std::int64_t /*term*/, std::int64_t /*step*/) const {
-    DTENSOR_UNROLL
-    for (int j = 0; j < kV; ++j)
-      if (j < n) lanes.x[j] += v.x[j];
-  }
-  template <int kV>
-  DTENSOR_DEVICE void add_columns(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, std::int64_t term) const {
-    add(lanes, v, kV, term, 0);
-  }
-  template <int kV>
-  DTENSOR_DEVICE A fold(const Numbers<A, kV>& lanes) const {
-    A total = lanes.x[0];
-    DTENSOR_UNROLL
-    for (int j = 1; j < kV; ++j) total += lanes.x[j];
-    return total;
-  }
-  template <int kV>
-  DTENSOR_DEVICE A lane(const Numbers<A, kV>& lanes, int j) const {
-    return lanes.x[j];
-  }
-  DTENSOR_DEVICE A nothing() const { return 0; }
-  DTENSOR_DEVICE A merge(A a, A b) const { return a + b; }
-  DTENSOR_DEVICE A exchange(const Block& b, A state, int mask) const { return b.from_lane_xor(state, mask); }
-  DTENSOR_DEVICE void finish(A value, std::int64_t out) const { sums[out] = value; }
+  DTENSOR_DEVICE void operator()(A value, std::int64_t row) const { sums[row] = value; }
 };
 
 void softmax(const Tensor& input, int dim, bool logarithm, const Tensor& output) {
@@ -264,7 +232,7 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
                            SoftmaxBackwardRows<T>{g, y, out, rows, logarithm, aligned && s.n % kV == 0});
     }
     const Scratch sums(d, static_cast<std::size_t>(s.count()) * sizeof(A));
-    run_reduction("softmax_backward sums", d, s.axes(), ProductSource<T>{g, logarithm ? nullptr : y}, Sum<A>{sums.as<A>()});
+    run_reduction("softmax_backward sums", d, s.axes(), ProductSource<T>{g, logarithm ? nullptr : y}, SumOp<A, PutSum<A>>{PutSum<A>{sums.as<A>()}});
     for_row_elements("softmax_backward", d, s, aligned, SlopeElements<T>{g, y, out, sums.as<A>(), logarithm});
   });
 }
@@ -272,7 +240,8 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
 // ---- sums of exponentials over any dims
 
 template <class A>
-struct ShiftedSum : Sum<A> {
+struct ShiftedSum {
+  using State = A;
   const void* shift;
   Dtype shift_dtype;
   void* output;
@@ -314,6 +283,9 @@ struct ShiftedSum : Sum<A> {
   DTENSOR_DEVICE A lane(const Lanes<kV>& lanes, int j) const {
     return lanes.sum[j];
   }
+  DTENSOR_DEVICE A nothing() const { return 0; }
+  DTENSOR_DEVICE A merge(A a, A b) const { return a + b; }
+  DTENSOR_DEVICE A exchange(const Block& b, A state, int mask) const { return b.from_lane_xor(state, mask); }
   DTENSOR_DEVICE void finish(A value, std::int64_t out) const { put_element(output, dtype, out, value); }
 };
 
@@ -337,7 +309,7 @@ void exp_sum(const Tensor& input, const Tensor& shift, const Shape& dims, const 
   const Tensor shifts = shift.contiguous();
   with_floats(input, [&]<class A>(A, const auto& source) {
     run_reduction("exp_sum", d, ReductionAxes(input.shape(), input.strides(), dims, false), source,
-                  ShiftedSum<A>{{nullptr}, shifts.raw(), shifts.dtype(), output.raw(), output.dtype()});
+                  ShiftedSum<A>{shifts.raw(), shifts.dtype(), output.raw(), output.dtype()});
   });
 }
 
