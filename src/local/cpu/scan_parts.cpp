@@ -69,16 +69,6 @@ void total_rows(const ScanCall& scan, const Tensor& in, const Tensor& out) {
   }
 }
 
-// The part that begins (reverse: ends) where the run does.
-std::int64_t part_of(const ScanCall& scan, const placements::Run& run) {
-  const auto parts = static_cast<std::int64_t>(scan.bounds.size());
-  for (std::int64_t k = 0; k < parts; ++k) {
-    const std::int64_t end = k + 1 < parts ? scan.bounds[static_cast<std::size_t>(k) + 1] : scan.size;
-    if (scan.reverse ? end == run.begin + run.length : scan.bounds[static_cast<std::size_t>(k)] == run.begin) return k;
-  }
-  throw InternalError("scan_from: no part is bounded by the run at " + std::to_string(run.begin) + " of " + std::to_string(run.length));
-}
-
 template <class T>
 void scan_rows(const ScanCall& scan, const Tensor& in, const Tensor& totals, const Tensor& out) {
   const Rows rows(in.shape(), scan.dim), carries(totals.shape(), scan.dim);
@@ -114,6 +104,15 @@ void with_type(Dtype dtype, F&& f) {
 }
 
 }  // namespace
+
+std::int64_t part_of(const ScanCall& scan, const placements::Run& run) {
+  const auto parts = static_cast<std::int64_t>(scan.bounds.size());
+  for (std::int64_t k = 0; k < parts; ++k) {
+    const std::int64_t end = k + 1 < parts ? scan.bounds[static_cast<std::size_t>(k) + 1] : scan.size;
+    if (scan.reverse ? end == run.begin + run.length : scan.bounds[static_cast<std::size_t>(k)] == run.begin) return k;
+  }
+  throw InternalError("scan_from: no part is bounded by the run at " + std::to_string(run.begin) + " of " + std::to_string(run.length));
+}
 
 void scan_totals(const ScanCall& scan, const Tensor& input, const Tensor& output) {
   if (output.numel() == 0) return;

@@ -23,6 +23,9 @@ struct ScanCall {
   std::vector<placements::Run> runs;
 };
 
+/// The part that begins (reverse: ends) where the run does. @throws InternalError where there is none.
+std::int64_t part_of(const ScanCall& scan, const placements::Run& run);
+
 /// output[k]: what the indices of part k that are here come to; the neutral element where there is none.
 void scan_totals(const ScanCall& scan, const Tensor& input, const Tensor& output);
 /// The scan of every run from what the parts before it (reverse: after it) come to, by `totals`. @throws InternalError for a run where no part begins (ends).

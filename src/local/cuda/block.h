@@ -39,6 +39,9 @@ struct Block {
   /// The value of lane() ^ mask. All threads of the warp call it. T: 4 or 8 bytes.
   template <class T>
   DTENSOR_DEVICE T from_lane_xor(T value, int mask) const;
+  /// The value of a lane.
+  template <class T>
+  DTENSOR_DEVICE T from_lane(T value, int lane) const;
   /// The value of lane() - distance; the own one where that is below 0.
   template <class T>
   DTENSOR_DEVICE T from_lane_below(T value, int distance) const;
@@ -55,6 +58,14 @@ template <class T>
 __host__ __device__ T Block::from_lane_xor(T value, int mask) const {
 #if defined(__CUDA_ARCH__)
   return __shfl_xor_sync(0xffffffffu, value, mask);
+#else
+  return value;
+#endif
+}
+template <class T>
+__host__ __device__ T Block::from_lane(T value, int lane) const {
+#if defined(__CUDA_ARCH__)
+  return __shfl_sync(0xffffffffu, value, lane);
 #else
   return value;
 #endif
@@ -81,6 +92,12 @@ template <class T>
 T Block::from_lane_xor(T value, int mask) const {
   T other;
   emulated::exchange(&value, &other, sizeof(T), lane() ^ mask);
+  return other;
+}
+template <class T>
+T Block::from_lane(T value, int lane) const {
+  T other;
+  emulated::exchange(&value, &other, sizeof(T), lane);
   return other;
 }
 template <class T>
