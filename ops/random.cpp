@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dtensor/ops/random.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "base/rank.h"
 #include "dtensor/error.h"
@@ -14,6 +10,8 @@
 #include "dtensor/ops/cast.h"
 #include "local/kernels/binary.h"
 #include "local/kernels/random.h"
+#include "local/kernels/sampling.h"
+#include "local/kernels/sorting.h"
 #include "ops/families.h"
 #include "tensor/impl.h"
 #include "tensor/move_ops.h"
@@ -191,20 +189,16 @@ constexpr OpDef kBernoulliInPlace{
         },
     .kernel =
         [](const KernelCall& call) {
-          local::kernels::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), probability_of(call));
+          local::kernels::fill_keep_mask(call.input(0), call.seed(), call.random_call(), Runs(call.input_place(0)).map(), probability_of(call), true);
         },
     .samples = written_samples,
 };
 
 // ---- bernoulli, multinomial: probabilities are an input
 void bernoulli_kernel(const KernelCall& call) {
-  const Tensor p = call.input(0).to(Dtype::f64), u = Tensor::empty(p.shape(), Dtype::f64);
-  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(call.input_place(0)).map());
-  for (std::int64_t i = 0; i < p.numel(); ++i) {
-    const double probability = p.raw_as<double>()[i];
-    if (!(probability >= 0 && probability <= 1)) call.fail("an element is " + std::to_string(probability) + "; probabilities lie from 0 to 1");
-    u.raw_as<double>()[i] = u.raw_as<double>()[i] < probability ? 1 : 0;
-  }
+  const Tensor p = call.input(0).to(Dtype::f64), u = Tensor::empty(p.shape(), Dtype::f64, p.device());
+  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(call.input_place(0)).map(), 0, 1);
+  local::kernels::choose(p, u, call.op_name, u);
   call.output(0).copy_(u);
 }
 constexpr OpDef kBernoulli{
@@ -233,50 +227,12 @@ void multinomial_shape(ShapeCall& s) {
   result[result.ndim() - 1] = samples;
   s.output(0) = {.shape = result, .dtype = Dtype::i64};
 }
-double checked_total(const KernelCall& call, const double* weights, std::int64_t classes, std::int64_t needed) {
-  double total = 0;
-  std::int64_t positive = 0;
-  for (std::int64_t c = 0; c < classes; ++c) {
-    if (!(weights[c] >= 0 && weights[c] <= std::numeric_limits<double>::max()))
-      call.fail("a weight is " + std::to_string(weights[c]) + "; weights are finite and not negative");
-    total += weights[c];
-    positive += weights[c] > 0;
-  }
-  if (positive < needed) call.fail(std::to_string(needed) + " classes are wanted and " + std::to_string(positive) + " have a weight above 0");
-  return total;
-}
-// With replacement by the sums of the weights; without by the smallest exponential times (Efraimidis and Spirakis 2006).
 void multinomial_kernel(const KernelCall& call) {
   const bool replacement = call.attribute(1).as_bool();
   const Tensor weights = call.input(0).to(Dtype::f64), &out = call.output(0);
-  const std::int64_t classes = weights.shape().back(), samples = out.shape().back(), rows = classes > 0 ? weights.numel() / classes : 0;
-  const Tensor u = Tensor::empty(replacement ? out.shape() : weights.shape(), Dtype::f64);
-  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(replacement ? call.output_place(0) : call.input_place(0)).map());
-  std::vector<double> sums(static_cast<std::size_t>(classes));
-  std::vector<std::int64_t> order(sums.size());
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const double* w = weights.raw_as<const double>() + row * classes;
-    auto* to = out.raw_as<std::int64_t>() + row * samples;
-    const double total = checked_total(call, w, classes, replacement ? 1 : samples);
-    if (replacement) {
-      std::partial_sum(w, w + classes, sums.begin());
-      for (std::int64_t k = 0; k < samples; ++k) {
-        const double at = u.raw_as<const double>()[row * samples + k] * total;
-        auto found = std::upper_bound(sums.begin(), sums.end(), at) - sums.begin();
-        while (found == classes || w[found] == 0) found = found == 0 ? classes - 1 : found - 1;
-        to[k] = found;
-      }
-      continue;
-    }
-    for (std::size_t c = 0; c < sums.size(); ++c) {
-      order[c] = static_cast<std::int64_t>(c);
-      const auto at = static_cast<std::int64_t>(c);
-      sums[c] = w[at] > 0 ? -std::log1p(-u.raw_as<const double>()[row * classes + at]) / w[at] : HUGE_VAL;
-    }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int64_t a, std::int64_t b) { return sums[static_cast<std::size_t>(a)] < sums[static_cast<std::size_t>(b)]; });
-    std::copy_n(order.begin(), samples, to);
-  }
+  const Tensor u = Tensor::empty(replacement ? out.shape() : weights.shape(), Dtype::f64, out.device());
+  local::kernels::fill_uniform(u, call.seed(), call.random_call(), Runs(replacement ? call.output_place(0) : call.input_place(0)).map(), 0, 1);
+  local::kernels::choose_classes(weights, u, replacement, call.op_name, out);
 }
 constexpr OpDef kMultinomial{
     .name = "multinomial",
@@ -302,16 +258,16 @@ void randperm_kernel(const KernelCall& call) {
   const std::int64_t n = call.attribute(0).as_int();
   const local::GlobalRun all{0, n};
   const std::span<const local::GlobalRun> run(&all, 1);
-  const Tensor keys = Tensor::empty({n}, Dtype::i64);
+  const Device device = call.output(0).device();
+  const Tensor keys = Tensor::empty({n}, Dtype::i64, device), sorted = Tensor::empty({n}, Dtype::i64, device),
+               order = Tensor::empty({n}, Dtype::i64, device);
   local::kernels::fill_words(keys, call.seed(), call.random_call(), {.global = {n}, .runs = {&run, 1}});
-  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  const auto* key = keys.raw_as<const std::int64_t>();
-  std::stable_sort(order.begin(), order.end(), [key](std::int64_t a, std::int64_t b) { return key[a] < key[b]; });
-  const Tensor part = Tensor::empty(call.output_shape(0), Dtype::i64);
-  auto* to = part.raw_as<std::int64_t>();
-  for (const IndexRun& r : call.output_place(0).runs[0]) to = std::copy_n(order.begin() + r.begin, r.length, to);
-  call.output(0).copy_(part);
+  local::kernels::order_lines({.dim = 0, .first = 0, .count = n, .descending = false, .nan_first = false}, keys, sorted, order);
+  std::int64_t at = 0;
+  for (const IndexRun& r : call.output_place(0).runs[0]) {
+    call.output(0).narrow(0, at, r.length).copy_(order.narrow(0, r.begin, r.length));
+    at += r.length;
+  }
 }
 constexpr OpDef kRandperm{
     .name = "randperm",
