@@ -8,6 +8,7 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/cast.h"
+#include "local/kernels/sequences.h"
 #include "local/neutral.h"
 #include "ops/families.h"
 #include "tensor/impl.h"
@@ -61,6 +62,12 @@ constexpr OpDef kEmpty{
     .kernel = [](const KernelCall&) {},
 };
 
+std::vector<local::GlobalRun> runs_of(const Place& place, int dim) {
+  std::vector<local::GlobalRun> runs;
+  for (const IndexRun& r : place.runs[static_cast<std::size_t>(dim)]) runs.push_back({r.begin, r.length});
+  return runs;
+}
+
 // start and step are handed to the kernel, the length is static.
 constexpr OpDef kArange{
     .name = "arange",
@@ -68,16 +75,7 @@ constexpr OpDef kArange{
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = {s.attribute(0).as_int()}, .dtype = s.attribute(3).as_dtype()}; },
     .kernel =
         [](const KernelCall& call) {
-          const Scalar start = call.attribute(1).scalar(), step = call.attribute(2).scalar();
-          const bool integer = start.kind() != ScalarKind::floating && step.kind() != ScalarKind::floating;
-          Tensor work = Tensor::empty(call.output_shape(0), integer ? Dtype::i64 : Dtype::f64);
-          std::int64_t at = 0;
-          for (const IndexRun& run : call.output_place(0).runs[0])
-            for (std::int64_t i = run.begin; i < run.begin + run.length; ++i, ++at) {
-              if (integer) work.raw_as<std::int64_t>()[at] = start.as_int() + i * step.as_int();
-              else work.raw_as<double>()[at] = start.as_double() + static_cast<double>(i) * step.as_double();
-            }
-          call.output(0).copy_(work);
+          local::kernels::fill_steps(call.attribute(1).scalar(), call.attribute(2).scalar(), runs_of(call.output_place(0), 0), call.output(0));
         },
     .samples =
         [] {
@@ -98,12 +96,8 @@ constexpr OpDef kEye{
         },
     .kernel =
         [](const KernelCall& call) {
-          const Tensor& out = call.output(0);
-          out.fill_(0);
-          for (std::int64_t i = 0; i < out.shape()[0]; ++i) {
-            const std::int64_t j = call.output_place(0).to_local(1, call.output_place(0).to_global(0, i));
-            if (j >= 0) out.narrow(0, i, 1).narrow(1, j, 1).fill_(1);
-          }
+          const Place& place = call.output_place(0);
+          local::kernels::fill_diagonal(runs_of(place, 0), runs_of(place, 1), call.output(0));
         },
     .samples =
         [] {
@@ -119,19 +113,9 @@ void triangle_shape(ShapeCall& s) {
 }
 void triangle(const KernelCall& call, bool lower) {
   const Tensor& out = call.output(0);
-  const int n = out.ndim();
-  const std::int64_t diagonal = call.attribute(0).as_int();
   const Place& place = call.output_place(0);
   out.copy_(call.input(0));
-  if (out.numel() == 0) return;
-  for (std::int64_t i = 0; i < out.shape()[n - 2]; ++i) {
-    const std::int64_t row = place.to_global(n - 2, i);
-    const Tensor line = out.narrow(n - 2, i, 1);
-    for (std::int64_t j = 0; j < out.shape()[n - 1]; ++j) {
-      const std::int64_t above = place.to_global(n - 1, j) - row;
-      if (lower ? above > diagonal : above < diagonal) line.narrow(n - 1, j, 1).fill_(0);
-    }
-  }
+  local::kernels::clear_triangle(runs_of(place, out.ndim() - 2), runs_of(place, out.ndim() - 1), call.attribute(0).as_int(), lower, out);
 }
 constexpr OpDef kTril{
     .name = "tril",

@@ -275,7 +275,7 @@ void median_kernel(const KernelCall& call) {
   const Tensor &x = call.input(0), &out = call.output(0);
   const std::int64_t n = x.numel();
   if (n == 0) return out.fill_(median_of_none(out.dtype()));
-  const Tensor place = Tensor::empty({1}, Dtype::i64);
+  const Tensor place = Tensor::empty({1}, Dtype::i64, x.device());
   local::kernels::order_lines({.dim = 0, .first = (n - 1) / 2, .count = 1, .descending = false, .nan_first = true}, x.view({n}), lined(out), place);
 }
 extern const OpDef kMedian;
