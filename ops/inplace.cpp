@@ -271,7 +271,7 @@ void checked_number_kernel(const KernelCall& c) {
 template <Compare op>
 void flags_kernel(const KernelCall& c) {
   const Tensor &self = c.input(0), &other = c.input(1);
-  const Tensor flags = Tensor::empty(self.shape(), Dtype::boolean);
+  const Tensor flags = Tensor::empty(self.shape(), Dtype::boolean, self.device());
   kernels::compare(op, self, other, cpu::compute_type(ops::promote_operands(self, other)), flags);
   kernels::convert(flags, self);
 }

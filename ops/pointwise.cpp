@@ -126,7 +126,7 @@ void round_kernel(const KernelCall& c) {
     return;
   }
   const Scalar power = std::pow(10.0, std::abs(static_cast<double>(decimals)));
-  const Tensor scaled = Tensor::empty(out.shape(), out.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32);
+  const Tensor scaled = Tensor::empty(out.shape(), out.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, out.device());
   kernels::binary(decimals > 0 ? cpu::Binary::mul : cpu::Binary::div, x, power, scaled);
   kernels::unary(Unary::round, scaled, scaled);
   kernels::binary(decimals > 0 ? cpu::Binary::div : cpu::Binary::mul, scaled, power, out);

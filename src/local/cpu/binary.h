@@ -4,6 +4,7 @@
 
 #include "dtensor/tensor.h"
 #include "dtensor/values.h"
+#include "local/kernel.h"
 
 namespace dtensor::local::cpu {
 
@@ -14,6 +15,7 @@ struct Value {
   const Tensor* tensor = nullptr;
   Scalar number{};
 };
+inline Side side_of(const Value& v) noexcept { return local::side_of(v.tensor); }
 
 enum class Binary {
   add,

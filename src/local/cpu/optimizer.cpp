@@ -1,41 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local/cpu/optimizer.h"
 
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 
 #include "local/cpu/map.h"
 #include "local/cpu/rows.h"
+#include "local/formulas/optimizer.h"
 
 namespace dtensor::local::cpu {
 namespace {
 
-// numbers: gradient sign, L2 decay, 1 - lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^t), eps, lr / (1 - beta1^t)
-constexpr int kAdamNumbers = 10;
-struct Adam {
-  template <bool keeps_top, class T>
-  static void of(T& p, T g, T& m, T& v, [[maybe_unused]] T& top, const T* k) {
-    const T gradient = k[0] * g + k[1] * p;
-    const T decayed = p * k[2];
-    m = m + k[4] * (gradient - m);
-    v = v * k[5] + k[6] * gradient * gradient;
-    T spread = v;
-    if constexpr (keeps_top) spread = top = (v > top) | (v != v) ? v : top;
-    p = decayed - k[9] * (m / (std::sqrt(spread) * k[7] + k[8]));
-  }
-};
-
-// numbers: gradient sign, decay, momentum, 1 - dampening, nesterov's share of the gradient, share of the buffer, lr
-constexpr int kSgdNumbers = 7;
-struct Sgd {
-  template <class T>
-  static void of(T& p, T g, T& buffer, const T* k) {
-    const T gradient = k[0] * g + k[1] * p;
-    buffer = k[2] * buffer + k[3] * gradient;
-    p = p - k[6] * (k[4] * gradient + k[5] * buffer);
-  }
-};
+using namespace formulas;
 
 template <class T, int count>
 struct Constants {
@@ -47,7 +23,7 @@ struct Constants {
 
 // `top` is read and written only with keeps_top.
 template <bool keeps_top, class T>
-[[gnu::noinline]] void adam_block(const Constants<T, kAdamNumbers>& constants, T* p, const T* g, T* m, T* v, [[maybe_unused]] T* top) {
+[[gnu::noinline]] void adam_block(const Constants<T, Adam::numbers>& constants, T* p, const T* g, T* m, T* v, [[maybe_unused]] T* top) {
   const auto local = constants;
   T rp[kBlock], rm[kBlock], rv[kBlock], rt[keeps_top ? kBlock : 1];
   for (std::int64_t j = 0; j < kBlock; ++j) {
@@ -66,7 +42,7 @@ template <bool keeps_top, class T>
 }
 
 template <class T>
-[[gnu::noinline]] void sgd_block(const Constants<T, kSgdNumbers>& constants, T* p, const T* g, T* b) {
+[[gnu::noinline]] void sgd_block(const Constants<T, Sgd::numbers>& constants, T* p, const T* g, T* b) {
   const auto local = constants;
   T rp[kBlock], rb[kBlock];
   for (std::int64_t j = 0; j < kBlock; ++j) {
@@ -91,7 +67,7 @@ void give(T* out, const T* padded, std::int64_t n) {
 // in: param, grad, exp_avg, exp_avg_sq, then with keeps_top the largest exp_avg_sq; out: the same but grad.
 template <class T, bool keeps_top>
 void adam_row(const void* const* in, void* const* out, std::int64_t n, const Scalar* numbers) {
-  const Constants<T, kAdamNumbers> k(numbers);
+  const Constants<T, Adam::numbers> k(numbers);
   T *p = static_cast<T*>(out[0]), *m = static_cast<T*>(out[1]), *v = static_cast<T*>(out[2]);
   const T* g = static_cast<const T*>(in[1]);
   take(p, in[0], n);
@@ -116,7 +92,7 @@ void adam_row(const void* const* in, void* const* out, std::int64_t n, const Sca
 // in: param, grad, buffer; out: param, buffer.
 template <class T>
 void sgd_row(const void* const* in, void* const* out, std::int64_t n, const Scalar* numbers) {
-  const Constants<T, kSgdNumbers> k(numbers);
+  const Constants<T, Sgd::numbers> k(numbers);
   T *p = static_cast<T*>(out[0]), *b = static_cast<T*>(out[1]);
   const T* g = static_cast<const T*>(in[1]);
   take(p, in[0], n);
@@ -130,52 +106,32 @@ void sgd_row(const void* const* in, void* const* out, std::int64_t n, const Scal
   give(b + i, tb.values, n - i);
 }
 
-struct Descent {  // no buffer
-  static constexpr int numbers = 3;
-  template <class T>
-  static T of(T p, T g, const T* k) {
-    return p - k[2] * (k[0] * g + k[1] * p);
-  }
-};
-
 }  // namespace
 
 void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
                const AdamStep& o) {
   const Dtype type = compute_type(param.dtype());
-  const double correction1 = 1 - std::pow(o.beta1, o.step), correction2 = 1 - std::pow(o.beta2, o.step);
-  const Scalar numbers[kAdamNumbers] = {o.maximize ? -1.0 : 1.0,
-                                        o.decoupled ? 0.0 : o.weight_decay,
-                                        o.decoupled ? 1 - o.lr * o.weight_decay : 1.0,
-                                        o.beta1,
-                                        1 - o.beta1,
-                                        o.beta2,
-                                        1 - o.beta2,
-                                        1 / std::sqrt(correction2),
-                                        o.eps,
-                                        o.lr / correction1};
+  const auto numbers = adam_numbers(o);
   if (max_exp_avg_sq) {
     map(type == Dtype::f64 ? adam_row<double, true> : adam_row<float, true>,
         {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}},
-        {{param, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}}, numbers);
+        {{param, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}}, numbers.data());
     return;
   }
   map(type == Dtype::f64 ? adam_row<double, false> : adam_row<float, false>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
-      {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers);
+      {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers.data());
 }
 
 void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const SgdStep& o) {
   const Dtype type = compute_type(param.dtype());
-  const double sign = o.maximize ? -1.0 : 1.0;
   if (!momentum_buffer) {
-    const Scalar numbers[3] = {sign, o.weight_decay, o.lr};
-    map(floating_rows<Descent, 2>().of(type), {{param, type}, {grad, type}}, {{param, type}}, numbers);
+    const auto numbers = descent_numbers(o);
+    map(floating_rows<Descent, 2>().of(type), {{param, type}, {grad, type}}, {{param, type}}, numbers.data());
     return;
   }
-  const Scalar numbers[kSgdNumbers] = {
-      sign, o.weight_decay, o.first ? 0.0 : o.momentum, o.first ? 1.0 : 1 - o.dampening, o.nesterov ? 1.0 : 0.0, o.nesterov ? o.momentum : 1.0, o.lr};
+  const auto numbers = sgd_numbers(o);
   map(type == Dtype::f64 ? sgd_row<double> : sgd_row<float>, {{param, type}, {grad, type}, {momentum_buffer, type}},
-      {{param, type}, {momentum_buffer, type}}, numbers);
+      {{param, type}, {momentum_buffer, type}}, numbers.data());
 }
 
 }  // namespace dtensor::local::cpu

@@ -122,21 +122,4 @@ constexpr Rows predicate_rows() {
   return {row_for<F, float, true>(Index{}), row_for<F, double, true>(Index{}), row_for<F, std::int64_t, true>(Index{})};
 }
 
-// Integers wrap around.
-template <class T>
-T plus(T a, T b) noexcept {
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-  else return a + b;
-}
-template <class T>
-T minus(T a, T b) noexcept {
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
-  else return a - b;
-}
-template <class T>
-T times(T a, T b) noexcept {
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
-  else return a * b;
-}
-
 }  // namespace dtensor::local::cpu

@@ -160,4 +160,18 @@ inline double verf(double x) noexcept { return std::erf(x); }
 }
 inline double vnormal(double x) noexcept { return 0.5 * std::erfc(-0.70710678118654752440 * x); }
 
+/// The above for local/formulas.
+struct VectorMath {
+  // clang-format off
+  template <class T> [[gnu::always_inline]] static T exp(T x) noexcept { return vexp(x); }
+  template <class T> [[gnu::always_inline]] static T exp_negative(T x) noexcept { return vexp_negative(x); }
+  template <class T> [[gnu::always_inline]] static T log(T x) noexcept { return vlog(x); }
+  template <class T> [[gnu::always_inline]] static T log1p(T x) noexcept { return vlog1p(x); }
+  template <class T> [[gnu::always_inline]] static T tanh(T x) noexcept { return vtanh(x); }
+  template <class T> [[gnu::always_inline]] static T sigmoid(T x) noexcept { return vsigmoid(x); }
+  template <class T> [[gnu::always_inline]] static T erf(T x) noexcept { return verf(x); }
+  template <class T> [[gnu::always_inline]] static T normal(T x) noexcept { return vnormal(x); }
+  // clang-format on
+};
+
 }  // namespace dtensor::local::cpu

@@ -6,13 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define DTENSOR_DEVICE __host__ __device__
-#define DTENSOR_UNROLL _Pragma("unroll")  // before a loop whose arrays are to be registers
-#else
-#define DTENSOR_DEVICE
-#define DTENSOR_UNROLL
-#endif
+#include "local/device_code.h"
 
 namespace dtensor::local::cuda {
 

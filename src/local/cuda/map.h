@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// map: a function of elements over strided, broadcast tensors of any dtypes. There is one kernel per function and type that it computes in: dtypes of
+// memory are branches that all threads take alike, once for `width` elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "dtensor/tensor.h"
+#include "dtensor/values.h"
+#include "local/cpu/binary.h"
+#include "local/cuda/cast.h"
+#include "local/cuda/launch.h"
+#include "local/cuda/map_plan.h"
+#include "local/cuda/rank_device.h"
+
+namespace dtensor::local::cuda {
+
+/// What a function with several results gives.
+template <class T, int M>
+struct Several {
+  T at[M];
+};
+
+/// An input (a tensor, right-aligned and broadcast to the results' shape, or a number) or a result.
+struct MapArgument {
+  MapArgument(const Tensor& t) noexcept : tensor(&t) {}                              // NOLINT(google-explicit-constructor)
+  MapArgument(const Scalar& s) noexcept : number(s) {}                               // NOLINT(google-explicit-constructor)
+  MapArgument(const cpu::Value& v) noexcept : tensor(v.tensor), number(v.number) {}  // NOLINT(google-explicit-constructor)
+  const Tensor* tensor = nullptr;
+  Scalar number{};
+};
+/// Of tensors; the first result's shape is that of all.
+void for_walks(std::span<const MapArgument> results, std::span<const MapArgument> inputs, int width,
+               const std::function<void(const MapWalk<kMostOperands>&)>& launch);
+
+/// A number as elements of T see it.
+template <class T>
+T number_as(const Scalar& s) noexcept {
+  if constexpr (std::is_same_v<T, bool>) return s.as_bool();
+  else if constexpr (std::is_integral_v<T>) return static_cast<T>(s.as_int());
+  else return static_cast<T>(s.as_double());
+}
+
+namespace detail {
+
+template <class T, int width>
+struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Pack {
+  T at[width];
+};
+
+// `width` elements of one operand. at: their offsets; `whole`: they are neighbours, and aligned.
+template <class M, class T, int width>
+DTENSOR_DEVICE_INLINE void load_as(const std::byte* data, bool whole, const std::uint32_t (&at)[width], T (&to)[width]) {
+  const M* memory = reinterpret_cast<const M*>(data);
+  M raw[width];
+  if (whole) {
+    const auto pack = *reinterpret_cast<const Pack<M, width>*>(memory + static_cast<std::int32_t>(at[0]));
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) raw[n] = pack.at[n];
+  } else {
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) raw[n] = memory[static_cast<std::int32_t>(at[n])];
+  }
+  DTENSOR_UNROLL for (int n = 0; n < width; ++n) to[n] = cast<T>(raw[n]);
+}
+// The first `count` of them.
+template <class M, class T, int width>
+DTENSOR_DEVICE_INLINE void store_as(std::byte* data, bool whole, const std::uint32_t (&at)[width], int count, const T (&from)[width]) {
+  M* memory = reinterpret_cast<M*>(data);
+  Pack<M, width> pack;
+  DTENSOR_UNROLL for (int n = 0; n < width; ++n) pack.at[n] = cast<M>(from[n]);
+  if (whole) {
+    *reinterpret_cast<Pack<M, width>*>(memory + static_cast<std::int32_t>(at[0])) = pack;
+  } else {
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) if (n < count) memory[static_cast<std::int32_t>(at[n])] = pack.at[n];
+  }
+}
+template <class T, int width>
+DTENSOR_DEVICE_INLINE void load(Dtype dtype, const std::byte* data, bool whole, const std::uint32_t (&at)[width], T (&to)[width]) {
+  switch (dtype) {
+    case Dtype::f64:
+      return load_as<double>(data, whole, at, to);
+    case Dtype::f32:
+      return load_as<float>(data, whole, at, to);
+    case Dtype::bf16:
+      return load_as<BFloat16>(data, whole, at, to);
+    case Dtype::f16:
+      return load_as<Half>(data, whole, at, to);
+    case Dtype::i64:
+      return load_as<std::int64_t>(data, whole, at, to);
+    case Dtype::i32:
+      return load_as<std::int32_t>(data, whole, at, to);
+    case Dtype::u8:
+      return load_as<std::uint8_t>(data, whole, at, to);
+    default:
+      return load_as<bool>(data, whole, at, to);
+  }
+}
+template <class T, int width>
+DTENSOR_DEVICE_INLINE void store(Dtype dtype, std::byte* data, bool whole, const std::uint32_t (&at)[width], int count, const T (&from)[width]) {
+  switch (dtype) {
+    case Dtype::f64:
+      return store_as<double>(data, whole, at, count, from);
+    case Dtype::f32:
+      return store_as<float>(data, whole, at, count, from);
+    case Dtype::bf16:
+      return store_as<BFloat16>(data, whole, at, count, from);
+    case Dtype::f16:
+      return store_as<Half>(data, whole, at, count, from);
+    case Dtype::i64:
+      return store_as<std::int64_t>(data, whole, at, count, from);
+    case Dtype::i32:
+      return store_as<std::int32_t>(data, whole, at, count, from);
+    case Dtype::u8:
+      return store_as<std::uint8_t>(data, whole, at, count, from);
+    default:
+      return store_as<bool>(data, whole, at, count, from);
+  }
+}
+
+// One element or several of each input: a tuple that device code takes.
+template <std::size_t I, class T, int width>
+struct Slot {
+  T at[width]{};
+};
+template <class Index, int width, class... A>
+struct SlotsOf;
+template <std::size_t... I, int width, class... A>
+struct SlotsOf<std::index_sequence<I...>, width, A...> : Slot<I, A, width>... {};
+
+/// f(A...) -> R, or Several<R, M>.
+template <int width, class F, int M, class R, class... A>
+struct MapKernel {
+  static constexpr int kInputs = static_cast<int>(sizeof...(A)), kAll = M + kInputs;
+  using Index = std::index_sequence_for<A...>;
+  F f;
+  MapWalk<kAll> walk;
+  SlotsOf<Index, 1, A...> numbers;  ///< of inputs that are numbers
+
+  DTENSOR_DEVICE void operator()(std::int64_t thread) const { run(static_cast<std::uint32_t>(thread), Index{}); }
+
+ private:
+  using Offsets = std::uint32_t[kAll][width];
+
+  // Elements that are not there stand for others that are, so that reading needs no test.
+  DTENSOR_DEVICE_INLINE int vector_offsets(std::uint32_t thread, Offsets& at) const {
+    std::uint32_t row = walk.chunks.quotient(thread);
+    const std::uint32_t start = (thread - row * walk.chunks.divisor) * width;
+    const int count = walk.count - start < width ? static_cast<int>(walk.count - start) : width;
+    for (int d = walk.dims - 1; d >= 0; --d) {
+      const std::uint32_t rest = walk.sizes[d].quotient(row), i = row - rest * walk.sizes[d].divisor;
+      DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][0] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+      row = rest;
+    }
+    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) {
+      if (walk.access[k] == Access::vector) at[k][0] += start;
+      DTENSOR_UNROLL for (int n = 1; n < width; ++n) at[k][n] = at[k][0] + static_cast<std::uint32_t>(n < count ? n : 0);
+    }
+    return count;
+  }
+  DTENSOR_DEVICE_INLINE int single_offsets(std::uint32_t thread, Offsets& at) const {
+    int count = 0;
+    std::uint32_t index[width];
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+      index[n] = thread + static_cast<std::uint32_t>(n) * walk.threads;
+      if (index[n] < walk.count) count = n + 1;
+      else index[n] = thread;
+    }
+    for (int d = walk.dims - 1; d > 0; --d) {
+      DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+        const std::uint32_t rest = walk.sizes[d].quotient(index[n]), i = index[n] - rest * walk.sizes[d].divisor;
+        DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][n] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+        index[n] = rest;
+      }
+    }
+    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL for (int n = 0; n < width; ++n) at[k][n] +=
+        index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
+    return count;
+  }
+
+  template <std::size_t I, class T>
+  DTENSOR_DEVICE_INLINE void fetch(const std::uint32_t (&at)[width], bool whole, Slot<I, T, width>& to) const {
+    constexpr int k = M + static_cast<int>(I);
+    const Access access = walk.access[k];
+    if (access == Access::number || access == Access::repeated) {
+      T one[1] = {static_cast<const Slot<I, T, 1>&>(numbers).at[0]};
+      const std::uint32_t first[1] = {at[0]};
+      if (access == Access::repeated) load<T, 1>(walk.dtype[k], walk.data[k], false, first, one);
+      DTENSOR_UNROLL for (int n = 0; n < width; ++n) to.at[n] = one[0];
+    } else {
+      load<T, width>(walk.dtype[k], walk.data[k], whole, at, to.at);
+    }
+  }
+  template <std::size_t... I>
+  DTENSOR_DEVICE_INLINE void run(std::uint32_t thread, std::index_sequence<I...> /*inputs*/) const {
+    Offsets at{};
+    const int count = walk.by_vectors ? vector_offsets(thread, at) : single_offsets(thread, at);
+    const bool whole = walk.by_vectors && count == width;
+    SlotsOf<Index, width, A...> in;
+    (fetch<I, A>(at[M + static_cast<int>(I)], whole, in), ...);
+    R out[M][width];
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+      if constexpr (M == 1) {
+        out[0][n] = f(static_cast<const Slot<I, A, width>&>(in).at[n]...);
+      } else {
+        const Several<R, M> results = f(static_cast<const Slot<I, A, width>&>(in).at[n]...);
+        DTENSOR_UNROLL for (int m = 0; m < M; ++m) out[m][n] = results.at[m];
+      }
+    }
+    DTENSOR_UNROLL for (int m = 0; m < M; ++m) store<R, width>(walk.dtype[m], walk.data[m], whole, at[m], count, out[m]);
+  }
+};
+
+}  // namespace detail
+
+/// Elements per thread: two loads of 16 bytes for 4-byte types, fewer where many operands would not fit into registers.
+template <class... A>
+inline constexpr int kMapWidth = sizeof...(A) > 3 || (std::is_same_v<A, double> || ...) ? 4 : 8;
+
+/// results[m] = f(inputs...) for all elements, m < M. f is copied into the launch: A are the types in which it sees its inputs, R that of its results.
+/// A result may be the very memory of an input (same strides); other overlaps are not allowed.
+template <int M, class R, class... A, class F>
+void map(const char* name, const F& f, const MapArgument* results, const MapArgument* inputs) {
+  constexpr int kWidth = kMapWidth<A...>, kInputs = static_cast<int>(sizeof...(A));
+  static_assert(M + kInputs <= kMostOperands);
+  RankDevice& device = rank_device(*results[0].tensor);
+  detail::MapKernel<kWidth, F, M, R, A...> kernel{f, {}, {}};
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    ((static_cast<detail::Slot<I, A, 1>&>(kernel.numbers).at[0] = number_as<A>(inputs[I].number)), ...);
+  }
+  (std::index_sequence_for<A...>{});
+  for_walks({results, M}, {inputs, kInputs}, kWidth, [&](const MapWalk<kMostOperands>& walk) {
+    kernel.walk = walk.template first<M + kInputs>();
+    launch_elements(name, walk.threads, device.current, kernel);
+  });
+}
+
+/// A formula of local/formulas with its numbers, for elements of T.
+template <class F, class T>
+struct Formula {
+  explicit Formula(const Scalar* /*numbers*/) noexcept {}
+  template <class... A>
+  DTENSOR_DEVICE auto operator()(A... a) const {
+    return F::of(a...);
+  }
+};
+template <class F>
+concept TakesNumbers = requires {
+  F::numbers;
+};
+template <TakesNumbers F, class T>
+struct Formula<F, T> {
+  T k[F::numbers > 0 ? F::numbers : 1] = {};
+  explicit Formula(const Scalar* numbers) noexcept {
+    for (int i = 0; i < F::numbers; ++i) k[i] = number_as<T>(numbers[i]);
+  }
+  template <class... A>
+  DTENSOR_DEVICE auto operator()(A... a) const {
+    return F::of(a..., k);
+  }
+};
+
+/// A formula's launch by the type that it computes in. Tables of ops are made of these.
+using Runner = void (*)(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers);
+
+namespace detail {
+template <class T, std::size_t>
+using Always = T;
+template <class F, class R, class T, std::size_t... I>
+void map_formula(const char* name, const Tensor& out, const MapArgument* inputs, const Scalar* numbers, std::index_sequence<I...> /*inputs*/) {
+  const MapArgument result(out);
+  map<1, R, Always<T, I>...>(name, Formula<F, T>(numbers), &result, inputs);
+}
+}  // namespace detail
+
+/// `arity` inputs and the result in f64 or f32.
+template <class F, int arity>
+void floating(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
+  constexpr std::make_index_sequence<arity> kInputs;
+  if (type == Dtype::f64) detail::map_formula<F, double, double>(name, out, inputs, numbers, kInputs);
+  else detail::map_formula<F, float, float>(name, out, inputs, numbers, kInputs);
+}
+template <class F, int arity>
+void integer(const char* name, Dtype /*type*/, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
+  detail::map_formula<F, std::int64_t, std::int64_t>(name, out, inputs, numbers, std::make_index_sequence<arity>());
+}
+/// One formula for floating numbers, one for integers.
+template <class Real, class Integer, int arity>
+void mixed(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
+  if (type == Dtype::i64) integer<Integer, arity>(name, type, out, inputs, numbers);
+  else floating<Real, arity>(name, type, out, inputs, numbers);
+}
+template <class F, int arity>
+void number(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
+  mixed<F, F, arity>(name, type, out, inputs, numbers);
+}
+/// The result is bool.
+template <class F, int arity>
+void predicate(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
+  constexpr std::make_index_sequence<arity> kInputs;
+  if (type == Dtype::f64) detail::map_formula<F, bool, double>(name, out, inputs, numbers, kInputs);
+  else if (type == Dtype::f32) detail::map_formula<F, bool, float>(name, out, inputs, numbers, kInputs);
+  else detail::map_formula<F, bool, std::int64_t>(name, out, inputs, numbers, kInputs);
+}
+
+}  // namespace dtensor::local::cuda

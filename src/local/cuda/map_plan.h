@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// How an elementwise kernel walks its operands: whole vectors of neighbours where memory allows it, else single elements, 32-bit arithmetic throughout.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "dtensor/values.h"
+#include "local/device_code.h"
+#include "local/strided.h"
+
+namespace dtensor::local::cuda {
+
+inline constexpr int kMostOperands = 10;
+
+/// Division of numbers below 2^31 by one that is known before: a product and a shift.
+struct Divider {
+  std::uint32_t divisor = 1, factor = 1, shift = 0;
+  Divider() = default;
+  /// @pre 0 < d < 2^31
+  explicit Divider(std::uint32_t d) noexcept;
+  DTENSOR_DEVICE std::uint32_t quotient(std::uint32_t n) const {
+    const auto high = static_cast<std::uint32_t>((static_cast<std::uint64_t>(n) * factor) >> 32);
+    return (high + n) >> shift;
+  }
+};
+
+/// A tensor's memory, or a number (no memory).
+struct MapOperand {
+  std::byte* data = nullptr;
+  Dtype dtype = Dtype::f32;
+  std::span<const std::int64_t> strides;  ///< of the results' dimensions
+};
+
+enum class Access : std::uint8_t { number, repeated, vector, single };
+
+/// One launch. Thread i takes `width` elements: in a walk by vectors those from `width * (i % chunks)` on in the innermost dimension of row i / chunks;
+/// otherwise i, i + threads, i + 2 threads ... of the row-major order.
+template <int N>
+struct MapWalk {
+  std::byte* data[N] = {};
+  std::int32_t strides[N][kMaxDims] = {};  ///< in elements, of `dims` dimensions; without the innermost one in a walk by vectors
+  Divider sizes[kMaxDims];
+  Divider chunks;
+  std::uint32_t threads = 0;
+  std::uint32_t count = 0;  ///< elements of the innermost dimension in a walk by vectors, of all otherwise
+  std::uint8_t dims = 0;
+  bool by_vectors = false;
+  Access access[N] = {};
+  Dtype dtype[N] = {};
+
+  /// The same walk of the first M operands.
+  template <int M>
+  MapWalk<M> first() const noexcept {
+    MapWalk<M> w;
+    for (int n = 0; n < M; ++n) {
+      w.data[n] = data[n];
+      for (int d = 0; d < dims; ++d) w.strides[n][d] = strides[n][d];
+      w.access[n] = access[n];
+      w.dtype[n] = dtype[n];
+    }
+    for (int d = 0; d < dims; ++d) w.sizes[d] = sizes[d];
+    w.chunks = chunks;
+    w.threads = threads;
+    w.count = count;
+    w.dims = dims;
+    w.by_vectors = by_vectors;
+    return w;
+  }
+};
+
+/// `launch` is called for each of the launches that walk all elements, one unless there are 2^31 of them or offsets go beyond that.
+/// Results come first among the operands.
+void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width,
+               const std::function<void(const MapWalk<kMostOperands>&)>& launch);
+
+}  // namespace dtensor::local::cuda
