@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dtensor/op.h"
+#include "local/op_name.h"
 #include "ops/families.h"
 
 namespace dtensor::ops {
@@ -30,9 +31,10 @@ DTensor gradient_for(const GradientCall& g, int i, const DTensor& grad);
 /// Zeros in place of a derivative that vanishes everywhere.
 std::vector<DTensor> zero_gradient(const GradientCall& g);
 
-/// Runs `body`, turning std::domain_error (seen by this rank alone) into the call's error.
+/// Runs `body`, turning std::domain_error (seen by this rank alone) into the call's error; kernels that see the like later name the call's op.
 template <class Body>
 void run_checked(const KernelCall& call, Body body) {
+  const local::OpName name(call.op_name);
   try {
     body();
   } catch (const std::domain_error& e) { call.fail(e.what()); }

@@ -7,6 +7,7 @@
 #include "local/cuda/map.h"
 #include "local/cuda/table.h"
 #include "local/formulas/binary.h"
+#include "local/op_name.h"
 
 namespace dtensor::local::cuda {
 namespace {
@@ -27,7 +28,8 @@ template <class Real, class Integer>
 void division(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
   if (type != Dtype::i64) return floating<Real, 2>(name, type, out, inputs, numbers);
   RankDevice& device = rank_device(out);
-  Fault* fault = device.faults.expect(device.current, [](I64 /*value*/) -> std::string { return "an integer is divided by zero"; });
+  const auto text = [op = std::string(OpName::current())](I64 /*value*/) { return op + (op.empty() ? "" : ": ") + "an integer is divided by zero"; };
+  Fault* fault = device.faults.expect(device.current, text);
   const MapArgument result(out);
   map<1, I64, I64, I64>(name, Checked<Integer>{fault}, &result, inputs);
 }
