@@ -20,6 +20,7 @@ MapOperand operand(const MapArgument& a, const Shape& shape, Strides& strides) {
   }
   result.data = static_cast<std::byte*>(t.raw());
   result.dtype = t.dtype();
+  result.bytes = info(t.dtype()).bytes;
   result.strides = {strides.data(), shape.size()};
   return result;
 }
@@ -38,7 +39,7 @@ void for_walks(std::span<const MapArgument> results, std::span<const MapArgument
       operands[count] = operand(a, shape, strides[count]);
       ++count;
     }
-  for_walks(shape, {operands.data(), count}, width, launch);
+  for_walks(shape, {operands.data(), count}, width, Walk::by_vectors_if_aligned, launch);
 }
 
 }  // namespace dtensor::local::cuda

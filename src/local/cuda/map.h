@@ -121,6 +121,45 @@ DTENSOR_DEVICE_INLINE void store(Dtype dtype, std::byte* data, bool whole, const
   }
 }
 
+// Offsets of a thread's elements in all operands, added to zeros. @return how many elements are there; the others stand for some that are, so that reading
+// needs no test.
+template <int width, int kAll>
+DTENSOR_DEVICE_INLINE int vector_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
+  std::uint32_t row = walk.chunks.quotient(thread);
+  const std::uint32_t start = (thread - row * walk.chunks.divisor) * width;
+  const int count = walk.count - start < width ? static_cast<int>(walk.count - start) : width;
+  for (int d = walk.dims - 1; d >= 0; --d) {
+    const std::uint32_t rest = walk.sizes[d].quotient(row), i = row - rest * walk.sizes[d].divisor;
+    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][0] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+    row = rest;
+  }
+  DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) {
+    if (walk.access[k] == Access::vector) at[k][0] += start;
+    DTENSOR_UNROLL for (int n = 1; n < width; ++n) at[k][n] = at[k][0] + static_cast<std::uint32_t>(n < count ? n : 0);
+  }
+  return count;
+}
+template <int width, int kAll>
+DTENSOR_DEVICE_INLINE int single_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
+  int count = 0;
+  std::uint32_t index[width];
+  DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+    index[n] = thread + static_cast<std::uint32_t>(n) * walk.threads;
+    if (index[n] < walk.count) count = n + 1;
+    else index[n] = thread;
+  }
+  for (int d = walk.dims - 1; d > 0; --d) {
+    DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+      const std::uint32_t rest = walk.sizes[d].quotient(index[n]), i = index[n] - rest * walk.sizes[d].divisor;
+      DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][n] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+      index[n] = rest;
+    }
+  }
+  DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL for (int n = 0; n < width; ++n) at[k][n] +=
+      index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
+  return count;
+}
+
 // One element or several of each input: a tuple that device code takes.
 template <std::size_t I, class T, int width>
 struct Slot {
@@ -143,44 +182,6 @@ struct MapKernel {
   DTENSOR_DEVICE void operator()(std::int64_t thread) const { run(static_cast<std::uint32_t>(thread), Index{}); }
 
  private:
-  using Offsets = std::uint32_t[kAll][width];
-
-  // Elements that are not there stand for others that are, so that reading needs no test.
-  DTENSOR_DEVICE_INLINE int vector_offsets(std::uint32_t thread, Offsets& at) const {
-    std::uint32_t row = walk.chunks.quotient(thread);
-    const std::uint32_t start = (thread - row * walk.chunks.divisor) * width;
-    const int count = walk.count - start < width ? static_cast<int>(walk.count - start) : width;
-    for (int d = walk.dims - 1; d >= 0; --d) {
-      const std::uint32_t rest = walk.sizes[d].quotient(row), i = row - rest * walk.sizes[d].divisor;
-      DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][0] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
-      row = rest;
-    }
-    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) {
-      if (walk.access[k] == Access::vector) at[k][0] += start;
-      DTENSOR_UNROLL for (int n = 1; n < width; ++n) at[k][n] = at[k][0] + static_cast<std::uint32_t>(n < count ? n : 0);
-    }
-    return count;
-  }
-  DTENSOR_DEVICE_INLINE int single_offsets(std::uint32_t thread, Offsets& at) const {
-    int count = 0;
-    std::uint32_t index[width];
-    DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
-      index[n] = thread + static_cast<std::uint32_t>(n) * walk.threads;
-      if (index[n] < walk.count) count = n + 1;
-      else index[n] = thread;
-    }
-    for (int d = walk.dims - 1; d > 0; --d) {
-      DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
-        const std::uint32_t rest = walk.sizes[d].quotient(index[n]), i = index[n] - rest * walk.sizes[d].divisor;
-        DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][n] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
-        index[n] = rest;
-      }
-    }
-    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL for (int n = 0; n < width; ++n) at[k][n] +=
-        index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
-    return count;
-  }
-
   template <std::size_t I, class T>
   DTENSOR_DEVICE_INLINE void fetch(const std::uint32_t (&at)[width], bool whole, Slot<I, T, width>& to) const {
     constexpr int k = M + static_cast<int>(I);
@@ -196,8 +197,8 @@ struct MapKernel {
   }
   template <std::size_t... I>
   DTENSOR_DEVICE_INLINE void run(std::uint32_t thread, std::index_sequence<I...> /*inputs*/) const {
-    Offsets at{};
-    const int count = walk.by_vectors ? vector_offsets(thread, at) : single_offsets(thread, at);
+    std::uint32_t at[kAll][width] = {};
+    const int count = walk.by_vectors ? vector_offsets<width>(walk, thread, at) : single_offsets<width>(walk, thread, at);
     const bool whole = walk.by_vectors && count == width;
     SlotsOf<Index, width, A...> in;
     (fetch<I, A>(at[M + static_cast<int>(I)], whole, in), ...);

@@ -23,13 +23,14 @@ std::int64_t reach(const Loop& loop, std::size_t operand) {
 struct Pieces {
   std::span<const MapOperand> operands;
   std::int64_t width;
+  Walk kind;
   const std::function<void(const MapWalk<kMostOperands>&)>& launch;
 
-  std::int64_t bytes(std::size_t n) const { return info(operands[n].dtype).bytes; }
+  std::int64_t bytes(std::size_t n) const { return operands[n].bytes; }
 
   bool by_vectors(const Loop& loop, const std::array<std::byte*, kMostOperands>& data) const {
     const auto inner = static_cast<std::size_t>(loop.ndim - 1);
-    if (loop.sizes[inner] < width) return false;
+    if (kind == Walk::by_singles || loop.sizes[inner] < width) return false;
     for (std::size_t n = 0; n < operands.size(); ++n) {
       if (data[n] == nullptr || loop.strides[n][inner] == 0) continue;
       if (loop.strides[n][inner] != 1) return false;
@@ -90,7 +91,7 @@ Divider::Divider(std::uint32_t d) noexcept : divisor(d) {
   factor = static_cast<std::uint32_t>(((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - d)) / d + 1);
 }
 
-void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width,
+void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width, Walk kind,
                const std::function<void(const MapWalk<kMostOperands>&)>& launch) {
   std::array<std::int64_t, kMaxDims> zeros{};
   std::array<std::span<const std::int64_t>, kMostOperands> strides;
@@ -102,7 +103,7 @@ void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> 
   }
   const Loop loop = strided_loop<kMostOperands>(sizes, strides);
   if (loop.numel == 0) return;
-  Pieces{operands, width, launch}.run(loop, data);
+  Pieces{operands, width, kind, launch}.run(loop, data);
 }
 
 }  // namespace dtensor::local::cuda

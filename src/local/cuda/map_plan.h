@@ -30,6 +30,7 @@ struct Divider {
 struct MapOperand {
   std::byte* data = nullptr;
   Dtype dtype = Dtype::f32;
+  int bytes = 4;                          ///< of an element
   std::span<const std::int64_t> strides;  ///< of the results' dimensions
 };
 
@@ -70,9 +71,12 @@ struct MapWalk {
   }
 };
 
+/// What vectors are for: operands that take part as whole words already do without.
+enum class Walk : std::uint8_t { by_vectors_if_aligned, by_singles };
+
 /// `launch` is called for each of the launches that walk all elements, one unless there are 2^31 of them or offsets go beyond that.
 /// Results come first among the operands.
-void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width,
+void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width, Walk kind,
                const std::function<void(const MapWalk<kMostOperands>&)>& launch);
 
 }  // namespace dtensor::local::cuda
