@@ -88,7 +88,10 @@ Outcome run_on(const Problem& p, Device device, const DeviceMesh& mesh, bool str
       result.shapes.push_back(local.shape());
       result.values.push_back(debug::numbers(local.to(Device::cpu()).contiguous()));
     }
-  } catch (const Error& e) { result = {.error = e.what()}; }  // a device may find it after the shapes
+  } catch (const Error& e) {
+    result = {};  // a device may find it after the shapes
+    result.error = e.what();
+  }
   base::current_rank()->device = Device::cpu();
   return result;
 }
