@@ -14,6 +14,7 @@
 #include "dtensor/ops/views.h"
 #include "local/cpu/order_keys.h"
 #include "local/kernels/embedding.h"
+#include "local/kernels/sorting.h"
 #include "mesh/mesh_data.h"
 #include "ops/permute_parts.h"
 #include "ops/reduction_rules.h"
@@ -108,6 +109,10 @@ constexpr OpDef kExchangeRuns{
     .plan = plan_exchange,
 };
 
+// ---- numbers are compared on the host: of tensors of another device it has copies
+Tensor on_host(const Tensor& t) { return t.to(Device::cpu()); }
+Tensor tensor_of(const Integers& values, Device device) { return Tensor::of(values, {static_cast<std::int64_t>(values.size())}).to(device); }
+
 // ---- ranks that hold parts
 // Axes ascending; ranks along them are parts in row-major order.
 struct Group {
@@ -121,12 +126,12 @@ struct Group {
   DTensor part(const Integers& mine) const {
     const Shape shape{static_cast<std::int64_t>(mine.size() * parts)};
     const SpecRef split = tensor::intern_spec(spec->mesh, parts_layout(*spec->layout, axes, {}), shape, Dtype::i64, spec->device);
-    return tensor::make_dtensor(split, Tensor::of(mine, {static_cast<std::int64_t>(mine.size())}));
+    return tensor::make_dtensor(split, tensor_of(mine, spec->device));
   }
   // What all parts say, one after the other; each says as much.
   Integers gathered(const Integers& mine) const {
     if (mine.empty()) return {};
-    const Tensor all = tensor::redistribute_to(part(mine), placements::replicated(spec->layout->mesh_sizes, 1)).local();
+    const Tensor all = on_host(tensor::redistribute_to(part(mine), placements::replicated(spec->layout->mesh_sizes, 1)).local());
     const auto v = all.values<const std::int64_t>();
     return {v.begin(), v.end()};
   }
@@ -144,24 +149,23 @@ struct Sorted {
 };
 // Elements of `line` in the order `at`.
 Tensor taken(const Tensor& line, const Integers& at) {
-  const Tensor result = Tensor::empty({line.numel()}, line.dtype());
-  local::kernels::take_rows({1, line.numel(), 1, Tensor::of(at, {static_cast<std::int64_t>(at.size())})}, line, result);
+  const Tensor result = Tensor::empty({line.numel()}, line.dtype(), line.device());
+  local::kernels::take_rows({1, line.numel(), 1, tensor_of(at, line.device())}, line, result);
   return result;
 }
 // Places are counted from `begin`.
 Sorted sorted_part(const Tensor& line, std::int64_t begin, bool descending) {
-  const Tensor flat = line.contiguous();
-  Sorted s{{}, Tensor::empty({flat.numel()}, Dtype::i64), {}, 0};
-  for (const std::int64_t key : local::cpu::order_keys(flat, descending))
-    s.elements.push_back({key, begin + static_cast<std::int64_t>(s.elements.size())});
-  std::sort(s.elements.begin(), s.elements.end());
-  Integers at;
-  auto* place = s.places.raw_as<std::int64_t>();
-  for (const Placed& e : s.elements) {
-    *place++ = e.place;
-    at.push_back(e.place - begin);
+  const Tensor flat = line.contiguous(), indices = Tensor::empty({flat.numel()}, Dtype::i64, flat.device());
+  Sorted s{Tensor::empty({flat.numel()}, flat.dtype(), flat.device()), {}, {}, 0};
+  local::kernels::order_lines({.dim = 0, .first = 0, .count = flat.numel(), .descending = descending, .nan_first = false}, flat, s.values, indices);
+  const Tensor known = on_host(indices);
+  const auto* index = known.raw_as<const std::int64_t>();
+  Integers places;
+  for (const std::int64_t key : local::cpu::order_keys(on_host(s.values), descending)) {
+    places.push_back(begin + *index++);
+    s.elements.push_back({key, places.back()});
   }
-  s.values = taken(flat, at);
+  s.places = tensor_of(places, flat.device());
   return s;
 }
 // Where the elements of sorted runs of these lengths stand in one order of all; equal ones in the order of the runs.
@@ -238,7 +242,7 @@ std::pair<DTensor, DTensor> merged(const Group& group, const Sorted& part, const
   const Tensor values = mine[0].local().contiguous();
   Integers received;
   for (std::size_t r = 0; r < group.parts; ++r) received.push_back(lengths[r * group.parts + group.self]);
-  const Integers order = merged_order(local::cpu::order_keys(values, descending), received);
+  const Integers order = merged_order(local::cpu::order_keys(on_host(values), descending), received);
   const std::vector<DTensor> uneven{tensor::make_dtensor(mine[0].impl()->spec, taken(values, order)),
                                     tensor::make_dtensor(mine[1].impl()->spec, taken(mine[1].local().contiguous(), order))};
   const std::vector<Placements> even(2, plain->placements());
@@ -420,7 +424,7 @@ std::pair<DTensor, DTensor> counted_along(const OpDef& op, const DTensor& x, int
   const SpecRef of_values = tensor::intern_spec(spec.mesh, layout, shape, spec.dtype, spec.device);
   const SpecRef of_places = tensor::intern_spec(spec.mesh, layout, shape, Dtype::i64, spec.device);
   if (!spec.inside) return {nothing(of_values), nothing(of_places)};
-  const Tensor local = whole.local().contiguous();
+  const Tensor local = on_host(whole.local()).contiguous();
   const Place place = tensor::place_of(spec);
   const Integers keys = local::cpu::order_keys(local, false);
   std::int64_t inner = 1;
@@ -439,7 +443,7 @@ std::pair<DTensor, DTensor> counted_along(const OpDef& op, const DTensor& x, int
     local::cpu::value_of_key(lines[l].found.key, values.as_strided(one, one, values.offset() + static_cast<std::int64_t>(l)));
     places.raw_as<std::int64_t>()[l] = lines[l].found.place;
   }
-  return {tensor::make_dtensor(of_values, values), tensor::make_dtensor(of_places, places)};
+  return {tensor::make_dtensor(of_values, values.to(spec.device)), tensor::make_dtensor(of_places, places.to(spec.device))};
 }
 
 DTensor counted_median(const OpDef& op, const DTensor& x) {
@@ -452,11 +456,11 @@ DTensor counted_median(const OpDef& op, const DTensor& x) {
   const Tensor value = Tensor::empty({}, spec.dtype);
   std::vector<Window> line(1);
   const auto first = static_cast<std::int64_t>(group.self) * spec.shape.numel();  // places need be different, no more
-  for (const std::int64_t key : local::cpu::order_keys(whole.local(), false))
+  for (const std::int64_t key : local::cpu::order_keys(on_host(whole.local()), false))
     line[0].elements.push_back({key, first + static_cast<std::int64_t>(line[0].elements.size())});
   find_in(group, line, (spec.shape.numel() - 1) / 2, info(spec.dtype).floating);
   local::cpu::value_of_key(line[0].found.key, value);
-  return tensor::make_dtensor(result, value);
+  return tensor::make_dtensor(result, value.to(spec.device));
 }
 
 }  // namespace ops
