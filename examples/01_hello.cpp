@@ -15,7 +15,7 @@ int hello(World& world) {
   DTensor z = y.redistribute({{"dp", Shard(0)}});
   const double average = mean(z).item();
   world.print({"mean ", average});
-  Tensor mine = z.local();
+  Tensor mine = z.local().to(Device::cpu());
   world.log({"first value ", mine.values<float>()[0]});
   world.print({"tp has ", mesh["tp"].size(), " ranks\n", visualize(z)});
   bool refused = false;

@@ -23,11 +23,11 @@ bool chunks(World& world) {
   std::iota(values.begin(), values.end(), 0.0f);
   const DTensor x = distribute(Tensor::of(values, {5, 7}), mesh, {Shard(0), Shard(1)});
   world.print({x, "\n", visualize(x)});
-  world.log({"my part ", x.local().shape(), " begins with ", x.local().contiguous().values<const float>()[0]});
+  world.log({"my part ", x.local().shape(), " begins with ", x.local().to(Device::cpu()).contiguous().values<const float>()[0]});
   const int dp = *mesh.coordinate("dp"), tp = *mesh.coordinate("tp");
   const Shape expected{dp == 0 ? 3 : 2, tp == 0 ? 4 : 3};
   const float first = static_cast<float>(21 * dp + 4 * tp);
-  return x.local().shape() == expected && x.local().contiguous().values<const float>()[0] == first;
+  return x.local().shape() == expected && x.local().to(Device::cpu()).contiguous().values<const float>()[0] == first;
 }
 
 // The notation is read by the same code that prints it. By axis name the written order is the order of the splits.

@@ -19,7 +19,8 @@ struct Way {
 
 // The reference: plain loops on whole copies, in double.
 double largest_difference(const DTensor& a, const DTensor& b, const DTensor& y) {
-  const Tensor whole_a = a.full_tensor().local(), whole_b = b.full_tensor().local(), whole_y = y.full_tensor().local();
+  const auto whole = [](const DTensor& t) { return t.full_tensor().local().to(Device::cpu()); };
+  const Tensor whole_a = whole(a), whole_b = whole(b), whole_y = whole(y);
   const auto va = whole_a.values<const float>(), vb = whole_b.values<const float>(), vy = whole_y.values<const float>();
   double worst = 0;
   for (std::size_t i = 0; i < kRows; ++i)

@@ -34,8 +34,9 @@ bool histogram(World& world) {
   const DeviceMesh mesh = world.mesh({{"x", world.size()}});
   const DTensor x = rand({1000}, mesh, {Shard(0)});
   std::vector<std::int64_t> bins(4);
-  for (const float v : x.local().values<const float>()) ++bins[std::min<std::size_t>(static_cast<std::size_t>(v * 4), 3)];
-  const DTensor counts = from_local(Tensor::of(bins, {4}), mesh, {Partial()});
+  const Tensor mine = x.local().to(Device::cpu());
+  for (const float v : mine.values<const float>()) ++bins[std::min<std::size_t>(static_cast<std::size_t>(v * 4), 3)];
+  const DTensor counts = from_local(Tensor::of(bins, {4}).to(world.device()), mesh, {Partial()});
   const DTensor whole = counts.full_tensor();
   world.log({"my bins ", counts.local(), " of ", whole.local()});
   return sum(whole).item<std::int64_t>() == 1000;

@@ -60,7 +60,7 @@ std::vector<std::vector<std::int64_t>> generate(CausalLm& model, const std::vect
   for (int step = 0; step < count; ++step) {
     const DTensor logits = model(as_tokens(next, mesh), &cache);
     const DTensor last = select(logits, 1, -1).full_tensor();
-    const Tensor values = last.local().to(Dtype::f32).contiguous();
+    const Tensor values = last.local().to(Device::cpu()).to(Dtype::f32).contiguous();
     const auto vocab = static_cast<std::size_t>(model.vocab());
     for (std::size_t row = 0; row < prompt.size(); ++row) {
       const std::int64_t token = choose(values.values<const float>().subspan(row * vocab, vocab), temperature, seed);

@@ -8,6 +8,7 @@
 #include "dtensor/comm.h"
 #include "dtensor/cuda.h"
 #include "dtensor/debug.h"
+#include "dtensor/device.h"
 #include "dtensor/distributed_tensor.h"
 #include "dtensor/error.h"
 #include "dtensor/generator.h"

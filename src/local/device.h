@@ -83,6 +83,8 @@ class DeviceBackend {
   virtual void order_after(const DeviceStream& stream, DeviceEvent& event) = 0;
   virtual bool is_done(const DeviceStream& stream) = 0;
   virtual void synchronize(const DeviceStream& stream) = 0;
+  /// For an event of the device. @throws what kernels before it found wrong.
+  virtual void host_waits(DeviceEvent& event, Device device) = 0;
   /// Memory of the host that devices copy to and from while the host goes on. Reused like memory of a device.
   virtual base::Ref<Buffer> allocate_pinned(std::size_t bytes) = 0;
   /// `to` and `from` are of the host, pinned, or of the stream's device. The host does not wait.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "world/command_line.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -22,6 +23,17 @@ T number(std::string_view option, std::string_view text, std::string_view what) 
 
 }  // namespace
 
+namespace {
+
+Device device_of(std::string_view text) {
+  if (text == "cpu") return Device::cpu();
+  const bool indexed = text.starts_with("cuda:");
+  if (text != "cuda" && !indexed) base::fail<InvalidArgument>("run: --device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
+  return Device::cuda(indexed ? std::min(127, number<int>("--device", text.substr(5), "cpu, cuda or cuda:N")) : 0);
+}
+
+}  // namespace
+
 CommandLine read_command_line(std::span<char* const> argv, const RunOptions& defaults) {
   CommandLine line;
   line.options = defaults;
@@ -31,7 +43,7 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
     const std::string_view word = argv[i];
     if (word == "--") break;
     const std::string_view name = word.substr(0, word.find('='));
-    if (name != "--ranks" && name != "--threads" && name != "--time-limit") {
+    if (name != "--ranks" && name != "--threads" && name != "--time-limit" && name != "--device") {
       line.rest.emplace_back(word);
       continue;
     }
@@ -44,6 +56,8 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
       line.ranks_given = true;
     } else if (name == "--threads") {
       line.options.threads_per_rank = number<int>(name, value, "a whole number of at least 0");
+    } else if (name == "--device") {
+      line.options.device = device_of(value);
     } else {
       line.options.time_limit_s = number<double>(name, value, "seconds, 0 for none");
     }

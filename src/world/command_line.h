@@ -16,7 +16,7 @@ struct CommandLine {
   bool ranks_given = false;
   std::vector<std::string> rest;  ///< the program's name and what run() does not take
 };
-/// Takes --ranks N, --threads N, --time-limit S (also --ranks=N) up to "--". @throws InvalidArgument naming the option and its text.
+/// Takes --ranks N, --threads N, --time-limit S, --device cpu|cuda|cuda:N (also --ranks=N) up to "--". @throws InvalidArgument naming the option and its text.
 CommandLine read_command_line(std::span<char* const> argv, const RunOptions& defaults);
 
 /// A launcher that started several processes: the variables that say so.

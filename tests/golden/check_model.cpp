@@ -75,7 +75,8 @@ class Checker {
   void compare_logits(const Tensor& got) {
     const Tensor want = read_tensor(stored_.at("logits"));
     double worst = 0;
-    const auto a = got.contiguous().values<const float>(), b = want.values<const float>();
+    const Tensor here = got.to(Device::cpu()).contiguous();
+    const auto a = here.values<const float>(), b = want.values<const float>();
     for (std::size_t i = 0; i < b.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
     expect(worst <= kLogits && std::isfinite(worst), "logits deviate by " + std::to_string(worst));
   }
@@ -85,7 +86,7 @@ class Checker {
     if (it == stored_.end()) return expect(false, "no golden gradient for " + p.name);
     const DTensor grad = p.parameter.grad();
     if (!grad) return expect(false, p.name + " has no gradient");
-    const Tensor got = grad.full_tensor().local().contiguous(), want = read_tensor(it->second);
+    const Tensor got = grad.full_tensor().local().to(Device::cpu()).contiguous(), want = read_tensor(it->second);
     const auto a = got.values<const float>(), b = want.values<const float>();
     double difference = 0, norm = 0;
     for (std::size_t i = 0; i < b.size(); ++i) {

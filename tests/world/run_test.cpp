@@ -98,6 +98,15 @@ TEST_CASE("run takes its own options up to a double dash and leaves the others")
   CHECK(code == 0);
 }
 
+TEST_CASE("run gives every rank the device of --device and refuses a word that is none") {
+  Arguments cpu({"program", "--device", "cpu", "--ranks", "2"});
+  CHECK(run(cpu.argc(), cpu.argv(), [](World& world) { return world.device() == Device::cpu() && world.args().size() == 1 ? 0 : 9; }) == 0);
+  for (const char* bad : {"gpu", "cuda:", "cuda:x", "cuda:-1", ""}) {
+    Arguments arguments({"program", "--device", bad});
+    CHECK(run(arguments.argc(), arguments.argv(), code_function) == 1);
+  }
+}
+
 TEST_CASE("run refuses a number of ranks that is none") {
   for (const char* bad : {"x", "0", "-1", "2x", ""}) {
     Arguments arguments({"program", "--ranks", bad});

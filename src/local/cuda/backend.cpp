@@ -85,6 +85,10 @@ class CudaBackend final : public DeviceBackend {
     cuda::host_waits_for_stream(stream.native());
     cuda::rank_device(stream.device()).faults.check();
   }
+  void host_waits(DeviceEvent& event, Device device) override {
+    event.host_waits();
+    cuda::rank_device(device).faults.check();
+  }
   base::Ref<Buffer> allocate_pinned(std::size_t bytes) override {
     // Of the process, never destroyed: tensors of static objects come back late.
     static const auto* const allocator = new std::shared_ptr(std::make_shared<cuda::DeviceAllocator>(Device::cuda(0), true));
