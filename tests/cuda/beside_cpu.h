@@ -51,14 +51,14 @@ inline std::vector<double> doubles(const Tensor& t) {
   const auto v = d.values<const double>();
   return {v.begin(), v.end()};
 }
-/// The greatest difference, of elements above 1 as a part of them; 1e9 where one is NaN or infinite and the other not so.
-inline double worst(const Tensor& a, const Tensor& b) {
+/// The greatest difference, of elements above `least` as a part of them, of others as a part of it; 1e9 where one is NaN or infinite and the other not so.
+inline double worst(const Tensor& a, const Tensor& b, double least = 1) {
   const auto x = doubles(a), y = doubles(b);
   if (x.size() != y.size() || a.dtype() != b.dtype()) return 1e9;
   double most = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i]))) continue;
-    const double difference = std::abs(x[i] - y[i]) / std::max(1.0, std::abs(x[i]));
+    const double difference = std::abs(x[i] - y[i]) / std::max(least, std::abs(x[i]));
     most = std::max(most, std::isfinite(difference) ? difference : 1e9);
   }
   return most;

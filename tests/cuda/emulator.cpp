@@ -26,7 +26,7 @@ struct Fiber {
   std::unique_ptr<char[]> stack;
   State state = State::ready;
   Block block;
-  alignas(8) std::byte value[8];  // what the thread offers to its warp
+  alignas(8) std::byte value[32];  // what the thread offers to its warp
   std::exception_ptr error;
 };
 
@@ -98,7 +98,7 @@ void sync() { stop(State::at_block); }
 
 void exchange(const void* mine, void* theirs, std::size_t bytes, int from_lane) {
   Fiber& f = *machine.running;
-  if (bytes > sizeof f.value) throw std::logic_error("values of at most 8 bytes are exchanged in a warp");
+  if (bytes > 8) throw std::logic_error("values of at most 8 bytes are exchanged in a warp");
   std::memcpy(f.value, mine, bytes);
   stop(State::at_warp);
   const int warp = f.block.thread / kWarp * kWarp;
@@ -106,10 +106,22 @@ void exchange(const void* mine, void* theirs, std::size_t bytes, int from_lane) 
   stop(State::at_warp);
 }
 
+void gather(const void* mine, void* all, std::size_t bytes) {
+  Fiber& f = *machine.running;
+  if (bytes > sizeof f.value) throw std::logic_error("values of at most 32 bytes are gathered in a warp");
+  std::memcpy(f.value, mine, bytes);
+  stop(State::at_warp);
+  const int warp = f.block.thread / kWarp * kWarp;
+  for (int lane = 0; lane < kWarp; ++lane)
+    std::memcpy(static_cast<std::byte*>(all) + static_cast<std::size_t>(lane) * bytes, machine.fibers[static_cast<std::size_t>(warp + lane)]->value,
+                bytes);
+  stop(State::at_warp);
+}
+
 void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body) {
   if (threads <= 0 || threads % kWarp != 0 || threads > 1024)
     throw std::logic_error("a block has whole warps and at most 1024 threads (" + std::to_string(threads) + ")");
-  if (bytes > (48 << 10)) throw std::logic_error("a block has at most 48 KiB of shared memory (" + std::to_string(bytes) + ")");
+  if (bytes > kMostShared) throw std::logic_error("a block has at most 163 KiB of shared memory (" + std::to_string(bytes) + ")");
   Machine& m = machine;
   m.functor = functor;
   m.body = body;

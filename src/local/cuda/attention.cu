@@ -2,8 +2,10 @@
 // Attention in tiles of scores that live in registers and shared memory. All four results are sums over tiles, weights of rows times another operand:
 // out and the query's gradient over the keys of a block of queries, the gradients of value and key over the queries of a block of keys. A block of
 // threads makes one block of rows of one result, so nothing is added to from two sides.
+#include <algorithm>
 #include <cmath>
 
+#include "local/cuda/attention_mma.h"
 #include "local/cuda/attention_problem.h"
 #include "local/cuda/launch.h"
 
@@ -26,14 +28,6 @@ struct alignas(4 * sizeof(C) < 16 ? 4 * sizeof(C) : 16) Four {
   C at[4];
 };
 
-struct Backward {
-  AttentionOperand grad, logsumexp;
-  const void* dots = nullptr;
-};
-struct Merged {
-  const void *out = nullptr, *logsumexp = nullptr;
-};
-
 // Rows of a matrix: row i begins at offset + i * step.
 struct RowsOf {
   const AttentionOperand* operand;
@@ -49,8 +43,8 @@ struct AttentionPart {
   static_assert(kKeys % kDepth == 0 && kWide % 4 == 0);
 
   AttentionProblem p;
-  Backward back;
-  Merged merged;
+  AttentionSlopes slopes;
+  EarlierAttention earlier;
   AttentionResult result;
   void* logsumexp;
   std::int64_t blocks, slices;
@@ -109,17 +103,17 @@ struct AttentionPart {
     const RowsOf q{&p.query, p.query.matrix(w.batch, w.head), of_queries(part) ? w.first : other, p.t, p.d, packs_q};
     const RowsOf k{&p.key, p.key.matrix(w.batch, w.group), of_queries(part) ? other : w.first, p.s, p.d, packs_k};
     const RowsOf v{&p.value, p.value.matrix(w.batch, w.group), k.first, p.s, p.e, packs_v};
-    const RowsOf grad{&back.grad, back.grad.matrix(w.batch, w.head), q.first, p.t, p.e, packs_grad};
-    Scores scores = {}, slopes = {};
+    const RowsOf grad{&slopes.grad, slopes.grad.matrix(w.batch, w.head), q.first, p.t, p.e, packs_grad};
+    Scores scores = {}, products = {};
     dot_rows(block, memory, of_queries(part) ? q : k, of_queries(part) ? k : q, scores);
-    if constexpr (kSlopes) dot_rows(block, memory, of_queries(part) ? grad : v, of_queries(part) ? v : grad, slopes);
+    if constexpr (kSlopes) dot_rows(block, memory, of_queries(part) ? grad : v, of_queries(part) ? v : grad, products);
     score(block, w, other, scores);
-    if constexpr (kGradient) weigh(block, w, other, scores, slopes);
+    if constexpr (kGradient) weigh(block, w, other, scores, products);
     else absorb(scores, block, sums, top, total);
     const int row = block.thread / kSide * kRowsEach, column = block.thread % kSide * kColumnsEach;
-    for (int c = 0; c < kColumnsEach; ++c) {
+    DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
       Four<C> four;
-      for (int r = 0; r < kRowsEach; ++r) four.at[r] = scores[r][c];
+      DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) four.at[r] = scores[r][c];
       *reinterpret_cast<Four<C>*>(&memory.weights[column + c][row]) = four;
     }
     add_product(block, memory, part == Part::out ? v : part == Part::query ? k : part == Part::key ? q : grad, w.slice, sums);
@@ -148,9 +142,9 @@ struct AttentionPart {
       block.sync();
       for (int k = 0; k < kDepth; ++k) {
         const Four<C> x = *reinterpret_cast<const Four<C>*>(&memory.operands.a[k][row]);
-        for (int c = 0; c < kColumnsEach; ++c) {
+        DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
           const C y = memory.operands.b[k][column + c];
-          for (int r = 0; r < kRowsEach; ++r) scores[r][c] += x.at[r] * y;
+          DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) scores[r][c] += x.at[r] * y;
         }
       }
     }
@@ -177,7 +171,7 @@ struct AttentionPart {
         for (int part_of_row = 0; part_of_row < kWide / 4; ++part_of_row) {
           const Four<C> y = *reinterpret_cast<const Four<C>*>(&memory.x[k][part_of_row * 4 * kSide + column]);
           for (int c = 0; c < 4; ++c)
-            for (int r = 0; r < kRowsEach; ++r) sums[r][part_of_row * 4 + c] += x.at[r] * y.at[c];
+            DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) sums[r][part_of_row * 4 + c] += x.at[r] * y.at[c];
         }
       }
     }
@@ -186,8 +180,8 @@ struct AttentionPart {
   // From products to scores: -inf where a key is not seen or is beyond the last one, or the query is.
   DTENSOR_DEVICE void score(const Block& block, const Work& w, std::int64_t other, Scores& scores) const {
     const std::int64_t row = w.first + block.thread / kSide * kRowsEach, column = other + block.thread % kSide * kColumnsEach;
-    for (int r = 0; r < kRowsEach; ++r)
-      for (int c = 0; c < kColumnsEach; ++c) {
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r)
+      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
         const std::int64_t i = of_queries(part) ? row + r : column + c, j = of_queries(part) ? column + c : row + r;
         const C value = static_cast<C>(p.scale) * scores[r][c];
         if (i >= p.t || j >= p.seen[i]) scores[r][c] = kNoScore<C>;
@@ -197,15 +191,15 @@ struct AttentionPart {
 
   // Rows begin with nothing seen, or with what the call brings: its out is a sum whose weights add up to one.
   DTENSOR_DEVICE void begin(const Block& block, const Work& w, C (&sums)[kRowsEach][kWide], C (&top)[kRowsEach], C (&total)[kRowsEach]) const {
-    for (int r = 0; r < kRowsEach; ++r) {
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) {
       const std::int64_t i = w.first + block.thread / kSide * kRowsEach + r, row = (w.batch * p.h + w.head) * p.t + i;
       top[r] = kNoScore<C>;
       total[r] = 0;
-      if (merged.logsumexp == nullptr || i >= p.t) continue;
-      top[r] = static_cast<const C*>(merged.logsumexp)[row];
+      if (earlier.logsumexp == nullptr || i >= p.t) continue;
+      top[r] = static_cast<const C*>(earlier.logsumexp)[row];
       total[r] = top[r] == kNoScore<C> ? C(0) : C(1);
-      for (int c = 0; c < kWide; ++c)
-        if (const std::int64_t x = column_of(block, w, c); x < p.e) sums[r][c] = static_cast<const C*>(merged.out)[row * p.e + x];
+      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c)
+        if (const std::int64_t x = column_of(block, w, c); x < p.e) sums[r][c] = static_cast<const C*>(earlier.out)[row * p.e + x];
     }
   }
   static DTENSOR_DEVICE std::int64_t column_of(const Block& block, const Work& w, int c) {
@@ -214,9 +208,9 @@ struct AttentionPart {
 
   // Turns scores into weights relative to the greatest of their row so far, and rescales what was summed before.
   DTENSOR_DEVICE void absorb(Scores& scores, const Block& block, C (&sums)[kRowsEach][kWide], C (&top)[kRowsEach], C (&total)[kRowsEach]) const {
-    for (int r = 0; r < kRowsEach; ++r) {
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) {
       C high = top[r];
-      for (int c = 0; c < kColumnsEach; ++c) high = scores[r][c] > high ? scores[r][c] : high;
+      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) high = scores[r][c] > high ? scores[r][c] : high;
       for (int mask = kSide / 2; mask > 0; mask /= 2) {
         const C theirs = block.from_lane_xor(high, mask);
         high = theirs > high ? theirs : high;
@@ -224,28 +218,28 @@ struct AttentionPart {
       const C from = high == kNoScore<C> ? C(0) : high;
       const C factor = top[r] == high ? C(1) : top[r] == kNoScore<C> ? C(0) : std::exp(top[r] - from);
       C sum = 0;
-      for (int c = 0; c < kColumnsEach; ++c) {
+      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
         scores[r][c] = std::exp(scores[r][c] - from);
         sum += scores[r][c];
       }
       for (int mask = kSide / 2; mask > 0; mask /= 2) sum += block.from_lane_xor(sum, mask);
       total[r] = total[r] * factor + sum;
       top[r] = high;
-      for (int c = 0; c < kWide; ++c) sums[r][c] *= factor;
+      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c) sums[r][c] *= factor;
     }
   }
 
   // The weights that the forward pass had, or what the scores' gradients are.
-  DTENSOR_DEVICE void weigh(const Block& block, const Work& w, std::int64_t other, Scores& scores, const Scores& slopes) const {
+  DTENSOR_DEVICE void weigh(const Block& block, const Work& w, std::int64_t other, Scores& scores, const Scores& products) const {
     const std::int64_t row = w.first + block.thread / kSide * kRowsEach, column = other + block.thread % kSide * kColumnsEach;
-    for (int r = 0; r < kRowsEach; ++r)
-      for (int c = 0; c < kColumnsEach; ++c) {
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r)
+      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
         const std::int64_t i = of_queries(part) ? row + r : column + c;
         C weight = 0;
         if (i < p.t) {
-          const C lse = back.logsumexp.at<C>(back.logsumexp.strides[1] * w.batch + back.logsumexp.strides[2] * w.head + back.logsumexp.strides[3] * i);
+          const C lse = slopes.logsumexp.at<C>(slopes.logsumexp.strides[1] * w.batch + slopes.logsumexp.strides[2] * w.head + slopes.logsumexp.strides[3] * i);
           if (lse != kNoScore<C>) weight = std::exp(scores[r][c] - lse);
-          if constexpr (kSlopes) weight *= slopes[r][c] - static_cast<const C*>(back.dots)[(w.batch * p.h + w.head) * p.t + i];
+          if constexpr (kSlopes) weight *= products[r][c] - static_cast<const C*>(slopes.dots)[(w.batch * p.h + w.head) * p.t + i];
         }
         scores[r][c] = weight;
       }
@@ -254,7 +248,7 @@ struct AttentionPart {
   DTENSOR_DEVICE void finish(const Block& block, const Work& w, const C (&sums)[kRowsEach][kWide], const C (&top)[kRowsEach],
                              const C (&total)[kRowsEach]) const {
     const std::int64_t head = of_queries(part) ? w.batch * p.h + w.head : w.batch * p.g + w.group;
-    for (int r = 0; r < kRowsEach; ++r) {
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) {
       const std::int64_t i = w.first + block.thread / kSide * kRowsEach + r, row = head * rows() + i;
       if (i >= rows()) continue;
       C factor = kSlopes ? static_cast<C>(p.scale) : C(1);
@@ -263,22 +257,22 @@ struct AttentionPart {
         if (w.slice == 0 && block.thread % kSide == 0)
           static_cast<C*>(logsumexp)[row] = total[r] == C(0) ? kNoScore<C> : top[r] + std::log(total[r]);
       }
-      for (int c = 0; c < kWide; ++c)
+      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c)
         if (const std::int64_t x = column_of(block, w, c); x < width()) result.put(row * width() + x, sums[r][c] * factor);
     }
   }
 };
 
 template <class C, Part part>
-void make_part(const char* name, const AttentionProblem& p, const Backward& back, const Merged& merged, const AttentionResult& result,
+void make_part(const char* name, const AttentionProblem& p, const AttentionSlopes& slopes, const EarlierAttention& earlier, const AttentionResult& result,
                void* logsumexp, Stream stream) {
   const std::int64_t width = part == Part::out || part == Part::value ? p.e : p.d, rows = of_queries(part) ? p.t : p.s;
   const auto run = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     using Kernel = AttentionPart<C, kWidth, part>;
     const std::int64_t blocks = (rows + kRows - 1) / kRows, slices = width <= kWidth ? 1 : (width + kWidth - 1) / kWidth;
     launch_blocks(name, p.b * (of_queries(part) ? p.h : p.g) * blocks * slices, kThreads, sizeof(typename Kernel::Memory), stream,
-                  Kernel{p, back, merged, result, logsumexp, blocks, slices, in_packs(p.query, 4), in_packs(p.key, 4), in_packs(p.value, 4),
-                         back.grad.data != nullptr && in_packs(back.grad, 4)});
+                  Kernel{p, slopes, earlier, result, logsumexp, blocks, slices, in_packs(p.query, 4), in_packs(p.key, 4), in_packs(p.value, 4),
+                         slopes.grad.data != nullptr && in_packs(slopes.grad, 4)});
   };
   if constexpr (sizeof(C) == 4) {
     if (width > 64) return run(std::integral_constant<int, 128>());
@@ -290,15 +284,19 @@ template <class F>
 void visit_sums(Dtype dtype, const F& f) {
   dtype == Dtype::f64 ? f(std::type_identity<double>()) : f(std::type_identity<float>());
 }
+// The others take any width.
+bool by_mma(const AttentionProblem& p, std::int64_t width) { return info(p.query.dtype).bytes == 2 && std::max(p.d, p.e) <= width; }
 AttentionResult result_of(const Tensor& t, bool add = false) { return {static_cast<std::byte*>(t.raw()), t.dtype(), add}; }
 
 void attention(const cpu::AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {
   if (logsumexp.numel() == 0) return;
   RankDevice& device = rank_device(out);
   const AttentionOnDevice problem(device, call);
-  const Merged merged{call.logsumexp ? call.out.raw() : nullptr, call.logsumexp ? call.logsumexp.raw() : nullptr};
+  const EarlierAttention earlier{call.logsumexp ? call.out.raw() : nullptr, call.logsumexp ? call.logsumexp.raw() : nullptr};
+  if (by_mma(problem.get(), kMmaWidth))
+    return attention_mma(problem.get(), earlier, result_of(out), logsumexp.raw_as<float>(), device.current);
   visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
-    make_part<C, Part::out>("attention", problem.get(), {}, merged, result_of(out), logsumexp.raw(), device.current);
+    make_part<C, Part::out>("attention", problem.get(), {}, earlier, result_of(out), logsumexp.raw(), device.current);
   });
 }
 
@@ -314,11 +312,13 @@ void attention_backward(const cpu::AttentionCall& call, const Tensor& grad, cons
   const AttentionProblem& p = problem.get();
   const Scratch dots(device, static_cast<std::size_t>(logsumexp.numel()) * sizeof(double));
   attention_dots(p, grad, out, dots.as<void>(), device.current);
-  const Backward back{attention_operand(grad), attention_operand(logsumexp), dots.as<void>()};
+  const AttentionSlopes slopes{attention_operand(grad), attention_operand(logsumexp), dots.as<void>()};
+  const AttentionResult query = result_of(gradients.query, gradients.add_to_query), key = result_of(gradients.key), value = result_of(gradients.value);
+  if (by_mma(p, kMmaBackwardWidth)) return attention_backward_mma(p, slopes, query, key, value, device.current);
   visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
-    make_part<C, Part::query>("attention query gradient", p, back, {}, result_of(gradients.query, gradients.add_to_query), nullptr, device.current);
-    make_part<C, Part::key>("attention key gradient", p, back, {}, result_of(gradients.key), nullptr, device.current);
-    make_part<C, Part::value>("attention value gradient", p, back, {}, result_of(gradients.value), nullptr, device.current);
+    make_part<C, Part::query>("attention query gradient", p, slopes, {}, query, nullptr, device.current);
+    make_part<C, Part::key>("attention key gradient", p, slopes, {}, key, nullptr, device.current);
+    make_part<C, Part::value>("attention value gradient", p, slopes, {}, value, nullptr, device.current);
   });
 }
 

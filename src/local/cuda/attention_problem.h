@@ -15,6 +15,12 @@
 #include "local/kernels/attention.h"
 #include "local/strided.h"
 
+#if defined(__CUDACC__)
+#define DTENSOR_NOINLINE __noinline__
+#else
+#define DTENSOR_NOINLINE
+#endif
+
 namespace dtensor::local::cuda {
 
 /// Queries whose greatest and least number of seen keys is known together; blocks of rows are multiples of it.
@@ -73,6 +79,23 @@ struct AttentionResult {
   }
 };
 
+/// The score with element `at` of a mask. Not inlined: it stands in loops that are unrolled far.
+template <class C>
+DTENSOR_NOINLINE DTENSOR_DEVICE C masked_score(C score, const std::byte* mask, Dtype dtype, std::int64_t at) {
+  switch (dtype) {
+    case Dtype::boolean:
+      return reinterpret_cast<const bool*>(mask)[at] ? score : kNoScore<C>;
+    case Dtype::f64:
+      return score + static_cast<C>(reinterpret_cast<const double*>(mask)[at]);
+    case Dtype::bf16:
+      return score + static_cast<C>(load(reinterpret_cast<const BFloat16*>(mask)[at]));
+    case Dtype::f16:
+      return score + static_cast<C>(load(reinterpret_cast<const Half*>(mask)[at]));
+    default:
+      return score + static_cast<C>(reinterpret_cast<const float*>(mask)[at]);
+  }
+}
+
 struct AttentionProblem {
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, e = 0;  ///< batch, heads of queries and of keys, lengths, widths
   double scale = 1;
@@ -97,11 +120,18 @@ struct AttentionProblem {
   /// What the mask makes of a score.
   template <class C>
   DTENSOR_DEVICE C masked(C score, std::int64_t batch, std::int64_t head, std::int64_t i, std::int64_t j) const {
-    const std::int64_t at = mask.matrix(batch, head) + i * mask.strides[2] + j * mask.strides[3];
-    if (mask.dtype == Dtype::boolean) return reinterpret_cast<const bool*>(mask.data)[at] ? score : kNoScore<C>;
-    if (mask.dtype == Dtype::f64) return score + static_cast<C>(mask.at<double>(at));
-    return score + static_cast<C>(mask.at<float>(at));
+    return masked_score(score, mask.data, mask.dtype, mask.matrix(batch, head) + i * mask.strides[2] + j * mask.strides[3]);
   }
+};
+
+/// What other keys gave for the same queries, in the type of the sums, row-major; null: nothing.
+struct EarlierAttention {
+  const void *out = nullptr, *logsumexp = nullptr;
+};
+/// What a backward pass has besides: dots[b, h, t] is the sum over e of grad * out, in the type of the sums.
+struct AttentionSlopes {
+  AttentionOperand grad, logsumexp;  ///< the latter [b, h, t]: dimensions 1 .. 3 of an operand
+  const void* dots = nullptr;
 };
 
 /// A problem with the memory that its pointers go to, for kernels queued while the object lives.

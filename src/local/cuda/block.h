@@ -79,6 +79,8 @@ __host__ __device__ T Block::from_lane_below(T value, int distance) const {
 namespace emulated {
 void sync();
 void exchange(const void* mine, void* theirs, std::size_t bytes, int from_lane);
+/// What every lane of the warp offers, one after the other. At most 32 bytes.
+void gather(const void* mine, void* all, std::size_t bytes);
 }  // namespace emulated
 
 inline void Block::sync() const { emulated::sync(); }

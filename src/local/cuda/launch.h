@@ -19,6 +19,8 @@ namespace dtensor::local::cuda {
 /// Threads of a block of an elementwise launch, and its most blocks: beyond them a thread takes several elements.
 inline constexpr int kElementThreads = 256;
 inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 20;
+/// Shared memory that every launch may have, and that one may ask for on the devices that this is compiled for.
+inline constexpr std::size_t kPlainShared = 48 << 10, kMostShared = 163 << 10;
 
 #if defined(__CUDACC__)
 
@@ -55,14 +57,17 @@ void launch_elements(const char* name, std::int64_t count, Stream stream, const 
   run_elements<<<static_cast<unsigned>(blocks), kElementThreads, 0, static_cast<cudaStream_t>(stream)>>>(f, count);
   check_launch(name);
 }
-/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most 48 KiB). A functor that is launched with more than
-/// 256 threads says with how many at most: `static constexpr int kMostThreads`.
+/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most kMostShared; fewer blocks run at once where it
+/// is much). A functor that is launched with more than 256 threads says with how many at most: `static constexpr int kMostThreads`; one that is launched
+/// with fewer bounds its registers by it, so that several blocks run at once.
 template <class F>
 void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
   if (blocks <= 0) return;
-  const auto grid = static_cast<unsigned>(blocks), block = static_cast<unsigned>(threads);
-  if constexpr (most_threads<F>() == 0) run_blocks<<<grid, block, bytes, static_cast<cudaStream_t>(stream)>>>(f);
-  else run_bounded_blocks<<<grid, block, bytes, static_cast<cudaStream_t>(stream)>>>(f);
+  void (*kernel)(F);
+  if constexpr (most_threads<F>() == 0) kernel = run_blocks<F>;
+  else kernel = run_bounded_blocks<F>;
+  if (bytes > kPlainShared) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, static_cast<cudaStream_t>(stream)>>>(f);
   check_launch(name);
 }
 
