@@ -23,6 +23,7 @@
 #include "local/kernels/transformer.h"
 #include "ops/composite.h"
 #include "ops/families.h"
+#include "ops/index_rules.h"
 
 namespace dtensor {
 namespace {
@@ -131,15 +132,6 @@ constexpr OpDef kAlibi{
 };
 
 // ---- bags: sum_bags, and embedding_bag as an expression of it
-std::vector<std::int64_t> positions(const KernelCall& c, int index, const Place& weight) {
-  const Tensor at = c.input(index).to(Dtype::i64);
-  std::vector<std::int64_t> list(at.raw_as<const std::int64_t>(), at.raw_as<const std::int64_t>() + at.numel());
-  for (std::int64_t& i : list) {
-    if (i < 0 || i >= weight.global[0]) c.fail("index " + std::to_string(i) + " is out of range (" + std::to_string(weight.global[0]) + " rows)");
-    i = weight.to_local(0, i);
-  }
-  return list;
-}
 void check_bags(const ShapeCall& s, int input, int share) {
   const TensorType& x = s.input(input);
   if (x.shape.ndim() != 2 || (x.dtype != Dtype::i64 && x.dtype != Dtype::i32))
@@ -164,7 +156,7 @@ constexpr OpDef kSumBags{
         },
     .kernel =
         [](const KernelCall& c) {
-          kernels::sum_bags(positions(c, 0, c.input_place(1)), c.input(0).shape()[0], c.input(1), optional_input(c, 2), c.output(0));
+          kernels::sum_bags(ops::positions(c, 0, c.input_place(1), 0, "weight"), c.input(1), optional_input(c, 2), c.output(0));
         },
     .gradient = bag_gradient,
     .samples =
@@ -186,7 +178,7 @@ constexpr OpDef kBagsToWeight{
         },
     .kernel =
         [](const KernelCall& c) {
-          kernels::sum_bags_backward(positions(c, 1, c.output_place(0)), c.input(1).shape()[0], c.input(0), optional_input(c, 2), c.output(0));
+          kernels::sum_bags_backward(ops::positions(c, 1, c.output_place(0), 0, "weight"), c.input(0), optional_input(c, 2), c.output(0));
         },
     .samples =
         [] {
@@ -207,7 +199,7 @@ constexpr OpDef kBagDots{
           s.output(0) = {.shape = s.input(1).shape, .dtype = s.input(0).dtype};
         },
     .kernel =
-        [](const KernelCall& c) { kernels::bag_dots(positions(c, 1, c.input_place(2)), c.input(1).shape()[0], c.input(0), c.input(2), c.output(0)); },
+        [](const KernelCall& c) { kernels::bag_dots(ops::positions(c, 1, c.input_place(2), 0, "weight"), c.input(0), c.input(2), c.output(0)); },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{5, 4}, {5, 3}, {7, 4}}, .dtypes = {Dtype::f32, Dtype::i64, Dtype::f32}, .index_limit = 7}};

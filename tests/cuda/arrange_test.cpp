@@ -2,6 +2,7 @@
 // Kernels that take elements at listed positions, turn them, or add them up by windows, on a device against the CPU's.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <functional>
 #include <numeric>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "local/kernels/arrange.h"
 #include "local/kernels/pooling.h"
 #include "local/kernels/rotary.h"
+#include "local/kernels/transformer.h"
 
 using namespace dtensor;
 using namespace dtensor::test;
@@ -84,6 +86,12 @@ TEST_CASE("take_grid on a device moves every type as the CPU does") {
         compare({random_tensor(in, dtype, 1)}, out, dtype, lie, lie,
                 [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::take_grid(t[0], from, 3, result); });
       }
+  // Rows of bytes, of which several are moved at once where they lie so.
+  const std::vector<Numbers> rows{{2, -1, 0, 1, 1}, counted(2, 3, -1), counted(0, 4), counted(0, 48)};
+  for (const Dtype dtype : all_dtypes())
+    for (const Lie lie : kLies)
+      compare({random_tensor({3, 3, 4, 48}, dtype, 1)}, {5, 3, 4, 48}, dtype, lie, lie,
+              [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::take_grid(t[0], rows, 1, result); });
   compare({random_tensor({}, Dtype::f32, 1)}, {}, Dtype::f32, Lie::row_major, Lie::row_major,
           [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::take_grid(t[0], {}, 3, result); });
   compare({random_tensor({0, 3}, Dtype::f32, 1)}, {4, 3}, Dtype::f32, Lie::row_major, Lie::row_major,
@@ -179,6 +187,28 @@ TEST_CASE("positions of planes are taken and added to on a device as on the CPU"
             [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::add_positions(t[0], 3, three, result); });
     compare({random_tensor({3, 5, 5}, dtype, 9)}, {3, 4, 6}, dtype, Lie::row_major, Lie::shifted,
             [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::add_positions(t[0], 2, outside, result); });
+  }
+}
+
+TEST_CASE("sums of bags and their gradients on a device are the CPU's, with rows that are elsewhere, empty bags and rows that many share") {
+  for (const auto& [bags, size, rows, width] :
+       {std::array<std::int64_t, 4>{5, 3, 7, 4}, {300, 5, 3, 16}, {4, 1, 40, 33}, {0, 3, 5, 8}, {3, 0, 5, 8}}) {
+    Tensor at = Tensor::empty({bags, size}, Dtype::i64);
+    std::int64_t i = 0;
+    for (std::int64_t& p : at.values<std::int64_t>()) p = i++ * 7 % (rows + 1) - 1;
+    for (const Dtype dtype : kFloating)
+      for (const bool shared : {false, true})
+        for (const Lie lie : {Lie::row_major, Lie::shifted}) {
+          const Tensor weight = random_tensor({rows, width}, dtype, 1), share = random_tensor({bags, size}, dtype, 2),
+                       grad = random_tensor({bags, width}, dtype, 3);
+          compare({at, weight, share}, {bags, width}, dtype, lie, lie,
+                  [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::sum_bags(t[0], t[1], shared ? &t[2] : nullptr, result); });
+          compare({at, grad, share}, {rows, width}, dtype, lie, lie, [&](const std::vector<Tensor>& t, const Tensor& result) {
+            kernels::sum_bags_backward(t[0], t[1], shared ? &t[2] : nullptr, result);
+          });
+          compare({at, grad, weight}, {bags, size}, dtype, lie, lie,
+                  [&](const std::vector<Tensor>& t, const Tensor& result) { kernels::bag_dots(t[0], t[1], t[2], result); });
+        }
   }
 }
 

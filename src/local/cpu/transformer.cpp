@@ -23,8 +23,9 @@ Accumulate<T> share_of(const Tensor* share, std::int64_t i) {
 
 }  // namespace
 
-void sum_bags(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& weight, const Tensor* share, const Tensor& out) {
-  const std::int64_t width = weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+void sum_bags(const Tensor& positions, const Tensor& weight, const Tensor* share, const Tensor& out) {
+  const std::int64_t width = weight.shape()[1], bags = positions.shape()[0], size = positions.shape()[1];
+  const std::span<const std::int64_t> at(positions.raw_as<const std::int64_t>(), static_cast<std::size_t>(positions.numel()));
   visit_floating(weight.dtype(), [&]<class T>(std::type_identity<T>) {
     using A = Accumulate<T>;
     parallel_for(bags, grain(size * width), [&](std::int64_t begin, std::int64_t end) {
@@ -43,8 +44,9 @@ void sum_bags(std::span<const std::int64_t> at, std::int64_t bags, const Tensor&
   });
 }
 
-void sum_bags_backward(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor* share, const Tensor& grad_weight) {
-  const std::int64_t width = grad_weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+void sum_bags_backward(const Tensor& positions, const Tensor& grad, const Tensor* share, const Tensor& grad_weight) {
+  const std::int64_t width = grad_weight.shape()[1], bags = positions.shape()[0], size = positions.shape()[1];
+  const std::span<const std::int64_t> at(positions.raw_as<const std::int64_t>(), static_cast<std::size_t>(positions.numel()));
   visit_floating(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     using A = Accumulate<T>;
     std::vector<A> sums(static_cast<std::size_t>(grad_weight.numel()));
@@ -59,8 +61,9 @@ void sum_bags_backward(std::span<const std::int64_t> at, std::int64_t bags, cons
   });
 }
 
-void bag_dots(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor& weight, const Tensor& grad_share) {
-  const std::int64_t width = weight.shape()[1], size = bags > 0 ? static_cast<std::int64_t>(at.size()) / bags : 0;
+void bag_dots(const Tensor& positions, const Tensor& grad, const Tensor& weight, const Tensor& grad_share) {
+  const std::int64_t width = weight.shape()[1], bags = positions.shape()[0], size = positions.shape()[1];
+  const std::span<const std::int64_t> at(positions.raw_as<const std::int64_t>(), static_cast<std::size_t>(positions.numel()));
   visit_floating(grad.dtype(), [&]<class T>(std::type_identity<T>) {
     using A = Accumulate<T>;
     for (std::int64_t i = 0; i < bags * size; ++i) {

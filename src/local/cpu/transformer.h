@@ -9,12 +9,12 @@
 
 namespace dtensor::local::cpu {
 
-/// out[b, :] = sum over i of share[b, i] weight[at[b, i], :]; at -1: elsewhere. `share` of the weight's dtype or null (ones).
-void sum_bags(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& weight, const Tensor* share, const Tensor& out);
+/// out[b, :] = sum over i of share[b, i] weight[at[b, i], :]. at [bags, size]: positions as in embedding.h. `share` of the weight's dtype or null (ones).
+void sum_bags(const Tensor& at, const Tensor& weight, const Tensor* share, const Tensor& out);
 /// grad_weight[at[b, i], :] += share[b, i] grad[b, :], from zeros.
-void sum_bags_backward(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor* share, const Tensor& grad_weight);
+void sum_bags_backward(const Tensor& at, const Tensor& grad, const Tensor* share, const Tensor& grad_weight);
 /// grad_share[b, i] = grad[b, :] . weight[at[b, i], :].
-void bag_dots(std::span<const std::int64_t> at, std::int64_t bags, const Tensor& grad, const Tensor& weight, const Tensor& grad_share);
+void bag_dots(const Tensor& at, const Tensor& grad, const Tensor& weight, const Tensor& grad_share);
 
 /// out rows [ends[e - 1], ends[e]) = input rows times weight[e] (or its transpose), zeros behind the last.
 void grouped_product(const Tensor& input, const Tensor& weight, bool transposed, std::span<const std::int64_t> ends, const Tensor& out);

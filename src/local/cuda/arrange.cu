@@ -8,6 +8,7 @@
 
 #include "local/cuda/launch.h"
 #include "local/cuda/numbers.h"
+#include "local/cuda/pieces.h"
 #include "local/cuda/rank_device.h"
 #include "local/strided.h"
 
@@ -19,14 +20,14 @@ struct GridDim {
   Numbers from;
 };
 
-// Elements are moved, not computed with: only their size counts.
-template <class Word>
+// Elements are moved, not computed with: pieces of one or, where the last dim passes whole, of several.
+template <std::size_t bytes>
 struct TakeGrid {
-  std::array<GridDim, kMaxDims> dims;
+  std::array<GridDim, kMaxDims> dims;  // in pieces
   int ndim;
-  const Word* in;
-  Word* out;
-  Word fill;
+  const std::byte* in;
+  std::byte* out;
+  Piece<bytes> fill;
   DTENSOR_DEVICE void operator()(std::int64_t i) const {
     std::int64_t read = 0, write = 0;
     bool here = true;
@@ -37,33 +38,45 @@ struct TakeGrid {
       read += at * dim.in_stride;
       write += k * dim.out_stride;
     }
-    out[write] = here ? in[read] : fill;
+    constexpr auto kBytes = static_cast<std::int64_t>(bytes);
+    if (here) copy_piece<bytes>(out + write * kBytes, in + read * kBytes);
+    else copy_piece<bytes>(out + write * kBytes, &fill);
   }
 };
 
 bool passes(const Numbers& n) { return n.runs == 1 && n.run[0].first == 0 && n.run[0].step == 1; }
 
-template <class F>
-void visit_size(Dtype dtype, const F& f) {
-  switch (info(dtype).bytes) {
-    case 1:
-      return f(std::type_identity<std::uint8_t>{});
-    case 2:
-      return f(std::type_identity<std::uint16_t>{});
-    case 4:
-      return f(std::type_identity<std::uint32_t>{});
-    default:
-      return f(std::type_identity<std::uint64_t>{});
+// Neighbours of which both pass whole are one: less index mathematics per piece.
+int append(std::array<GridDim, kMaxDims>& dims, int n, GridDim dim) {
+  if (n > 0) {
+    const GridDim& before = dims[static_cast<std::size_t>(n - 1)];
+    if (passes(dim.from) && passes(before.from) && before.in_stride == dim.size * dim.in_stride && before.out_stride == dim.size * dim.out_stride) {
+      dim.size *= before.size;
+      --n;
+    }
   }
+  dims[static_cast<std::size_t>(n)] = dim;
+  return n + 1;
 }
-template <class Word>
-Word bits_of(const Scalar& value, Dtype dtype) {
-  Word bits{};
+// What divides all addresses and distances in bytes.
+std::uintptr_t granule_of(std::span<const GridDim> dims, const Tensor& in, const Tensor& out) {
+  const auto bytes = static_cast<std::uintptr_t>(info(in.dtype()).bytes);
+  if (dims.empty()) return bytes;
+  const GridDim& last = dims.back();
+  if (!passes(last.from) || last.in_stride != 1 || last.out_stride != 1) return bytes;
+  auto all = reinterpret_cast<std::uintptr_t>(in.raw()) | reinterpret_cast<std::uintptr_t>(out.raw()) | static_cast<std::uintptr_t>(last.size) * bytes;
+  for (const GridDim& d : dims.first(dims.size() - 1)) all |= static_cast<std::uintptr_t>(d.in_stride) * bytes | static_cast<std::uintptr_t>(d.out_stride) * bytes;
+  return all;
+}
+template <std::size_t bytes>
+Piece<bytes> pieces_of(const Scalar& value, Dtype dtype) {
+  Piece<bytes> piece;
   visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
     const T element = convert<T>(value);
-    if constexpr (sizeof(T) == sizeof(Word)) std::memcpy(&bits, &element, sizeof bits);
+    if constexpr (sizeof(T) <= bytes)
+      for (std::size_t i = 0; i < bytes; i += sizeof(T)) std::memcpy(piece.of + i, &element, sizeof(T));
   });
-  return bits;
+  return piece;
 }
 
 void take_grid(const Tensor& in, std::span<const std::vector<std::int64_t>> from, const Scalar& fill, const Tensor& out) {
@@ -74,20 +87,15 @@ void take_grid(const Tensor& in, std::span<const std::vector<std::int64_t>> from
   int n = 0;
   for (int d = 0; d < out.ndim(); ++d) {
     const Numbers& list = lists.emplace_back(device, from[static_cast<std::size_t>(d)]).get();
-    GridDim dim{out.shape()[d], in.strides()[d], out.strides()[d], list};
-    // Neighbours of which the second passes whole are one: less index mathematics per element.
-    if (n > 0) {
-      GridDim& before = dims[static_cast<std::size_t>(n - 1)];
-      if (passes(list) && passes(before.from) && before.in_stride == dim.size * dim.in_stride && before.out_stride == dim.size * dim.out_stride) {
-        dim.size *= before.size;
-        --n;
-      }
-    }
-    dims[static_cast<std::size_t>(n++)] = dim;
+    n = append(dims, n, {out.shape()[d], in.strides()[d], out.strides()[d], list});
   }
-  visit_size(in.dtype(), [&]<class Word>(std::type_identity<Word>) {
-    launch_elements("take grid", out.numel(), device.current,
-                    TakeGrid<Word>{dims, n, static_cast<const Word*>(in.raw()), static_cast<Word*>(out.raw()), bits_of<Word>(fill, in.dtype())});
+  with_piece(granule_of(std::span(dims.data(), static_cast<std::size_t>(n)), in, out), [&]<std::size_t bytes>(std::integral_constant<std::size_t, bytes>) {
+    // Distances in pieces. Of the last dimension they are 1, or pieces are elements.
+    const std::int64_t of_element = info(in.dtype()).bytes, of_piece = bytes, many = of_piece / of_element;
+    for (GridDim& d : std::span(dims.data(), static_cast<std::size_t>(n == 0 ? 0 : n - 1))) d.in_stride /= many, d.out_stride /= many;
+    if (n > 0) dims[static_cast<std::size_t>(n - 1)].size /= many;
+    launch_elements("take grid", out.numel() / many, device.current,
+                    TakeGrid<bytes>{dims, n, static_cast<const std::byte*>(in.raw()), static_cast<std::byte*>(out.raw()), pieces_of<bytes>(fill, in.dtype())});
   });
 }
 

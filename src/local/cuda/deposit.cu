@@ -16,6 +16,7 @@
 #include "local/cuda/table.h"
 #include "local/cuda/toolkit/sorting.h"
 #include "local/kernels/embedding.h"
+#include "local/kernels/transformer.h"
 #include "local/strided.h"
 
 namespace dtensor::local::cuda {
@@ -69,6 +70,8 @@ struct FoldPlan {
   C alpha = C(1);
   const T* values = nullptr;
   T* table = nullptr;
+  const T* factors = nullptr;  // of each term besides alpha; null: ones
+  std::int64_t shared = 1;     // so many terms, one after the other, have one slice of the values
 };
 
 // Terms j of all slices in the order of their targets.
@@ -109,9 +112,11 @@ struct FoldTerms {
     bool first = !from_table && plan.how != Fold::sum;
     std::int64_t at = j;
     for (; at < end && sorted.keys[at] == key; ++at) {
-      const auto term = Group<T, width>::at(plan.values + (std::int64_t{sorted.order[at]} * s.step + place.values) * width);
+      const std::int64_t number = sorted.order[at];
+      const auto term = Group<T, width>::at(plan.values + (quotient(number, plan.shared) * s.step + place.values) * width);
+      const C factor = plan.factors == nullptr ? plan.alpha : scaled<C>(plan.alpha, load(plan.factors[number]));
       for (int k = 0; k < width; ++k) {
-        const C value = scaled<C>(plan.alpha, load(term.of[k]));
+        const C value = scaled<C>(factor, load(term.of[k]));
         sum[k] = first ? value : folded<C>(plan.how, sum[k], value);
       }
       first = false;
@@ -227,6 +232,15 @@ void deposit_rows(const cpu::RowsCall& c, const Tensor& grad, const Tensor& sums
     fold_slices(device, plan, slices_of(c), 1, c.length);
   });
 }
+void sum_bags_backward(const Tensor& at, const Tensor& grad, const Tensor* share, const Tensor& sums) {
+  const cpu::RowsCall rows{.outer = 1, .length = sums.shape()[0], .inner = sums.shape()[1], .at = at};
+  if (at.numel() == 0) return sums.fill_(0);
+  with_plan(grad, sums, {}, Fold::sum, [&]<class T>(RankDevice& device, FoldPlan<T> plan) {
+    plan.factors = share == nullptr ? nullptr : share->raw_as<const T>();
+    plan.shared = at.shape()[1];
+    fold_slices(device, plan, slices_of(rows), 1, rows.length);
+  });
+}
 void deposit_points(const cpu::PointsCall& c, const Tensor& values, const Tensor& sums, const cpu::DepositOptions& options) {
   with_plan(values, sums, options, Fold::sum, [&]<class T>(RankDevice& device, const FoldPlan<T>& plan) {
     fold_slices(device, plan, slices_of(c), c.granule, sums.numel());
@@ -285,6 +299,7 @@ void combine_elements(const cpu::ElementsCall& c, const Tensor& source, cpu::Com
 
 void install_deposit() {
   kernels::deposit_rows.cuda = deposit_rows;
+  kernels::sum_bags_backward.cuda = sum_bags_backward;
   kernels::deposit_points.cuda = deposit_points;
   kernels::deposit_elements.cuda = deposit_elements;
   kernels::combine_elements.cuda = combine_elements;

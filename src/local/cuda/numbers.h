@@ -6,16 +6,12 @@
 #include <optional>
 #include <span>
 
+#include "local/cuda/axes.h"
 #include "local/cuda/block.h"
 #include "local/cuda/rank_device.h"
 
 namespace dtensor::local::cuda {
 
-/// a / b for a >= 0 and b > 0: where both are small, without the many instructions of a division of 64 bits.
-DTENSOR_DEVICE inline std::int64_t quotient(std::int64_t a, std::int64_t b) {
-  if (((a | b) >> 32) == 0) return static_cast<std::int64_t>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b));
-  return a / b;
-}
 /// Cuts the last index, of `size`, off a row-major one.
 DTENSOR_DEVICE inline std::int64_t cut_last(std::int64_t& index, std::int64_t size) {
   const std::int64_t rest = quotient(index, size), last = index - rest * size;
