@@ -23,10 +23,12 @@ constexpr int kPad = 4;
 template <class C>
 constexpr int kColumns = 256 / static_cast<int>(sizeof(C));  // of a tile
 
-template <class C>
-struct alignas(4 * sizeof(C) < 16 ? 4 * sizeof(C) : 16) Four {
-  C at[4];
+template <class C, int N>
+struct alignas(N * sizeof(C) < 16 ? N * sizeof(C) : 16) Several {
+  C at[N];
 };
+template <class C>
+using Four = Several<C, 4>;
 
 // Rows of a matrix: row i begins at offset + i * step.
 struct RowsOf {
@@ -57,7 +59,7 @@ struct AttentionPart {
       } operands;
       C x[kDepth][kWidth];
     };
-    C weights[kKeys][kRows + kPad];
+    alignas(16) C weights[kKeys][kRows + kPad];
   };
   struct Work {
     std::int64_t batch, head, group, first, slice;  // the head of the queries, that of the keys, the first row, the first column of the result
@@ -80,7 +82,7 @@ struct AttentionPart {
     if constexpr (of_queries(part)) {
       w.head = cut_last(rest, p.h);
       w.batch = rest;
-      w.group = p.kv_heads[w.head];
+      w.group = p.kv_head(w.head);
       if constexpr (part == Part::out) begin(block, w, sums, top, total);
       const std::int64_t seen = p.most_seen(w.first, kRows / kQueryGroup);
       for (std::int64_t j = 0; j < seen; j += kKeys) add_tile(block, w, j, sums, top, total);
@@ -88,7 +90,7 @@ struct AttentionPart {
       w.group = cut_last(rest, p.g);
       w.batch = rest;
       for (w.head = 0; w.head < p.h; ++w.head) {
-        if (p.kv_heads[w.head] != w.group) continue;
+        if (p.kv_head(w.head) != w.group) continue;
         for (std::int64_t i = 0; i < p.t; i += kKeys)
           if (p.most_seen(i, 1) > w.first) add_tile(block, w, i, sums, top, total);
       }
@@ -142,9 +144,9 @@ struct AttentionPart {
       block.sync();
       for (int k = 0; k < kDepth; ++k) {
         const Four<C> x = *reinterpret_cast<const Four<C>*>(&memory.operands.a[k][row]);
+        const auto y = *reinterpret_cast<const Several<C, kColumnsEach>*>(&memory.operands.b[k][column]);
         DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
-          const C y = memory.operands.b[k][column + c];
-          DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) scores[r][c] += x.at[r] * y;
+          DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) scores[r][c] += x.at[r] * y.at[c];
         }
       }
     }
@@ -184,7 +186,7 @@ struct AttentionPart {
       DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
         const std::int64_t i = of_queries(part) ? row + r : column + c, j = of_queries(part) ? column + c : row + r;
         const C value = static_cast<C>(p.scale) * scores[r][c];
-        if (i >= p.t || j >= p.seen[i]) scores[r][c] = kNoScore<C>;
+        if (i >= p.t || j >= p.seen(i)) scores[r][c] = kNoScore<C>;
         else scores[r][c] = p.mask.data == nullptr ? value : p.masked(value, w.batch, w.head, i, j);
       }
   }

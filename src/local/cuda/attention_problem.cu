@@ -9,12 +9,12 @@ namespace {
 // A block per group of queries, a thread per query.
 struct CountSeen {
   Numbers rows, columns;
-  bool causal, numbered;
+  bool numbered;
   std::int64_t offset, t, s;
   std::int64_t *seen, *most;
   DTENSOR_DEVICE void operator()(const Block& block) const {
     const std::int64_t i = block.index * kQueryGroup + block.thread;
-    const std::int64_t mine = i >= t ? 0 : !causal ? s : up_to(rows[i] + offset);
+    const std::int64_t mine = i >= t ? 0 : up_to(rows[i] + offset);
     if (i < t) seen[i] = mine;
     const auto greater = [](std::int64_t a, std::int64_t b) { return a > b ? a : b; };
     const std::int64_t high = reduce_block(block, mine, std::int64_t{0}, greater);
@@ -56,14 +56,19 @@ struct DotRows {
   }
 };
 
-std::size_t seen_bytes(std::int64_t t) { return static_cast<std::size_t>(t + 2 * ((t + kQueryGroup - 1) / kQueryGroup)) * sizeof(std::int64_t); }
+// How many query heads, one after the other, read each key head; 0: they do not.
+std::int64_t regular_heads(std::span<const std::int64_t> heads) {
+  std::int64_t each = 0;
+  while (each < static_cast<std::int64_t>(heads.size()) && heads[static_cast<std::size_t>(each)] == 0) ++each;
+  for (std::size_t h = 0; h < heads.size() && each > 0; ++h)
+    if (heads[h] != static_cast<std::int64_t>(h) / each) each = 0;
+  return each;
+}
 
 }  // namespace
 
-AttentionOnDevice::AttentionOnDevice(RankDevice& device, const cpu::AttentionCall& call)
-    : heads_(device, call.kv_heads), seen_(device, seen_bytes(call.query.shape()[2])) {
+AttentionOnDevice::AttentionOnDevice(RankDevice& device, const cpu::AttentionCall& call) {
   const Shape &q = call.query.shape(), &k = call.key.shape();
-  auto* seen = seen_.as<std::int64_t>();
   problem_ = {.b = q[0],
               .h = q[1],
               .g = k[1],
@@ -76,13 +81,21 @@ AttentionOnDevice::AttentionOnDevice(RankDevice& device, const cpu::AttentionCal
               .key = attention_operand(call.key),
               .value = attention_operand(call.value),
               .mask = call.mask ? attention_operand(call.mask) : AttentionOperand{},
-              .kv_heads = heads_.data(),
-              .seen = seen,
-              .most = seen + q[2],
-              .groups = (q[2] + kQueryGroup - 1) / kQueryGroup};
+              .heads_each = regular_heads(call.kv_heads),
+              .seen_first = k[2]};
+  if (problem_.heads_each == 0) problem_.kv_heads = heads_.emplace(device, call.kv_heads).data();
+  if (!call.causal) return;
   const DeviceNumbers rows(device, call.rows), columns(device, call.columns);
-  launch_blocks("attention seen", problem_.groups, kQueryGroup, kWarp * sizeof(std::int64_t), device.current,
-                CountSeen{rows.get(), columns.get(), call.causal, !call.columns.empty(), call.offset, q[2], k[2], seen, seen + q[2]});
+  const Numbers& r = rows.get();
+  if (call.columns.empty() && r.runs == 1 && (q[2] == 1 || r.run[0].step == 1)) {
+    problem_.seen_first = r.run[0].first + call.offset + 1;
+    return;
+  }
+  const std::int64_t groups = problem_.groups(), numbers = q[2] + 2 * groups;
+  auto* seen = seen_.emplace(device, static_cast<std::size_t>(numbers) * sizeof(std::int64_t)).as<std::int64_t>();
+  problem_.seen_lists = seen;
+  launch_blocks("attention seen", groups, kQueryGroup, kWarp * sizeof(std::int64_t), device.current,
+                CountSeen{r, columns.get(), !call.columns.empty(), call.offset, q[2], k[2], seen, seen + q[2]});
 }
 
 void attention_dots(const AttentionProblem& p, const Tensor& grad, const Tensor& out, void* dots, Stream stream) {

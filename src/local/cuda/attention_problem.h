@@ -100,21 +100,33 @@ struct AttentionProblem {
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, e = 0;  ///< batch, heads of queries and of keys, lengths, widths
   double scale = 1;
   AttentionOperand query, key, value, mask;
-  const std::int64_t* kv_heads = nullptr;
-  const std::int64_t* seen = nullptr;  ///< of each query: the keys 0 .. seen - 1
-  const std::int64_t* most = nullptr;  ///< of the queries of a group, and behind it the least
-  std::int64_t groups = 0;
+  const std::int64_t* kv_heads = nullptr;  ///< null: every `heads_each` query heads, one after the other, read one key head
+  std::int64_t heads_each = 1;
+  /// Of each query, of which it sees the keys 0 .. n - 1; behind them of each group of queries the most, then the least. Null: query i sees seen_first + i of
+  /// them, as far as there are so many.
+  const std::int64_t* seen_lists = nullptr;
+  std::int64_t seen_first = 0;
 
-  /// Of queries [first, first + kQueryGroup * n).
+  DTENSOR_DEVICE std::int64_t kv_head(std::int64_t head) const { return kv_heads != nullptr ? kv_heads[head] : quotient(head, heads_each); }
+  DTENSOR_DEVICE std::int64_t groups() const { return (t + kQueryGroup - 1) / kQueryGroup; }
+  DTENSOR_DEVICE std::int64_t seen(std::int64_t i) const {
+    if (seen_lists != nullptr) return seen_lists[i];
+    const std::int64_t n = seen_first + i;
+    return n < 0 ? 0 : n < s ? n : s;
+  }
+  /// Of queries [first, first + kQueryGroup * n), of which one is there.
   DTENSOR_DEVICE std::int64_t most_seen(std::int64_t first, int n) const {
+    if (seen_lists == nullptr) return seen((first + kQueryGroup * n < t ? first + kQueryGroup * n : t) - 1);
     std::int64_t result = 0;
-    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups; ++i) result = most[i] > result ? most[i] : result;
+    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups(); ++i)
+      result = seen_lists[t + i] > result ? seen_lists[t + i] : result;
     return result;
   }
   DTENSOR_DEVICE std::int64_t least_seen(std::int64_t first, int n) const {
+    if (seen_lists == nullptr) return seen(first);
     std::int64_t result = s;
-    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups; ++i)
-      result = most[groups + i] < result ? most[groups + i] : result;
+    const std::int64_t* least = seen_lists + t + groups();
+    for (std::int64_t i = first / kQueryGroup; i < first / kQueryGroup + n && i < groups(); ++i) result = least[i] < result ? least[i] : result;
     return result;
   }
   /// What the mask makes of a score.
@@ -142,8 +154,8 @@ class AttentionOnDevice {
 
  private:
   AttentionProblem problem_;
-  Uploaded<std::int64_t> heads_;
-  Scratch seen_;
+  std::optional<Uploaded<std::int64_t>> heads_;
+  std::optional<Scratch> seen_;
 };
 
 /// sum over e of grad * out for every query: [b, h, t] in the type of the sums.

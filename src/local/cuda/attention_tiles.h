@@ -89,7 +89,7 @@ struct AttentionMma {
       step.at = p.t;
     } else {
       w.head = step.head = cut_last(rest, p.h);
-      w.group = p.kv_heads[w.head];
+      w.group = p.kv_head(w.head);
       w.seen = p.most_seen(w.first, kRows / kQueryGroup);
     }
     w.batch = rest;
@@ -117,7 +117,7 @@ struct AttentionMma {
       for (;; step.at += kColumns) {
         if (step.at >= p.t) {
           do ++step.head;
-          while (step.head < p.h && p.kv_heads[step.head] != w.group);
+          while (step.head < p.h && p.kv_head(step.head) != w.group);
           step.at = 0;
           step.there = step.head < p.h && p.t > 0;
           if (!step.there) return;
@@ -149,7 +149,7 @@ struct AttentionMma {
       const std::int64_t row = (w.batch * p.h + step.head) * p.t + i;
       const bool there = i < p.t;
       const auto& lse = slopes.logsumexp;
-      copies.begin<8>(&tile.seen[block.thread], there ? p.seen + i : p.seen, there ? 8 : 0);
+      tile.seen[block.thread] = there ? p.seen(i) : 0;
       copies.begin<4>(&tile.logsumexp[block.thread],
                       lse.data + (there ? lse.strides[1] * w.batch + lse.strides[2] * step.head + lse.strides[3] * i : 0) * 4, there ? 4 : 0);
       copies.begin<4>(&tile.dots[block.thread], static_cast<const float*>(slopes.dots) + (there ? row : 0), there ? 4 : 0);
@@ -192,7 +192,7 @@ struct AttentionMma {
   DTENSOR_DEVICE void begin(const Block& block, const Work& w, Rows& rows) const {
     DTENSOR_UNROLL for (int r = 0; r < 2; ++r) {
       rows.number[r] = w.first + block.warp() * 16 + block.lane() / 4 + 8 * r;
-      rows.seen[r] = !kOfKeys && rows.number[r] < p.t ? p.seen[rows.number[r]] : 0;
+      rows.seen[r] = !kOfKeys && rows.number[r] < p.t ? p.seen(rows.number[r]) : 0;
       rows.top[r] = kNoScore<float>;
       rows.total[r] = 0;
     }
