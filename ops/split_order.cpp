@@ -111,6 +111,12 @@ constexpr OpDef kExchangeRuns{
 
 // ---- numbers are compared on the host: of tensors of another device it has copies
 Tensor on_host(const Tensor& t) { return t.to(Device::cpu()); }
+// For kernels that are called here, not by the executor: behind the works that write it.
+Tensor ready(const DTensor& t) {
+  const Tensor local = t.local();
+  local.wait();
+  return local.contiguous();
+}
 Tensor tensor_of(const Integers& values, Device device) { return Tensor::of(values, {static_cast<std::int64_t>(values.size())}).to(device); }
 
 // ---- ranks that hold parts
@@ -154,8 +160,8 @@ Tensor taken(const Tensor& line, const Integers& at) {
   return result;
 }
 // Places are counted from `begin`.
-Sorted sorted_part(const Tensor& line, std::int64_t begin, bool descending) {
-  const Tensor flat = line.contiguous(), indices = Tensor::empty({flat.numel()}, Dtype::i64, flat.device());
+Sorted sorted_part(const Tensor& flat, std::int64_t begin, bool descending) {
+  const Tensor indices = Tensor::empty({flat.numel()}, Dtype::i64, flat.device());
   Sorted s{Tensor::empty({flat.numel()}, flat.dtype(), flat.device()), {}, {}, 0};
   local::kernels::order_lines({.dim = 0, .first = 0, .count = flat.numel(), .descending = descending, .nan_first = false}, flat, s.values, indices);
   const Tensor known = on_host(indices);
@@ -239,12 +245,12 @@ std::pair<DTensor, DTensor> merged(const Group& group, const Sorted& part, const
   const std::array<Input, 2> inputs{runs[0], runs[1]};
   const std::array<Attribute, 1> attributes{std::span<const std::int64_t>(lengths)};
   const Results mine = call_all(kExchangeRuns, inputs, attributes);
-  const Tensor values = mine[0].local().contiguous();
+  const Tensor values = ready(mine[0]);
   Integers received;
   for (std::size_t r = 0; r < group.parts; ++r) received.push_back(lengths[r * group.parts + group.self]);
   const Integers order = merged_order(local::cpu::order_keys(on_host(values), descending), received);
   const std::vector<DTensor> uneven{tensor::make_dtensor(mine[0].impl()->spec, taken(values, order)),
-                                    tensor::make_dtensor(mine[1].impl()->spec, taken(mine[1].local().contiguous(), order))};
+                                    tensor::make_dtensor(mine[1].impl()->spec, taken(ready(mine[1]), order))};
   const std::vector<Placements> even(2, plain->placements());
   const std::vector<DTensor> results = redistribute_all(uneven, even);
   return {results[0], to(results[1], Dtype::i64)};
@@ -392,7 +398,7 @@ std::pair<DTensor, DTensor> sorted_split_line(const OpDef& op, const DTensor& x,
   const auto shaped = [&](const DTensor& t) { return reshape(t, shape); };
   if (!all->inside)
     return {shaped(nothing(plain)), shaped(nothing(tensor::intern_spec(plain->mesh, plain->layout, plain->shape, Dtype::i64, plain->device)))};
-  Sorted part = sorted_part(line.local(), tensor::place_of(*all).begin(0), descending);
+  Sorted part = sorted_part(ready(line), tensor::place_of(*all).begin(0), descending);
   part.limit = all->shape[0];
   Integers sizes = sizes_of(group, *all);
   SpecRef parts = all;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dtensor/error.h"
+#include "emulator.h"
 #include "local/kernels/embedding.h"
 
 using namespace dtensor;
@@ -271,4 +272,24 @@ TEST_CASE("points are read, summed and written as on the CPU") {
         CHECK((form < 2 ? close(to, to_there) : same_bits(to, to_there)));
       }
     }
+}
+
+TEST_CASE("the host waits for nothing while it reads, sums and writes at positions") {
+  const Tensor index = Tensor::zeros({300}, Dtype::i64, kGpu), table = Tensor::zeros({7, 16}, Dtype::f32, kGpu);
+  const Tensor values = Tensor::zeros({300, 16}, Dtype::f32, kGpu), line = values.narrow(1, 0, 1).contiguous().view({300});
+  const local::GlobalRun runs[] = {{4, 3}, {0, 4}};
+  const std::vector<CoordinateMap> others{{}, {.list = std::vector<std::int64_t>(16, 0)}};
+  static_cast<void>(local::cuda::emulated::taken_entries());
+  const Tensor at = kernels::resolve_positions(index, {"op", "it", 7, runs});
+  kernels::take_rows(RowsCall{1, 7, 16, at}, table, values);
+  kernels::deposit_rows(RowsCall{1, 7, 16, at}, values, table);
+  kernels::put_rows(RowsCall{1, 7, 16, at}, values, 0, table);
+  kernels::deposit_elements(ElementsCall{{300, 1}, 0, at, others}, line.view({300, 1}), table);
+  kernels::combine_elements(ElementsCall{{300, 1}, 0, at, others}, line.view({300, 1}), Combine::max, table);
+  kernels::put_elements(ElementsCall{{300, 1}, 0, at, others}, line.view({300, 1}), 0, table);
+  kernels::count_positions(at, Tensor::empty({7}, Dtype::i64, kGpu));
+  std::string waits;
+  for (const auto& e : local::cuda::emulated::taken_entries())
+    if (e.what.starts_with("host waits") || e.what.starts_with("copy to host")) waits += e.what + "; ";
+  CHECK(waits == "");
 }
