@@ -19,6 +19,7 @@
 #include "dtensor/ops/sorting.h"
 #include "dtensor/ops/views.h"
 #include "local/kernels/binary.h"
+#include "local/kernels/grouped_product.h"
 #include "local/kernels/pointwise.h"
 #include "local/kernels/transformer.h"
 #include "ops/composite.h"
@@ -212,17 +213,7 @@ std::vector<DTensor> bag_gradient(const GradientCall& g) {
 }
 
 // ---- grouped_mm
-std::vector<std::int64_t> ends_of(const KernelCall& c, int offs, std::int64_t rows) {
-  const Tensor list = c.input(offs).to(Dtype::i64);
-  std::vector<std::int64_t> ends(list.raw_as<const std::int64_t>(), list.raw_as<const std::int64_t>() + list.numel());
-  std::int64_t last = 0;
-  for (const std::int64_t end : ends) {
-    if (end < last || end > rows)
-      c.fail("offs go to " + std::to_string(end) + " after " + std::to_string(last) + "; they rise, to at most " + std::to_string(rows));
-    last = end;
-  }
-  return ends;
-}
+cpu::Groups groups_of(const KernelCall& c, int offs) { return {.ends = c.input(offs), .op = c.op_name}; }
 void check_groups(const ShapeCall& s, int rows, int weight, int offs) {
   const TensorType &x = s.input(rows), &w = s.input(weight), &o = s.input(offs);
   if (x.shape.ndim() != 2 || !info(x.dtype).floating || w.dtype != x.dtype || w.shape.ndim() < 2)
@@ -250,10 +241,7 @@ constexpr OpDef kGroupedMm{
         [](const ShapeCall& s) {
           return std::string("t k, e ") + (s.attribute(0).as_bool() ? "n k" : "k n") + ", e -> t n  k: reduce(sum); t, e: whole; bilinear 1 2";
         },
-    .kernel =
-        [](const KernelCall& c) {
-          kernels::grouped_product(c.input(0), c.input(1), c.attribute(0).as_bool(), ends_of(c, 2, c.input(0).shape()[0]), c.output(0));
-        },
+    .kernel = [](const KernelCall& c) { kernels::grouped_product(c.input(0), c.input(1), c.attribute(0).as_bool(), groups_of(c, 2), c.output(0)); },
     .gradient = product_gradient,
     .samples =
         [] {
@@ -274,7 +262,7 @@ constexpr OpDef kGroupedOuter{
           s.output(0) = {.shape = {s.input(2).shape[0], s.input(0).shape[1], s.input(1).shape[1]}, .dtype = s.input(0).dtype};
         },
     .rule_for = [](const ShapeCall&) { return std::string("t k, t n, e -> e k n  t, e: whole; bilinear 1 2"); },
-    .kernel = [](const KernelCall& c) { kernels::grouped_outer(c.input(0), c.input(1), ends_of(c, 2, c.input(0).shape()[0]), c.output(0)); },
+    .kernel = [](const KernelCall& c) { kernels::grouped_outer(c.input(0), c.input(1), groups_of(c, 2), c.output(0)); },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       const DTensor& v = g.grad_output(0);
       return {g.needs(0) ? call(kGroupedMm, {g.input(1), v, g.input(2)}, {true}) : DTensor(),

@@ -2,19 +2,15 @@
 #include "local/cpu/transformer.h"
 
 #include <algorithm>
-#include <cstring>
+#include <span>
 #include <vector>
 
-#include "local/cpu/gemm.h"
 #include "local/parallel.h"
 #include "local/strided.h"
 
 namespace dtensor::local::cpu {
 namespace {
 
-MatrixOperand rows_of(const Tensor& t, std::int64_t row, std::int64_t offset) {
-  return {.data = static_cast<const std::byte*>(t.raw()) + offset * info(t.dtype()).bytes, .row = row, .column = 1, .batch = {}};
-}
 std::int64_t grain(std::int64_t work) { return std::max<std::int64_t>(1, kPointwiseGrain / std::max<std::int64_t>(1, work)); }
 template <class T>
 Accumulate<T> share_of(const Tensor* share, std::int64_t i) {
@@ -74,42 +70,6 @@ void bag_dots(const Tensor& positions, const Tensor& grad, const Tensor& weight,
       grad_share.raw_as<T>()[i] = store<T>(total);
     }
   });
-}
-
-void grouped_product(const Tensor& input, const Tensor& weight, bool transposed, std::span<const std::int64_t> ends, const Tensor& out) {
-  const std::int64_t k = input.shape()[1], n = out.shape()[1], columns = weight.shape()[2], bytes = info(out.dtype()).bytes;
-  auto* to = static_cast<std::byte*>(out.raw());
-  std::int64_t first = 0;
-  for (std::size_t e = 0; e < ends.size(); ++e) {
-    const MatrixOperand w = rows_of(weight, columns, static_cast<std::int64_t>(e) * k * n);
-    if (ends[e] > first)
-      gemm({.dtype = out.dtype(),
-            .m = ends[e] - first,
-            .n = n,
-            .k = k,
-            .a = rows_of(input, k, first * k),
-            .b = transposed ? w.transposed() : w,
-            .addend = {},
-            .out = to + first * n * bytes});
-    first = ends[e];
-  }
-  std::memset(to + first * n * bytes, 0, static_cast<std::size_t>((out.shape()[0] - first) * n * bytes));
-}
-
-void grouped_outer(const Tensor& input, const Tensor& grad, std::span<const std::int64_t> ends, const Tensor& out) {
-  const std::int64_t k = input.shape()[1], n = grad.shape()[1], bytes = info(out.dtype()).bytes;
-  std::int64_t first = 0;
-  for (std::size_t e = 0; e < ends.size(); ++e) {
-    gemm({.dtype = out.dtype(),
-          .m = k,
-          .n = n,
-          .k = ends[e] - first,
-          .a = rows_of(input, k, first * k).transposed(),
-          .b = rows_of(grad, n, first * n),
-          .addend = {},
-          .out = static_cast<std::byte*>(out.raw()) + static_cast<std::int64_t>(e) * k * n * bytes});
-    first = ends[e];
-  }
 }
 
 }  // namespace dtensor::local::cpu

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of rows per bag, and products of groups of rows. Row-major; f32 inside for bf16 and f16.
+// Sums of rows per bag. Row-major; f32 inside for bf16 and f16.
 #pragma once
-
-#include <cstdint>
-#include <span>
 
 #include "dtensor/tensor.h"
 
@@ -15,10 +12,5 @@ void sum_bags(const Tensor& at, const Tensor& weight, const Tensor* share, const
 void sum_bags_backward(const Tensor& at, const Tensor& grad, const Tensor* share, const Tensor& grad_weight);
 /// grad_share[b, i] = grad[b, :] . weight[at[b, i], :].
 void bag_dots(const Tensor& at, const Tensor& grad, const Tensor& weight, const Tensor& grad_share);
-
-/// out rows [ends[e - 1], ends[e]) = input rows times weight[e] (or its transpose), zeros behind the last.
-void grouped_product(const Tensor& input, const Tensor& weight, bool transposed, std::span<const std::int64_t> ends, const Tensor& out);
-/// out[e] = transpose of input rows [ends[e - 1], ends[e]) times grad rows.
-void grouped_outer(const Tensor& input, const Tensor& grad, std::span<const std::int64_t> ends, const Tensor& out);
 
 }  // namespace dtensor::local::cpu

@@ -66,7 +66,7 @@ struct PutRow {
 // Logits become what the loss gives for them. A block per row.
 template <class T>
 struct Slopes {
-  static constexpr int kV = kVectorOf<T>;
+  static constexpr int kMostThreads = 512, kV = kVectorOf<T>;
   using A = Accumulate<T>;
   Targets targets;
   std::int64_t first, rows, classes;
@@ -221,7 +221,7 @@ void linear_cross_entropy_backward(const LinearClasses& c, const Tensor& grad, c
     void* const total = same ? grad_weight.raw() : sums.as<void>();
     chunks.run([&](std::int64_t first, std::int64_t count, T* logits) {
       const Slopes<T> slopes{targets.get(), first, count, classes, grad.raw_as<const A>(), lse.raw_as<const A>(), logits, chunks.aligned(logits)};
-      const std::int64_t threads = std::clamp<std::int64_t>((classes / kVectorOf<T> + kWarp) / kWarp * kWarp, kWarp, 512);
+      const std::int64_t threads = std::clamp<std::int64_t>((classes / kVectorOf<T> + kWarp) / kWarp * kWarp, kWarp, Slopes<T>::kMostThreads);
       launch_blocks("linear_cross_entropy_backward", count, static_cast<int>(threads), 0, d.current, slopes);
       chunks.product(count, width, classes, {logits, classes, 1, {}}, {chunks.weight(), width, 1, {}}, grad_input.raw_as<T>() + first * width,
                      dtype_of<T>(), nullptr);

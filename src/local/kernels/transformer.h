@@ -10,7 +10,5 @@ namespace dtensor::local::kernels {
 inline Kernel sum_bags{"sum_bags", cpu::sum_bags};
 inline Kernel sum_bags_backward{"sum_bags_backward", cpu::sum_bags_backward};
 inline Kernel bag_dots{"bag_dots", cpu::bag_dots};
-inline Kernel grouped_product{"grouped_product", cpu::grouped_product};
-inline Kernel grouped_outer{"grouped_outer", cpu::grouped_outer};
 
 }  // namespace dtensor::local::kernels
