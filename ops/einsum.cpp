@@ -67,10 +67,10 @@ void pair_shape(ShapeCall& s) {
   s.output(0) = out;
 }
 
-// The dims of `t` in the order of `groups`, each group as one dim.
-Tensor grouped(const Tensor& t, const Labels& labels, std::initializer_list<Labels> groups) {
+// [batch..., first, second]: the dims of `t` in this order, those of first and of second as one dim each. Batch dims stay apart, so that they need no copy.
+Tensor matrices(const Tensor& t, const Labels& labels, const Labels& batch, const Labels& first, const Labels& second) {
   Shape order, shape;
-  for (const Labels& group : groups) {
+  const auto add = [&](const Labels& group) {
     std::int64_t size = 1;
     for (char c : group) {
       const std::size_t d = labels.find(c);
@@ -78,7 +78,12 @@ Tensor grouped(const Tensor& t, const Labels& labels, std::initializer_list<Labe
       size *= t.shape()[d];
     }
     shape.push_back(size);
-  }
+  };
+  if (batch.size() + 2 <= static_cast<std::size_t>(kMaxDims))
+    for (char c : batch) add(Labels(1, c));
+  else add(batch);
+  add(first);
+  add(second);
   return t.permute(order).reshape(shape);
 }
 void pair_kernel(const KernelCall& call) {
@@ -88,9 +93,13 @@ void pair_kernel(const KernelCall& call) {
   for (char c : e.result) (!has(b, c) ? rows : !has(a, c) ? columns : batch) += c;
   for (char c : a)
     if (!has(e.result, c)) summed += c;
-  const Tensor left = grouped(call.input(0), a, {batch, rows, summed}), right = grouped(call.input(1), b, {batch, summed, columns});
+  // The product of the transposes where that lies as the result does.
+  const bool turned = batch + rows + columns != e.result && batch + columns + rows == e.result;
+  const Labels &down = turned ? columns : rows, &across = turned ? rows : columns;
+  const Tensor left = matrices(call.input(turned ? 1 : 0), turned ? b : a, batch, down, summed),
+               right = matrices(call.input(turned ? 0 : 1), turned ? a : b, batch, summed, across);
   const Tensor& out = call.output(0);
-  const Labels made = batch + rows + columns;
+  const Labels made = batch + down + across;
   Shape shape, order;
   for (char c : made) shape.push_back(out.shape()[e.result.find(c)]);
   for (char c : e.result) order.push_back(static_cast<std::int64_t>(made.find(c)));
@@ -98,10 +107,12 @@ void pair_kernel(const KernelCall& call) {
   const Tensor product = direct ? out : Tensor::empty(shape, out.dtype(), out.device());
   GemmCall g;
   g.dtype = out.dtype();
-  g.batch = {left.shape()[0]};
-  g.m = left.shape()[1];
-  g.k = left.shape()[2];
-  g.n = right.shape()[2];
+  g.batch = left.shape();
+  g.k = g.batch.back();
+  g.batch.pop_back();
+  g.m = g.batch.back();
+  g.batch.pop_back();
+  g.n = right.shape().back();
   g.a = matrix_operand(left, g.batch);
   g.b = matrix_operand(right, g.batch);
   g.out = product.raw();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// products.h without a GPU: sums in double, rounded once. What cuBLASLt would refuse, and what it would read or write beyond a matrix, is an error.
+// products.h without a GPU: sums in double, rounded once, of operands that are rounded to TF32 where they may be. What cuBLASLt would refuse, and what it would read or write beyond a matrix, is an error.
+#include <bit>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -30,9 +31,14 @@ void check_aligned(const void* address, int alignment) {
   require(reinterpret_cast<std::uintptr_t>(address) % static_cast<std::uintptr_t>(alignment) == 0, "an address is less aligned than was said");
 }
 
+double rounded_to_tf32(double x) {
+  const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(x));
+  return static_cast<double>(std::bit_cast<float>((bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu));
+}
 template <class T>
-double at(const void* data, const ProductMatrix& m, std::int64_t x, std::int64_t i, std::int64_t j) {
-  return static_cast<double>(load(static_cast<const T*>(data)[x * m.batch + (m.transposed ? j * m.ld + i : i * m.ld + j)]));
+double at(const void* data, const ProductMatrix& m, std::int64_t x, std::int64_t i, std::int64_t j, bool tf32 = false) {
+  const auto value = static_cast<double>(load(static_cast<const T*>(data)[x * m.batch + (m.transposed ? j * m.ld + i : i * m.ld + j)]));
+  return tf32 ? rounded_to_tf32(value) : value;
 }
 
 template <class T, class Out>
@@ -41,7 +47,7 @@ void run(const ProductShape& s, const ProductPointers& p, double alpha, double b
     for (std::int64_t i = 0; i < s.m; ++i)
       for (std::int64_t j = 0; j < s.n; ++j) {
         double sum = 0;
-        for (std::int64_t q = 0; q < s.k; ++q) sum += at<T>(p.a, s.a, x, i, q) * at<T>(p.b, s.b, x, q, j);
+        for (std::int64_t q = 0; q < s.k; ++q) sum += at<T>(p.a, s.a, x, i, q, s.tf32) * at<T>(p.b, s.b, x, q, j, s.tf32);
         sum *= alpha;
         if (s.has_c && beta != 0) sum += beta * at<Out>(p.c, s.c, x, i, j);
         if (s.has_bias) sum += static_cast<double>(load(static_cast<const Out*>(p.bias)[j]));

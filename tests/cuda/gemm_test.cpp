@@ -223,6 +223,28 @@ TEST_CASE("the precision of f32 products is one of two words") {
   CHECK_THROWS_WITH_AS(set_matmul_precision("best"), "set_matmul_precision: 'best' is no precision; give highest or high", InvalidArgument);
 }
 
+TEST_CASE("f32 products use TF32 only where that is asked for, others never") {
+  const auto product = [](Dtype dtype) {
+    const Tensor x = Tensor::of(std::vector<double>{1 + 1.0 / 4096}, Shape{1}).to(dtype).to(kDevice),
+                 one = Tensor::of(std::vector<double>{1}, Shape{1}).to(dtype).to(kDevice), out = Tensor::empty({1}, dtype, kDevice);
+    GemmCall call;
+    call.dtype = dtype;
+    call.m = call.n = call.k = 1;
+    call.a = {x.raw(), 1, 1, {}};
+    call.b = {one.raw(), 1, 1, {}};
+    call.out = out.raw();
+    call.device = kDevice;
+    kernels::gemm(call);
+    return out.to(Device::cpu()).to(Dtype::f64).raw_as<double>()[0];
+  };
+  CHECK(product(Dtype::f32) == 1 + 1.0 / 4096);
+  set_matmul_precision("high");
+  CHECK(product(Dtype::f32) == 1);
+  CHECK(product(Dtype::f64) == 1 + 1.0 / 4096);
+  set_matmul_precision("highest");
+  CHECK(product(Dtype::f32) == 1 + 1.0 / 4096);
+}
+
 TEST_CASE("plans are kept for the shapes used last") {
   cuda::ProductCache cache;
   cuda::ProductShape shape{.m = 1, .n = 1, .k = 1, .count = 1, .a = {}, .b = {}, .c = {}, .out = {}};

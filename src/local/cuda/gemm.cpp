@@ -2,8 +2,9 @@
 #include "local/cuda/gemm.h"
 
 #include <algorithm>
-#include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/rank.h"
@@ -20,16 +21,22 @@ using cpu::GemmCall;
 using cpu::MatrixOperand;
 
 struct Caches {
-  std::mutex mutex;
-  std::map<int, ProductCache> by_index;
+  std::vector<std::unique_ptr<ProductCache>> by_index;
+  ProductCache& at(Device device) {
+    const auto i = static_cast<std::size_t>(device.index);
+    if (i < by_index.size() && by_index[i] != nullptr) return *by_index[i];
+    if (by_index.size() <= i) by_index.resize(i + 1);
+    by_index[i] = std::make_unique<ProductCache>();
+    return *by_index[i];
+  }
 };
 // The device is the thread's: rank_device() made it so.
 ProductCache& cache_of(Device device) {
+  if (base::RankContext* const context = base::current_rank()) return base::rank_state<Caches>(*context).at(device);
+  static std::mutex mutex;
   static Caches* const shared = new Caches;
-  base::RankContext* const context = base::current_rank();
-  Caches& all = context != nullptr ? base::rank_state<Caches>(*context) : *shared;
-  const std::lock_guard lock(all.mutex);
-  return all.by_index[device.index];
+  const std::lock_guard lock(mutex);
+  return shared->at(device);
 }
 
 const void* moved(const void* data, std::int64_t elements, Dtype dtype) { return static_cast<const std::byte*>(data) + elements * info(dtype).bytes; }
@@ -205,8 +212,8 @@ class Product {
     ProductCache& cache = cache_of(d_.device);
     const auto plan = cache.find(shape_, p.bias);
     if (plan == nullptr) return without_library(p);
-    const Scratch workspace(d_, std::max<std::size_t>(1, workspace_of(*plan)));
-    p.workspace = workspace.as<void>();
+    std::optional<Scratch> workspace;
+    if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d_, bytes).as<void>();
     run_product(cache.library(), *plan, p, c_.alpha.as_double(), shape_.has_c ? c_.beta.as_double() : 0, d_.current);
   }
   // What no algorithm takes.
