@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "world/command_line.h"
 
-#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -27,9 +26,13 @@ namespace {
 
 Device device_of(std::string_view text) {
   if (text == "cpu") return Device::cpu();
-  const bool indexed = text.starts_with("cuda:");
-  if (text != "cuda" && !indexed) base::fail<InvalidArgument>("run: --device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
-  return Device::cuda(indexed ? std::min(127, number<int>("--device", text.substr(5), "cpu, cuda or cuda:N")) : 0);
+  if (text == "cuda") return Device::cuda(0);
+  const std::string_view digits = text.starts_with("cuda:") ? text.substr(5) : "";
+  int index = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  if (error != std::errc{} || end != digits.data() + digits.size() || index < 0 || index > 127)
+    base::fail<InvalidArgument>("run: --device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
+  return Device::cuda(index);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs blocks of device code on the host: one fiber per thread. Between two meetings threads run one after the other, upwards and downwards by turns,
 // so that code which lacks a sync gives wrong numbers. Threads of a block that do not meet are an error.
+#undef _FORTIFY_SOURCE  // its longjmp refuses other stacks
+
 #include "emulator.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdlib>
@@ -21,8 +24,31 @@ constexpr std::size_t kStackBytes = 256 << 10;
 
 enum class State : std::uint8_t { ready, at_block, at_warp, done };
 
-struct Fiber {
+// Jumps cost no call of the system, as swapcontext does; sanitizers follow only the latter.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kJumps = false;
+#else
+constexpr bool kJumps = true;
+#endif
+
+struct Place {
   ucontext_t context{};
+  jmp_buf point;
+  bool left = false;  // point is where to go on
+};
+[[gnu::noinline]] void go(Place& from, Place& to) {
+  if constexpr (kJumps) {
+    from.left = true;
+    if (_setjmp(from.point) != 0) return;
+    if (to.left) _longjmp(to.point, 1);
+    setcontext(&to.context);
+  }
+  swapcontext(&from.context, &to.context);
+}
+
+struct Fiber {
+  Place place;
+  bool made = false;
   std::unique_ptr<char[]> stack;
   State state = State::ready;
   Block block;
@@ -33,7 +59,7 @@ struct Fiber {
 // One per thread of the host: ranks run their own.
 struct Machine {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  ucontext_t scheduler{};
+  Place scheduler;
   Fiber* running = nullptr;
   const void* functor = nullptr;
   ThreadBody body = nullptr;
@@ -44,25 +70,34 @@ thread_local Machine machine;
 void enter() {
   Machine& m = machine;
   Fiber& f = *m.running;
-  try {
-    m.body(m.functor, f.block);
-  } catch (...) { f.error = std::current_exception(); }
-  f.state = State::done;
+  for (;;) {  // a block after the other
+    try {
+      m.body(m.functor, f.block);
+    } catch (...) { f.error = std::current_exception(); }
+    f.state = State::done;
+    go(f.place, m.scheduler);
+  }
 }
 
 void stop(State state) {
   Machine& m = machine;
   Fiber& f = *m.running;
   f.state = state;
-  swapcontext(&f.context, &m.scheduler);
+  go(f.place, m.scheduler);
 }
 
-void start(Fiber& f, Machine& m) {
-  getcontext(&f.context);
-  f.context.uc_stack.ss_sp = f.stack.get();
-  f.context.uc_stack.ss_size = kStackBytes;
-  f.context.uc_link = &m.scheduler;
-  makecontext(&f.context, enter, 0);
+void start(Fiber& f) {
+  // One that an error has left in the middle of a block begins anew.
+  if (!f.made || f.state != State::done) {
+    ucontext_t& c = f.place.context;
+    getcontext(&c);
+    c.uc_stack.ss_sp = f.stack.get();
+    c.uc_stack.ss_size = kStackBytes;
+    c.uc_link = nullptr;
+    makecontext(&c, enter, 0);
+    f.place.left = false;
+    f.made = true;
+  }
   f.state = State::ready;
   f.error = nullptr;
 }
@@ -134,14 +169,14 @@ void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t
   for (int t = 0; t < threads; ++t) {
     Fiber& f = *m.fibers[static_cast<std::size_t>(t)];
     f.block = Block{index, blocks, t, threads, memory};
-    start(f, m);
+    start(f);
   }
   for (bool upwards = true;; upwards = !upwards) {
     for (int k = 0; k < threads; ++k) {
       Fiber& f = *m.fibers[static_cast<std::size_t>(upwards ? k : threads - 1 - k)];
       if (f.state != State::ready) continue;
       m.running = &f;
-      swapcontext(&m.scheduler, &f.context);
+      go(m.scheduler, f.place);
       if (f.error) std::rethrow_exception(f.error);
     }
     if (all(m, 0, threads, State::done)) return;
