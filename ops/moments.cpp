@@ -131,15 +131,15 @@ constexpr OpDef kArgmin{
 void first_equal_kernel(const KernelCall& call) {
   const Shape dims = dims_of(call);
   const Place& place = call.input_place(0);
-  std::vector<std::vector<std::int64_t>> tables(dims.size());
+  std::vector<cpu::GlobalIndices> indices(dims.size());
   std::int64_t weight = 1;
   for (std::size_t k = dims.size(); k-- > 0;) {
     const int d = static_cast<int>(dims[k]);
-    for (const IndexRun& run : place.runs[static_cast<std::size_t>(d)])
-      for (std::int64_t i = 0; i < run.length; ++i) tables[k].push_back((run.begin + i) * weight);
+    indices[k].weight = weight;
+    for (const IndexRun& run : place.runs[static_cast<std::size_t>(d)]) indices[k].runs.push_back({run.begin, run.length});
     weight *= place.global[d];
   }
-  kernels::first_equal(call.input(0), call.input(1), dims, tables, call.output(0));
+  kernels::first_equal(call.input(0), call.input(1), dims, indices, call.output(0));
 }
 constexpr OpDef kFirstEqual{
     .name = "first_equal",

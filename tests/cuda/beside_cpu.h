@@ -2,6 +2,8 @@
 // Tensors for tests that hold a kernel of a device beside the CPU's.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -9,11 +11,35 @@
 #include <string>
 #include <vector>
 
+#include "dtensor/cuda.h"
 #include "dtensor/tensor.h"
+#if !defined(DTENSOR_REAL_DEVICE)
+#include "emulator.h"
+#endif
 
 namespace dtensor::test {
 
 inline const Device kGpu = Device::cuda(0);
+/// Says so, once.
+inline bool no_device() {
+  static const bool none = [] {
+    const CudaInfo here = cuda_info();
+    if (here.devices.empty()) MESSAGE("SKIPPED: " << here.why_none);
+    return here.devices.empty();
+  }();
+  return none;
+}
+/// Of a kernel's launch: on emulated devices the host must not wait in it.
+template <class F>
+void without_waits(const F& kernel) {
+#if defined(DTENSOR_REAL_DEVICE)
+  kernel();
+#else
+  local::cuda::emulated::taken_entries();
+  kernel();
+  for (const auto& entry : local::cuda::emulated::taken_entries()) CHECK(entry.what.find("waits") == std::string::npos);
+#endif
+}
 
 /// Multiples of 1 / 64 in (-4, 4); of 1 for integers.
 inline Tensor random_tensor(const Shape& shape, Dtype dtype, std::uint32_t seed) {
@@ -66,7 +92,7 @@ inline double worst(const Tensor& a, const Tensor& b, double least = 1) {
 inline double tolerance(Dtype dtype) {
   switch (dtype) {
     case Dtype::f64:
-      return 1e-12;
+      return 1e-11;
     case Dtype::f32:
       return 1e-5;
     case Dtype::bf16:

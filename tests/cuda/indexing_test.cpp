@@ -78,7 +78,7 @@ struct RowsCase {
 };
 const std::vector<RowsCase> kRows{{1, 4, 3, 5, 4},    {2, 4, 1, 0, 1},      {3, 7, 16, 33, 7},  {2, 5, 32, 31, 2},   {1, 1000, 8, 257, 3},
                                   {1, 3, 64, 300, 1}, {2, 300, 5, 1000, 9}, {1, 1, 1, 1000, 1}, {4, 1, 255, 256, 1}, {1, 40, 48, 255, 40},
-                                  {2, 3, 0, 4, 3},    {0, 3, 4, 4, 3},      {1, 0, 4, 3, 1}};
+                                  {1, 9, 8, 2500, 9}, {2, 3, 0, 4, 3},      {0, 3, 4, 4, 3},    {1, 0, 4, 3, 1}};
 
 }  // namespace
 
@@ -120,8 +120,8 @@ TEST_CASE("positions add up, are counted and marked as on the CPU") {
   kernels::mark_positions(Tensor::empty({0}, Dtype::i64, kGpu), none);
 }
 
-TEST_CASE("rows are read and written in every dtype, size and alignment as on the CPU") {
-  for (Dtype dtype : kAll)
+TEST_CASE("rows of elements of every size are read and written in every alignment as on the CPU") {
+  for (Dtype dtype : {Dtype::i64, Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::u8})
     for (const RowsCase& r : kRows)
       for (std::int64_t offset : {0, 1}) {
         CAPTURE(to_string(dtype));
@@ -179,6 +179,7 @@ std::vector<ElementsCase> element_cases() {
   cases.push_back({{2, 3}, {3, 4}, 1, {{.list = {0, 2}}, {}}});
   cases.push_back({{7}, {5}, 0, {{}}});
   cases.push_back({{1000}, {3}, 0, {{}}});
+  cases.push_back({{2500}, {300}, 0, {{}}});
   cases.push_back({{257, 1}, {257, 9}, 1, {{.first = 0, .length = 257}, {}}});
   cases.push_back({{9, 33}, {40, 35}, 0, {{}, {.first = 1, .length = 35}}});
   cases.push_back({{9, 33}, {40, 20}, 0, {{}, {.first = -5, .length = 20}}});

@@ -71,8 +71,9 @@ TEST_CASE("any positions of ordered lines are those of the CPU, in every dtype")
     int dim;
     std::int64_t first, count;
   };
-  const std::vector<Case> cases{{{1}, 0, 0, 1},        {{257}, 0, 0, 257},    {{33, 5}, 0, 0, 33}, {{5, 33}, 1, 0, 33}, {{3, 31, 4}, 1, 0, 7},
-                                {{2, 1000}, 1, 17, 1}, {{300, 1}, 0, 149, 1}, {{7, 9}, 1, 4, 3},   {{0, 3}, 0, 0, 0},   {{1, 64, 3}, 1, 60, 4}};
+  const std::vector<Case> cases{{{1}, 0, 0, 1},          {{257}, 0, 0, 257},      {{33, 5}, 0, 0, 33},   {{5, 33}, 1, 0, 33}, {{3, 31, 4}, 1, 0, 7},
+                                {{2, 1000}, 1, 17, 1},   {{300, 1}, 0, 149, 1},   {{7, 9}, 1, 4, 3},     {{0, 3}, 0, 0, 0},   {{2600}, 0, 0, 2600},
+                                {{3, 2600}, 1, 1300, 1}, {{2, 3000, 2}, 1, 5, 9}, {{1, 64, 3}, 1, 60, 4}};
   for (Dtype dtype : kAll)
     for (const Case& c : cases)
       for (bool descending : {false, true})

@@ -221,10 +221,10 @@ TEST_CASE("argmax gives the first of equal elements, the first NaN, and the flat
 
 TEST_CASE("first_equal maps local to global indices and gives the largest i64 when nothing is equal") {
   const Tensor x = Tensor::of(std::vector<float>{4, 7, 7, 1, 2, 3}, {2, 3}), value = Tensor::of(std::vector<float>{7, 9}, {2, 1});
-  const std::vector<std::vector<std::int64_t>> indices{{30, 11, 10}};
+  const std::vector<cpu::GlobalIndices> indices{{{{15, 1}, {5, 1}, {4, 1}}, 2}};
   const Tensor out = Tensor::empty({2}, Dtype::i64);
   cpu::first_equal(x, value, {1}, indices, out);
-  CHECK(out.values<const std::int64_t>()[0] == 10);
+  CHECK(out.values<const std::int64_t>()[0] == 8);
   CHECK(out.values<const std::int64_t>()[1] == std::numeric_limits<std::int64_t>::max());
 }
 

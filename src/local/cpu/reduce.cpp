@@ -389,18 +389,17 @@ void arg_extreme(const Tensor& input, const Shape& dims, bool largest, const Ten
   });
 }
 
-void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices,
-                 const Tensor& output) {
+void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const GlobalIndices> indices, const Tensor& output) {
   const Split split(input, dims);
   auto* out = output.raw_as<std::int64_t>();
   const Tensor wanted = value.contiguous();
   // Global index of each term, in row-major order of the reduced dims.
   std::vector<std::int64_t> global{0};
-  for (const auto& table : indices) {
+  for (const GlobalIndices& of_dim : indices) {
     std::vector<std::int64_t> next;
-    next.reserve(global.size() * table.size());
     for (std::int64_t g : global)
-      for (std::int64_t t : table) next.push_back(g + t);
+      for (const GlobalRun& run : of_dim.runs)
+        for (std::int64_t i = 0; i < run.length; ++i) next.push_back(g + (run.global + i) * of_dim.weight);
     global = std::move(next);
   }
   in_accumulation_type(input.dtype(), [&](auto acc) {

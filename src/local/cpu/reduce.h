@@ -39,10 +39,17 @@ void variance(const Tensor& input, const Shape& dims, double correction, bool ro
 
 /// i64 output: row-major index within the reduced dims of the first largest (smallest) element, the first NaN when there is one.
 void arg_extreme(const Tensor& input, const Shape& dims, bool largest, const Tensor& output);
-/// i64 output: the least global index of an element equal to `value` (NaN equals NaN), the largest i64 when there is none. `value` has the kept dims;
-/// `indices[k][i]`: what local index i of dims[k] adds to the global index.
-void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const std::vector<std::int64_t>> indices,
-                 const Tensor& output);
+/// What the local indices of a dim add to a global index: those of each run, one after the other, `weight` times global, global + 1, ...
+struct GlobalRun {
+  std::int64_t global = 0, length = 0;
+};
+struct GlobalIndices {
+  std::vector<GlobalRun> runs;
+  std::int64_t weight = 1;
+};
+/// i64 output: the least global index of an element equal to `value` (NaN equals NaN), the largest i64 when there is none. `value` has the kept dims,
+/// `indices` one entry for each of `dims`, which ascend.
+void first_equal(const Tensor& input, const Tensor& value, const Shape& dims, std::span<const GlobalIndices> indices, const Tensor& output);
 
 /// Row-major input and output seen as [outer, n, inner]: running sums over n (from the end when `reverse`), in f64 or i64.
 void cumulative_sum(const Tensor& input, int dim, bool reverse, const Tensor& output);

@@ -286,8 +286,10 @@ template <class F>
 void visit_sums(Dtype dtype, const F& f) {
   dtype == Dtype::f64 ? f(std::type_identity<double>()) : f(std::type_identity<float>());
 }
-// The others take any width.
-bool by_mma(const AttentionProblem& p, std::int64_t width) { return info(p.query.dtype).bytes == 2 && std::max(p.d, p.e) <= width; }
+// The others take any width and length.
+bool by_mma(const AttentionProblem& p, std::int64_t width) {
+  return info(p.query.dtype).bytes == 2 && std::max(p.d, p.e) <= width && std::max(p.t, p.s) <= kMmaLength;
+}
 AttentionResult result_of(const Tensor& t, bool add = false) { return {static_cast<std::byte*>(t.raw()), t.dtype(), add}; }
 
 void attention(const cpu::AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {

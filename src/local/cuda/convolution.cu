@@ -51,21 +51,46 @@ struct Windows {
     }
     return result;
   }
-  // The point that reads `pixel` by `tap`; -1: none does.
-  DTENSOR_DEVICE I point(I pixel, I tap) const {
-    I at[3], of[3];
-    split(pixel, in, at);
-    split(tap, kernel, of);
-    I result = 0;
-    for (int d = 0; d < 3; ++d) {
-      const I x = at[d] + padding[d] - of[d] * dilation[d];
-      if (x < 0 || x % stride[d] != 0 || x / stride[d] >= out[d]) return -1;
-      result = result * out[d] + x / stride[d];
+  /// f(tap, pixel) for the taps that read inside for `point`, in their order.
+  template <class F>
+  DTENSOR_DEVICE void for_pixels(I of_point, const F& f) const {
+    I at[3];
+    split(of_point, out, at);
+    for (I a = 0, tap = 0; a < kernel[0]; ++a) {
+      const I z = at[0] * stride[0] - padding[0] + a * dilation[0];
+      for (I b = 0; b < kernel[1]; ++b) {
+        const I y = at[1] * stride[1] - padding[1] + b * dilation[1];
+        const bool here = z >= 0 && z < in[0] && y >= 0 && y < in[1];
+        for (I c = 0; c < kernel[2]; ++c, ++tap) {
+          const I x = at[2] * stride[2] - padding[2] + c * dilation[2];
+          if (here && x >= 0 && x < in[2]) f(tap, (z * in[1] + y) * in[2] + x);
+        }
+      }
     }
-    return result;
+  }
+  /// f(tap, point) for the taps by which a point reads `pixel`, in their order.
+  template <class F>
+  DTENSOR_DEVICE void for_points(I of_pixel, const F& f) const {
+    I at[3];
+    split(of_pixel, in, at);
+    for (I a = 0, tap = 0; a < kernel[0]; ++a) {
+      const I z = position(at[0], a, 0);
+      for (I b = 0; b < kernel[1]; ++b) {
+        const I y = z < 0 ? -1 : position(at[1], b, 1);
+        for (I c = 0; c < kernel[2]; ++c, ++tap) {
+          const I x = y < 0 ? -1 : position(at[2], c, 2);
+          if (x >= 0) f(tap, (z * out[1] + y) * out[2] + x);
+        }
+      }
+    }
   }
 
  private:
+  // Along dim d, where the window begins whose element k is x; -1: nowhere.
+  DTENSOR_DEVICE I position(I x, I k, int d) const {
+    const I from = x + padding[d] - k * dilation[d], at = stride[d] == 1 ? from : from / stride[d];
+    return from < 0 || at >= out[d] || (stride[d] != 1 && at * stride[d] != from) ? I(-1) : at;
+  }
   DTENSOR_DEVICE static void split(I i, const I (&sizes)[3], I (&at)[3]) {
     at[2] = i % sizes[2];
     i /= sizes[2];
@@ -106,10 +131,8 @@ struct FromColumns {
   DTENSOR_DEVICE void operator()(std::int64_t element) const {
     const I pixels = w.pixels(), points = w.points(), taps = w.taps(), e = static_cast<I>(element), channel = e / pixels, pixel = e % pixels;
     A sum = bias == nullptr ? A(0) : load(bias[channel % (w.groups * w.q)]);
-    for (I tap = 0; tap < taps; ++tap) {
-      const I point = w.point(pixel, tap);
-      if (point >= 0) sum += columns[(static_cast<std::int64_t>(channel) * taps + tap) * points + point];
-    }
+    const A* const of_channel = columns + static_cast<std::int64_t>(channel) * taps * points;
+    w.for_points(pixel, [&](I tap, I point) { sum += of_channel[tap * points + point]; });
     image[element] = store<T>(sum);
   }
 };
@@ -122,39 +145,39 @@ DTENSOR_DEVICE Sum<T> number(T x) {
   return static_cast<Sum<T>>(load(x));
 }
 
-template <class T>
+// I: of positions within a sample's channels; wide enough for a weight, too.
+template <class T, class I>
 struct DirectMap {
-  Windows<std::int64_t> w;
+  Windows<I> w;
   const T *input, *weight, *bias;
   T* out;
   DTENSOR_DEVICE void operator()(std::int64_t e) const {
-    const std::int64_t points = w.points(), taps = w.taps(), point = e % points, channels = w.groups * w.p, channel = e / points % channels,
-                       first = (e / points / channels * w.groups + channel / w.p) * w.q;
+    const std::int64_t points = w.points(), channels = w.groups * w.p, sample = e / (points * channels);
+    const I rest = static_cast<I>(e - sample * points * channels), channel = rest / w.points(), point = rest % w.points(), taps = w.taps();
     Sum<T> sum = 0;
-    for (std::int64_t c = 0; c < w.q; ++c)
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const std::int64_t pixel = w.pixel(point, tap);
-        if (pixel >= 0) sum += number(weight[(channel * w.q + c) * taps + tap]) * number(input[(first + c) * w.pixels() + pixel]);
-      }
+    for (I c = 0; c < w.q; ++c) {
+      const T* const image = input + ((sample * w.groups + channel / w.p) * w.q + c) * w.pixels();
+      const T* const factors = weight + (channel * w.q + c) * taps;
+      w.for_pixels(point, [&](I tap, I pixel) { sum += number(factors[tap]) * number(image[pixel]); });
+    }
     if (bias != nullptr) sum += number(bias[channel]);
     out[e] = static_cast<T>(sum);
   }
 };
-template <class T>
+template <class T, class I>
 struct DirectInput {
-  Windows<std::int64_t> w;
+  Windows<I> w;
   const T *grad, *weight, *bias;
   T* out;
   DTENSOR_DEVICE void operator()(std::int64_t e) const {
-    const std::int64_t pixels = w.pixels(), taps = w.taps(), pixel = e % pixels, channels = w.groups * w.q, channel = e / pixels % channels,
-                       group = channel / w.q, sample = e / pixels / channels;
+    const std::int64_t pixels = w.pixels(), channels = w.groups * w.q, sample = e / (pixels * channels);
+    const I rest = static_cast<I>(e - sample * pixels * channels), channel = rest / w.pixels(), pixel = rest % w.pixels(), taps = w.taps();
     Sum<T> sum = bias == nullptr ? Sum<T>(0) : number(bias[channel]);
-    for (std::int64_t o = group * w.p; o < (group + 1) * w.p; ++o)
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const std::int64_t point = w.point(pixel, tap);
-        if (point >= 0)
-          sum += number(weight[(o * w.q + channel % w.q) * taps + tap]) * number(grad[(sample * w.groups * w.p + o) * w.points() + point]);
-      }
+    for (I o = channel / w.q * w.p; o < (channel / w.q + 1) * w.p; ++o) {
+      const T* const map = grad + (sample * w.groups * w.p + o) * w.points();
+      const T* const factors = weight + (o * w.q + channel % w.q) * taps;
+      w.for_points(pixel, [&](I tap, I point) { sum += number(factors[tap]) * number(map[point]); });
+    }
     out[e] = static_cast<T>(sum);
   }
 };
@@ -200,6 +223,12 @@ struct Work {
   /// Samples whose windows exist together.
   std::int64_t chunk(std::int64_t element) const {
     return std::clamp<std::int64_t>(kColumnBytes / std::max<std::int64_t>(1, columns() * element), 1, std::max<std::int64_t>(1, s.samples));
+  }
+  /// f(type_identity<I>) with an I for positions in a sample and in the weight.
+  template <class F>
+  void with_index(const F& f) const {
+    if (small(std::max({image(), map(), s.groups * s.p * s.terms()}))) f(std::type_identity<std::int32_t>{});
+    else f(std::type_identity<std::int64_t>{});
   }
   bool small(std::int64_t elements) const { return elements < std::numeric_limits<std::int32_t>::max() / 2; }
 
@@ -320,9 +349,11 @@ void convolution(const Convolution& c, const Tensor& input, const Tensor& weight
   const void* const addend = bias != nullptr ? bias->raw() : nullptr;
   if (!goes_direct(w.s, w.dtype)) return forward(w, input.raw(), weight.raw(), addend, out.raw());
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
-    launch_elements("convolution", out.numel(), w.d.current,
-                    DirectMap<T>{Windows<std::int64_t>(w.s), input.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
-                                 out.raw_as<T>()});
+    w.with_index([&]<class I>(std::type_identity<I>) {
+      launch_elements("convolution", out.numel(), w.d.current,
+                      DirectMap<T, I>{Windows<I>(w.s), input.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
+                                      out.raw_as<T>()});
+    });
   });
 }
 void convolution_input_gradient(const Convolution& c, const Tensor& grad, const Tensor& weight, const Tensor* bias, const Tensor& out) {
@@ -331,9 +362,11 @@ void convolution_input_gradient(const Convolution& c, const Tensor& grad, const 
   const void* const addend = bias != nullptr ? bias->raw() : nullptr;
   if (!goes_direct(w.s, w.dtype)) return input_gradient(w, grad.raw(), weight.raw(), addend, out.raw());
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
-    launch_elements("convolution input gradient", out.numel(), w.d.current,
-                    DirectInput<T>{Windows<std::int64_t>(w.s), grad.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
-                                   out.raw_as<T>()});
+    w.with_index([&]<class I>(std::type_identity<I>) {
+      launch_elements("convolution input gradient", out.numel(), w.d.current,
+                      DirectInput<T, I>{Windows<I>(w.s), grad.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
+                                        out.raw_as<T>()});
+    });
   });
 }
 void convolution_weight_gradient(const Convolution& c, const Tensor& grad, const Tensor& input, const Tensor& out) {

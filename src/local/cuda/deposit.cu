@@ -164,6 +164,24 @@ struct Count {
   std::uint32_t* to;
   DTENSOR_DEVICE void operator()(std::int64_t i) const { to[i] = static_cast<std::uint32_t>(i); }
 };
+// Few positions are in order in one launch, when each counts those before it.
+constexpr std::int64_t kFewPositions = 2048;
+struct Rank {
+  const std::int64_t* at;
+  std::int64_t count;
+  std::uint64_t* keys;
+  std::uint32_t* order;
+  DTENSOR_DEVICE void operator()(std::int64_t i) const {
+    const auto mine = static_cast<std::uint64_t>(at[i]);
+    std::int64_t before = 0;
+    for (std::int64_t j = 0; j < count; ++j) {
+      const auto key = static_cast<std::uint64_t>(at[j]);
+      before += key < mine || (key == mine && j < i) ? 1 : 0;
+    }
+    keys[before] = mine;
+    order[before] = static_cast<std::uint32_t>(i);
+  }
+};
 // Positions below `end`, sorted.
 class SortedPositions {
  public:
@@ -171,6 +189,11 @@ class SortedPositions {
       : keys_(device, static_cast<std::size_t>(count) * 8), order_(device, static_cast<std::size_t>(count) * 4) {
     if (count > std::numeric_limits<std::uint32_t>::max())
       throw Unsupported("deposit: " + std::to_string(count) + " positions in one call; at most 2^32 - 1 are sorted, cut the index");
+    sorted = {keys_.as<std::uint64_t>(), order_.as<std::uint32_t>(), count};
+    if (count <= kFewPositions) {
+      launch_elements("rank positions", count, device.current, Rank{at, count, keys_.as<std::uint64_t>(), order_.as<std::uint32_t>()});
+      return;
+    }
     const Scratch numbers(device, static_cast<std::size_t>(count) * 4);
     launch_elements("count", count, device.current, Count{numbers.as<std::uint32_t>()});
     // kElsewhere has all bits set, so it is behind all positions in these bits.
@@ -185,7 +208,6 @@ class SortedPositions {
     const std::size_t bytes = sort_scratch(call);
     const Scratch scratch(device, bytes);
     sort_pairs(call, scratch.as<void>(), bytes, device.current);
-    sorted = {keys_.as<std::uint64_t>(), order_.as<std::uint32_t>(), count};
   }
   Sorted sorted;
 

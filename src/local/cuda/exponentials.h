@@ -66,14 +66,20 @@ struct ExpSums {
     DTENSOR_UNROLL
     for (int j = 0; j < kV; ++j)
       if (j < n) top = State::larger(top, v.x[j]);
-    const A was = lanes.at[0].reference(), now = State::reference(top), factor = was == now ? A(1) : std::exp(was - now);
+    const A was = lanes.at[0].reference(), now = State::reference(top);
+    lanes.at[0].top = top;
+    if (was != now) {  // seldom after the first vectors
+      const A factor = std::exp(was - now);
+      DTENSOR_UNROLL
+      for (int j = 0; j < kV; ++j)
+        if (lanes.at[j].sum != 0) lanes.at[j].sum *= factor;
+    }
     DTENSOR_UNROLL
     for (int j = 0; j < kV; ++j) {
-      State& s = lanes.at[j];
-      s.sum = (s.sum == 0 ? A(0) : s.sum * factor) + (j < n ? std::exp(v.x[j] - now) : A(0));
-      s.total += j < n ? v.x[j] : A(0);
+      if (j >= n) break;
+      lanes.at[j].sum += std::exp(v.x[j] - now);
+      lanes.at[j].total += v.x[j];
     }
-    lanes.at[0].top = top;
   }
   template <int kV>
   DTENSOR_DEVICE void add_columns(Lanes<kV>& lanes, const Numbers<A, kV>& v, std::int64_t /*term*/) const {

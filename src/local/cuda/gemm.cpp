@@ -9,6 +9,7 @@
 
 #include "base/rank.h"
 #include "local/cuda/boxes.h"
+#include "local/cuda/launched.h"
 #include "local/cuda/product_cache.h"
 #include "local/cuda/tiled_product.h"
 #include "local/kernels/gemm.h"
@@ -215,6 +216,7 @@ class Product {
     std::optional<Scratch> workspace;
     if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d_, bytes).as<void>();
     run_product(cache.library(), *plan, p, c_.alpha.as_double(), shape_.has_c ? c_.beta.as_double() : 0, d_.current);
+    check_launch("product");
   }
   // What no algorithm takes.
   void without_library(const ProductPointers& p) const {

@@ -158,10 +158,49 @@ struct TakeOrdered {
     return low < shape.length ? low : first;
   }
 };
+// Every element counts what stands before it in its line and writes itself where that says: one launch, which wins over sorting where lines are short.
+template <class T>
+struct RankElements {
+  const T* in;
+  LineShape shape;
+  std::int64_t first, count;
+  bool descending, nan_first;
+  T* values;
+  std::int64_t* indices;
+  DTENSOR_DEVICE void operator()(std::int64_t e) const {
+    const std::int64_t row = quotient(e, shape.inner), x = e - row * shape.inner, o = quotient(row, shape.length), i = row - o * shape.length;
+    const T* line = in + o * shape.length * shape.inner + x;
+    const std::uint64_t turned = descending ? ~std::uint64_t{0} : 0, mine = order_key(in[e]) ^ turned;
+    std::int64_t before = 0, first_nan = shape.length;
+    for (std::int64_t j = 0; j < shape.length; ++j) {
+      const T other = line[j * shape.inner];
+      const std::uint64_t key = order_key(other) ^ turned;
+      before += key < mine || (key == mine && j < i) ? 1 : 0;
+      if (nan_first && first_nan == shape.length && is_nan(other)) first_nan = j;
+    }
+    if (first_nan < shape.length) before = i == first_nan ? first : -1;
+    if (before < first || before >= first + count) return;
+    const std::int64_t to = (o * count + before - first) * shape.inner + x;
+    values[to] = in[e];
+    indices[to] = i;
+  }
+};
+constexpr std::int64_t kShortLine = 128, kMediumLine = 2048, kFewComparisons = std::int64_t{1} << 24;
+bool ranks_elements(const LineShape& s) {
+  return s.length <= kShortLine || (s.length <= kMediumLine && s.numel() * s.length <= kFewComparisons);
+}
+
 void order_lines(const cpu::OrderCall& c, const Tensor& in, const Tensor& values, const Tensor& indices) {
   if (values.numel() == 0) return;
   RankDevice& device = rank_device(values);
   const LineShape shape(in.shape(), c.dim);
+  if (ranks_elements(shape)) {
+    return visit_dtype(in.dtype(), [&]<class T>(std::type_identity<T>) {
+      launch_elements("rank elements", shape.numel(), device.current,
+                      RankElements<T>{in.raw_as<const T>(), shape, c.first, c.count, c.descending, c.nan_first && kIsFloating<T>,
+                                      values.raw_as<T>(), indices.raw_as<std::int64_t>()});
+    });
+  }
   const LineOrder order(device, in, shape, c.descending);
   visit_dtype(in.dtype(), [&]<class T>(std::type_identity<T>) {
     launch_elements("take ordered", values.numel(), device.current,

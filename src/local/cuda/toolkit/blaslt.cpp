@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cublasLt.h>
 
-#include "base/error_text.h"
+#include <string>
+#include <utility>
+
+#include "local/cuda/launched.h"
 #include "local/cuda/products.h"
 
 namespace dtensor::local::cuda {
@@ -9,7 +12,7 @@ namespace {
 
 void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  base::fail<DeviceError>("matmul: {}: {} ({})", what, cublasLtGetStatusString(status), cublasLtGetStatusName(status));
+  fail_device(what, std::string(cublasLtGetStatusString(status)) + " (" + cublasLtGetStatusName(status) + ")");
 }
 cudaDataType_t type_of(Dtype dtype) {
   switch (dtype) {
@@ -25,11 +28,11 @@ cudaDataType_t type_of(Dtype dtype) {
 }
 template <class T>
 void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-  check(cublasLtMatmulDescSetAttribute(desc, attribute, &value, sizeof value), "describing a product");
+  check(cublasLtMatmulDescSetAttribute(desc, attribute, &value, sizeof value), "product description");
 }
 template <class T>
 void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-  check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "describing a product");
+  check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "product description");
 }
 
 // The library is column-major: a row-major matrix is the transpose of one, and out^T = b^T a^T.
@@ -38,10 +41,11 @@ struct Layout {
   Layout() = default;
   Layout(Dtype dtype, std::int64_t rows, std::int64_t columns, const ProductMatrix& m, std::int64_t count) {
     if (!m.transposed) std::swap(rows, columns);
-    check(cublasLtMatrixLayoutInit(&opaque, type_of(dtype), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns), m.ld), "layout");
+    check(cublasLtMatrixLayoutInit(&opaque, type_of(dtype), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns), m.ld),
+          "product layout");
     const auto matrices = static_cast<std::int32_t>(count);
-    check(cublasLtMatrixLayoutSetAttribute(&opaque, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &matrices, sizeof matrices), "layout");
-    check(cublasLtMatrixLayoutSetAttribute(&opaque, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &m.batch, sizeof m.batch), "layout");
+    check(cublasLtMatrixLayoutSetAttribute(&opaque, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &matrices, sizeof matrices), "product layout");
+    check(cublasLtMatrixLayoutSetAttribute(&opaque, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &m.batch, sizeof m.batch), "product layout");
   }
 };
 
@@ -71,7 +75,7 @@ std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const P
   plan->has_c = s.has_c;
   plan->has_bias = s.has_bias;
   const cublasComputeType_t compute = plan->is_f64 ? CUBLAS_COMPUTE_64F : s.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  check(cublasLtMatmulDescInit(&plan->desc, compute, plan->is_f64 ? CUDA_R_64F : CUDA_R_32F), "describing a product");
+  check(cublasLtMatmulDescInit(&plan->desc, compute, plan->is_f64 ? CUDA_R_64F : CUDA_R_32F), "product description");
   set(&plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, s.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(&plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, s.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   if (s.has_bias) {
@@ -85,7 +89,7 @@ std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const P
   plan->addend = s.has_c ? Layout(s.out_dtype, s.m, s.n, s.c, s.count) : plan->out;
 
   cublasLtMatmulPreferenceOpaque_t preference{};
-  check(cublasLtMatmulPreferenceInit(&preference), "choosing an algorithm");
+  check(cublasLtMatmulPreferenceInit(&preference), "product algorithm");
   set(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kProductWorkspace);
   // Parts of a sum meet in the type of computation, in a fixed order.
   set(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -98,7 +102,7 @@ std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const P
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(library.handle, &plan->desc, &plan->left.opaque, &plan->right.opaque,
                                                                &plan->addend.opaque, &plan->out.opaque, &preference, 1, &plan->chosen, &found);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && found == 0)) return nullptr;
-  check(status, "choosing an algorithm");
+  check(status, "product algorithm");
   return plan;
 }
 
@@ -113,7 +117,7 @@ void run_product(ProductLibrary& library, const ProductPlan& plan, const Product
   check(
       cublasLtMatmul(library.handle, &desc, by, p.b, &plan.left.opaque, p.a, &plan.right.opaque, more, plan.has_c ? p.c : p.out, &plan.addend.opaque,
                      p.out, &plan.out.opaque, &plan.chosen.algo, p.workspace, plan.chosen.workspaceSize, static_cast<cudaStream_t>(stream)),
-      "running a product");
+      "product");
 }
 
 }  // namespace dtensor::local::cuda

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Means and sums are taken in f64 by the one reduction, over a channel of all samples or over a group's channels of one; then every element is seen once.
+#include <cmath>
+
+#include "local/cuda/gradient_sums.h"
+#include "local/cuda/moments.h"
+#include "local/cuda/rows.h"
+#include "local/cuda/table.h"
+#include "local/kernels/channel_norms.h"
+#include "local/kernels/reduce.h"
+
+namespace dtensor::local::cuda {
+namespace {
+
+using cpu::ChannelNorm;
+
+// Elements of one channel of one sample lie together: a run.
+RowShape runs_of(const ChannelNorm& n) { return {n.samples * n.channels, n.size}; }
+// Each statistic one output.
+ReductionAxes statistics_of(const ChannelNorm& n) {
+  if (n.groups == 0) return {Shape{n.samples, n.channels, n.size}, Shape{n.channels * n.size, n.size, 1}, Shape{0, 2}, false};
+  const std::int64_t size = n.channels / n.groups * n.size;
+  return {Shape{n.statistics(), size}, Shape{size, 1}, Shape{1}, false};
+}
+
+// What belongs to a run.
+struct RunPlace {
+  std::int64_t channels, per_group;  // channels of a group, 0: a statistic is a channel
+  explicit RunPlace(const ChannelNorm& n) : channels(n.channels), per_group(n.groups > 0 ? n.channels / n.groups : 0) {}
+  DTENSOR_DEVICE std::int64_t channel(std::int64_t run) const { return run - quotient(run, channels) * channels; }
+  DTENSOR_DEVICE std::int64_t statistic(std::int64_t run) const { return per_group > 0 ? quotient(run, per_group) : channel(run); }
+};
+
+// ---- forward
+
+template <class A>
+struct PutMoments {
+  A *mean, *variance;
+  DTENSOR_DEVICE void operator()(const Moments<double>& m, std::int64_t out) const {
+    mean[out] = static_cast<A>(m.count > 0 ? m.mean : std::numeric_limits<double>::quiet_NaN());
+    variance[out] = static_cast<A>(m.squares / m.count);
+  }
+};
+
+template <class T>
+struct ChannelElements {
+  static constexpr int kV = kVectorOf<T>;
+  using A = Accumulate<T>;
+  const T* in;
+  T* out;
+  RunPlace place;
+  Parameter<T> weight, bias, mean, variance;
+  double eps;
+  struct Row {
+    A mean, slope, shift;
+  };
+  DTENSOR_DEVICE Vector<T> load(std::int64_t at, int n, bool aligned) const { return load_vector(in + at, n, aligned); }
+  DTENSOR_DEVICE Row row(std::int64_t run) const {
+    const std::int64_t s = place.statistic(run), c = place.channel(run);
+    const A rstd = static_cast<A>(1 / std::sqrt(static_cast<double>(variance.at(s, A(0))) + eps));
+    return {mean.at(s, A(0)), rstd * weight.at(c, A(1)), bias.at(c, A(0))};
+  }
+  DTENSOR_DEVICE void change(Vector<T>& v, int j, const Row& r, std::int64_t /*c*/) const {
+    v.at[j] = local::store<T>((local::load(v.at[j]) - r.mean) * r.slope + r.shift);
+  }
+  DTENSOR_DEVICE void store(std::int64_t at, const Vector<T>& v, int n, bool aligned) const { store_vector(out + at, v, n, aligned); }
+};
+
+void channel_norm_apply(const ChannelNorm& n, const Tensor& x, const Tensor* weight, const Tensor* bias, const Tensor& mean, const Tensor& variance,
+                        const Tensor& out) {
+  if (x.numel() == 0) return;
+  RankDevice& d = rank_device(x);
+  const Dtype dtype = x.dtype(), wide = computed_dtype(dtype);
+  const ParameterTensor w(weight, dtype, wide), b(bias, dtype, wide), m(&mean, dtype, wide), v(&variance, dtype, wide);
+  visit_floating(dtype, [&]<class T>(std::type_identity<T>) {
+    const T* in = x.raw_as<const T>();
+    T* to = out.raw_as<T>();
+    for_row_elements("channel_norm", d, runs_of(n), is_aligned(in) && is_aligned(to),
+                     ChannelElements<T>{in, to, RunPlace(n), w.as<T>(), b.as<T>(), m.as<T>(), v.as<T>(), n.eps});
+  });
+}
+
+void channel_norm(const ChannelNorm& n, const Tensor& x, const Tensor* weight, const Tensor* bias, const Tensor& out, const Tensor& mean,
+                  const Tensor& variance) {
+  RankDevice& d = rank_device(x);
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    using A = Accumulate<T>;
+    run_reduction("channel_norm moments", d, statistics_of(n), TypedSource<T, double>{x.raw_as<const T>()},
+                  MomentsOp<double, PutMoments<A>>{PutMoments<A>{mean.raw_as<A>(), variance.raw_as<A>()}});
+  });
+  kernels::channel_norm_apply(n, x, weight, bias, mean, variance, out);
+}
+
+// ---- backward
+
+// Gradients of the input from the mean of g w and of g w times the normalised x, per statistic.
+template <class T>
+struct ChannelSlopes {
+  static constexpr int kV = kVectorOf<T>;
+  using A = Accumulate<T>;
+  const T *grad, *in;
+  T* out;
+  RunPlace place;
+  Parameter<T> weight, mean, variance;
+  const double *shift, *slope;  // sums; none: 0
+  double count, eps;
+  struct Row {
+    A mean, rstd, weight, shift, slope;
+  };
+  DTENSOR_DEVICE PairOf<T> load(std::int64_t at, int n, bool aligned) const { return load_pair(in + at, grad + at, n, aligned); }
+  DTENSOR_DEVICE Row row(std::int64_t run) const {
+    const std::int64_t s = place.statistic(run);
+    const A rstd = static_cast<A>(1 / std::sqrt(static_cast<double>(variance.at(s, A(0))) + eps));
+    return {mean.at(s, A(0)), rstd, weight.at(place.channel(run), A(1)), static_cast<A>(shift != nullptr ? shift[s] / count : 0),
+            static_cast<A>(slope != nullptr ? slope[s] / count : 0)};
+  }
+  DTENSOR_DEVICE void change(PairOf<T>& v, int j, const Row& r, std::int64_t /*c*/) const {
+    const A hat = (local::load(v.a.at[j]) - r.mean) * r.rstd;
+    v.a.at[j] = local::store<T>(r.rstd * (local::load(v.b.at[j]) * r.weight - r.shift - hat * r.slope));
+  }
+  DTENSOR_DEVICE void store(std::int64_t at, const PairOf<T>& v, int n, bool aligned) const { store_vector(out + at, v.a, n, aligned); }
+};
+
+// `sums` of g and `products` of g times the normalised x, both f64: per channel, or per run where a group has a mean.
+void gradient_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
+                   const Tensor& products) {
+  RankDevice& d = rank_device(x);
+  const Tensor m = mean.to(Dtype::f64), v = variance.to(Dtype::f64);
+  const ReductionAxes axes = n.groups == 0 ? statistics_of(n) : runs_of(n).axes();
+  const Statistics<double> statistics{m.raw_as<const double>(), v.raw_as<const double>(), true, n.eps};
+  const PutGradientSums put{sums.raw(), products.raw(), Dtype::f64, Dtype::f64};
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    run_reduction("channel_norm sums", d, axes, PairSource<T, double>{x.raw_as<const T>(), grad.raw_as<const T>()},
+                  GradientSums<double, PutGradientSums>{statistics, nullptr, false, n.groups == 0 ? 1 : n.channels / n.groups, put});
+  });
+}
+
+void input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean, const Tensor& variance,
+                    const Tensor* shift, const Tensor* slope, double count, const Tensor& grad_x) {
+  if (x.numel() == 0) return;
+  RankDevice& d = rank_device(x);
+  const Dtype dtype = x.dtype(), wide = computed_dtype(dtype);
+  const ParameterTensor w(weight, dtype, wide), m(&mean, dtype, wide), v(&variance, dtype, wide);
+  visit_floating(dtype, [&]<class T>(std::type_identity<T>) {
+    const T *g = grad.raw_as<const T>(), *in = x.raw_as<const T>();
+    T* to = grad_x.raw_as<T>();
+    const ChannelSlopes<T> slopes{g,
+                                  in,
+                                  to,
+                                  RunPlace(n),
+                                  w.as<T>(),
+                                  m.as<T>(),
+                                  v.as<T>(),
+                                  shift != nullptr ? shift->raw_as<const double>() : nullptr,
+                                  slope != nullptr ? slope->raw_as<const double>() : nullptr,
+                                  count,
+                                  n.eps};
+    for_row_elements("channel_norm_backward", d, runs_of(n), is_aligned(g) && is_aligned(in) && is_aligned(to), slopes);
+  });
+}
+
+// Per statistic the sum over its runs, each times its channel's weight.
+struct WeighRuns {
+  const double* runs;
+  const double* weight;  // none: 1
+  double* out;
+  std::int64_t channels, per_statistic;
+  bool by_group;
+  DTENSOR_DEVICE void operator()(std::int64_t s) const {
+    double total = 0;
+    for (std::int64_t k = 0; k < per_statistic; ++k) {
+      const std::int64_t run = by_group ? s * per_statistic + k : s;
+      total += runs[run] * (weight != nullptr ? weight[run % channels] : 1.0);
+    }
+    out[s] = total;
+  }
+};
+Tensor weighed(const ChannelNorm& n, const Tensor& runs, const Tensor* weight) {
+  const Tensor out = Tensor::empty({n.statistics()}, Dtype::f64, runs.device());
+  const WeighRuns weigh{runs.raw_as<const double>(),
+                        weight != nullptr ? weight->raw_as<const double>() : nullptr,
+                        out.raw_as<double>(),
+                        n.channels,
+                        n.groups > 0 ? n.channels / n.groups : 1,
+                        n.groups > 0};
+  launch_elements("channel_norm weigh", n.statistics(), rank_device(runs).current, weigh);
+  return out;
+}
+
+void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
+                           const Tensor& variance, bool constant, const Tensor& grad_x, const Tensor& grad_weight, const Tensor& grad_bias) {
+  const Tensor same = grad.dtype() == x.dtype() ? grad : grad.to(x.dtype());
+  const Shape runs = n.groups == 0 ? Shape{1, n.channels} : Shape{n.samples, n.channels};
+  const Tensor sums = Tensor::empty(runs, Dtype::f64, x.device()), products = Tensor::empty(runs, Dtype::f64, x.device());
+  gradient_sums(n, same, x, mean, variance, sums, products);
+  kernels::reduce(cpu::Reduction::sum, products, Shape{0}, grad_weight);
+  kernels::reduce(cpu::Reduction::sum, sums, Shape{0}, grad_bias);
+  const Tensor wide = weight != nullptr ? weight->to(Dtype::f64) : Tensor();
+  const Tensor shift = constant ? Tensor() : weighed(n, sums, wide ? &wide : nullptr),
+               slope = constant ? Tensor() : weighed(n, products, wide ? &wide : nullptr);
+  const auto elements = static_cast<double>(n.samples * n.channels * n.size);
+  const double count = n.statistics() > 0 ? elements / static_cast<double>(n.statistics()) : 1;
+  input_gradient(n, same, x, weight, mean, variance, shift ? &shift : nullptr, slope ? &slope : nullptr, count, grad_x);
+}
+
+// ---- the same in parts
+
+struct PutNumber {
+  double* out;
+  DTENSOR_DEVICE void operator()(double value, std::int64_t at) const { out[at] = value; }
+};
+// Sums of squared distances from the number of the output.
+struct SquaresAround {
+  using State = double;
+  template <int kV>
+  struct Lanes {
+    double sum[kV], centre[kV];
+  };
+  const double* centres;
+  double* out;
+  template <int kV>
+  DTENSOR_DEVICE void start(Lanes<kV>& lanes, std::int64_t at, std::int64_t step, int n) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j) lanes.sum[j] = 0, lanes.centre[j] = j < n ? centres[at + j * step] : 0;
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add(Lanes<kV>& lanes, const Numbers<double, kV>& v, int n, std::int64_t /*term*/, std::int64_t /*step*/) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j)
+      if (j < n) lanes.sum[j] += (v.x[j] - lanes.centre[j]) * (v.x[j] - lanes.centre[j]);
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add_columns(Lanes<kV>& lanes, const Numbers<double, kV>& v, std::int64_t term) const {
+    add(lanes, v, kV, term, 0);
+  }
+  template <int kV>
+  DTENSOR_DEVICE double fold(const Lanes<kV>& lanes) const {
+    double total = lanes.sum[0];
+    DTENSOR_UNROLL
+    for (int j = 1; j < kV; ++j) total += lanes.sum[j];
+    return total;
+  }
+  template <int kV>
+  DTENSOR_DEVICE double lane(const Lanes<kV>& lanes, int j) const {
+    return lanes.sum[j];
+  }
+  DTENSOR_DEVICE double nothing() const { return 0; }
+  DTENSOR_DEVICE double merge(double a, double b) const { return a + b; }
+  DTENSOR_DEVICE double exchange(const Block& b, double state, int mask) const { return b.from_lane_xor(state, mask); }
+  DTENSOR_DEVICE void finish(double value, std::int64_t at) const { out[at] = value; }
+};
+
+void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, const Tensor& sums) {
+  RankDevice& d = rank_device(x);
+  const Tensor centres = mean != nullptr ? mean->to(Dtype::f64) : Tensor();
+  visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
+    const TypedSource<T, double> source{x.raw_as<const T>()};
+    if (centres) run_reduction("channel_sums", d, statistics_of(n), source, SquaresAround{centres.raw_as<const double>(), sums.raw_as<double>()});
+    else run_reduction("channel_sums", d, statistics_of(n), source, SumOp<double, PutNumber>{PutNumber{sums.raw_as<double>()}});
+  });
+}
+
+void channel_norm_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
+                       const Tensor& products) {
+  gradient_sums(n, grad.dtype() == x.dtype() ? grad : grad.to(x.dtype()), x, mean, variance, sums, products);
+}
+
+// slope (g - shift - hat share), slope = rstd w: the gradient above with sums times w.
+void channel_norm_input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
+                                 const Tensor& variance, const Tensor& sums, const Tensor& products, double count, const Tensor& grad_x) {
+  const Tensor wide = weight != nullptr ? weight->to(Dtype::f64) : Tensor();
+  const Tensor shift = wide ? weighed(n, sums, &wide) : sums, slope = wide ? weighed(n, products, &wide) : products;
+  input_gradient(n, grad.dtype() == x.dtype() ? grad : grad.to(x.dtype()), x, weight, mean, variance, &shift, &slope, count, grad_x);
+}
+
+struct RunningAverage {
+  const double *batch, *was;
+  double* out;
+  double momentum, factor;
+  DTENSOR_DEVICE void operator()(std::int64_t i) const { out[i] = (1 - momentum) * (was != nullptr ? was[i] : 0.0) + momentum * factor * batch[i]; }
+};
+void running_average(const Tensor& batch, const Tensor* was, double momentum, double factor, const Tensor& out) {
+  RankDevice& d = rank_device(batch);
+  const Tensor now = batch.to(Dtype::f64), before = was != nullptr ? was->to(Dtype::f64) : Tensor(),
+               wide = Tensor::empty(out.shape(), Dtype::f64, out.device());
+  launch_elements(
+      "running_average", batch.numel(), d.current,
+      RunningAverage{now.raw_as<const double>(), before ? before.raw_as<const double>() : nullptr, wide.raw_as<double>(), momentum, factor});
+  out.copy_(wide);
+}
+
+}  // namespace
+
+void install_channel_norms() {
+  kernels::channel_norm.cuda = channel_norm;
+  kernels::channel_norm_apply.cuda = channel_norm_apply;
+  kernels::channel_norm_backward.cuda = channel_norm_backward;
+  kernels::running_average.cuda = running_average;
+  kernels::channel_sums.cuda = channel_sums;
+  kernels::channel_norm_sums.cuda = channel_norm_sums;
+  kernels::channel_norm_input_gradient.cuda = channel_norm_input_gradient;
+}
+
+}  // namespace dtensor::local::cuda
