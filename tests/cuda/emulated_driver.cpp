@@ -8,6 +8,9 @@
 #endif
 
 #include <algorithm>
+#include <bit>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -30,11 +33,13 @@ namespace {
 
 struct Queue {
   int device = 0;
-  std::deque<std::function<void()>> waiting;
-  std::uint64_t done = 0;  // of all that was ever queued
+  std::deque<std::function<bool()>> waiting;  // false: it cannot run yet
+  std::uint64_t done = 0;                     // of all that was ever queued
+  bool running = false;
 };
+constexpr unsigned kAsked = 4;  // is_done looks for work that can run from then on, less and less often
 struct Mark {
-  int number = 0;
+  int number = 0, asked = 0;
   Queue* queue = nullptr;  // of the last record
   std::uint64_t after = 0;
 };
@@ -111,6 +116,7 @@ class Arena {
 
 struct State {
   std::recursive_mutex mutex;
+  std::condition_variable_any changed;
   Arena arena;
   std::string failing, failure;  // the kernel that will fail; what has happened
   int devices = 2;
@@ -128,32 +134,62 @@ thread_local std::vector<emulated::Entry> entries;
 void note(std::string what, Stream stream = nullptr) { entries.push_back({std::move(what), stream}); }
 std::string name_of(Event event) { return std::to_string(static_cast<Mark*>(event)->number); }
 
-void run(const std::function<void()>& work) {
-  struct Opened {
-    Opened() { state().arena.open(); }
-    ~Opened() { state().arena.close(); }
-  } const opened;
-  work();
-}
-void run_until(Queue& q, std::uint64_t count) {
-  if (q.done >= count) return;
-  run([&] {
-    while (q.done < count) {
-      const std::function<void()> work = std::move(q.waiting.front());
+struct Opened {
+  Opened() { state().arena.open(); }
+  ~Opened() { state().arena.close(); }
+};
+struct Running {
+  explicit Running(Queue& queue) : q(queue) { q.running = true; }
+  ~Running() { q.running = false; }
+  Queue& q;
+};
+// False: what is next cannot run yet.
+bool run_until(Queue& q, std::uint64_t count) {
+  if (q.done >= count) return true;
+  if (q.running) return false;
+  const Opened opened;
+  const Running running(q);
+  while (q.done < count) {
+    bool ran = true;
+    try {
+      ran = q.waiting.front()();
+    } catch (...) {
       q.waiting.pop_front();
       ++q.done;
-      work();
+      throw;
     }
-  });
+    if (!ran) return false;
+    q.waiting.pop_front();
+    ++q.done;
+  }
+  state().changed.notify_all();
+  return true;
 }
-void run_all(Queue& q) { run_until(q, q.done + q.waiting.size()); }
-void run_event(const Mark& mark) {
-  if (mark.queue != nullptr) run_until(*mark.queue, mark.after);
+bool run_all(Queue& q) { return run_until(q, q.done + q.waiting.size()); }
+bool run_event(const Mark& mark) { return mark.queue == nullptr || run_until(*mark.queue, mark.after); }
+// Of the host: until it has run.
+template <class F>
+void wait_for(F&& ran) {
+  std::unique_lock lock(state().mutex);
+  while (!ran()) state().changed.wait_for(lock, std::chrono::milliseconds(1));
 }
-void push(Stream stream, std::function<void()> work) {
+std::uint64_t push(Stream stream, std::function<bool()> work) {
   const std::lock_guard lock(state().mutex);
-  if (stream == nullptr) return run(work);
-  static_cast<Queue*>(stream)->waiting.push_back(std::move(work));
+  if (stream == nullptr) {
+    const Opened opened;
+    work();
+    return 0;
+  }
+  auto* q = static_cast<Queue*>(stream);
+  q->waiting.push_back(std::move(work));
+  state().changed.notify_all();
+  return q->done + q->waiting.size();
+}
+void push_plain(Stream stream, std::function<void()> work) {
+  push(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
 }
 
 }  // namespace
@@ -178,10 +214,13 @@ std::int64_t bytes_in_use(int device) {
   const std::lock_guard lock(state().mutex);
   return state().in_use[device];
 }
-void queue_host(Stream stream, std::function<void()> work) { push(stream, std::move(work)); }
+void queue_host(Stream stream, std::function<void()> work) { push_plain(stream, std::move(work)); }
+std::uint64_t queue_when(Stream stream, std::function<bool()> work) { return push(stream, std::move(work)); }
+void run_up_to(Stream stream, std::uint64_t count) { run_until(*static_cast<Queue*>(stream), count); }
+std::unique_lock<std::recursive_mutex> stopped() { return std::unique_lock(state().mutex); }
 void queue(const char* name, Stream stream, std::function<void()> work) {
   note(std::string("launch ") + name, stream);
-  push(stream, [kernel = std::string(name), work = std::move(work)] {
+  push_plain(stream, [kernel = std::string(name), work = std::move(work)] {
     if (!state().failing.empty() && kernel == state().failing) {
       state().failing.clear();
       state().failure = "an illegal memory access was encountered (cudaErrorIllegalAddress)";
@@ -270,41 +309,43 @@ void record(Event event, Stream stream) {
   note("record " + name_of(event), stream);
   const std::lock_guard lock(state().mutex);
   auto* mark = static_cast<Mark*>(event);
+  mark->asked = 0;
   mark->queue = static_cast<Queue*>(stream);
   if (mark->queue != nullptr) mark->after = mark->queue->done + mark->queue->waiting.size();
 }
 void order_after(Stream stream, Event event) {
   note("order after " + name_of(event), stream);
   const Mark mark = *static_cast<Mark*>(event);
-  push(stream, [mark] { run_event(mark); });
+  push(stream, [mark] { return run_event(mark); });
 }
 bool is_done(Event event) {
   const std::lock_guard lock(state().mutex);
-  const auto* mark = static_cast<Mark*>(event);
-  return mark->queue == nullptr || mark->queue->done >= mark->after;
+  auto* mark = static_cast<Mark*>(event);
+  if (mark->queue == nullptr || mark->queue->done >= mark->after) return true;
+  // A device gets on with its work while a host asks again and again.
+  const auto asked = static_cast<unsigned>(++mark->asked);
+  return asked >= kAsked && std::has_single_bit(asked) && run_event(*mark);
 }
 void host_waits(Event event) {
   note("host waits for " + name_of(event));
-  const std::lock_guard lock(state().mutex);
-  run_event(*static_cast<Mark*>(event));
+  wait_for([&] { return run_event(*static_cast<Mark*>(event)); });
 }
 void host_waits_for_stream(Stream stream) {
   note("host waits", stream);
-  const std::lock_guard lock(state().mutex);
-  if (stream != nullptr) run_all(*static_cast<Queue*>(stream));
+  if (stream != nullptr) wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
   if (!state().failure.empty()) fail_device("wait", state().failure);
 }
 
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
   static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device ", "copy to device ", "copy to host "};
   note(kNames[static_cast<int>(kind)] + std::to_string(bytes), stream);
-  const std::lock_guard lock(state().mutex);
-  push(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
-  if ((kind == CopyKind::to_device || kind == CopyKind::to_host) && stream != nullptr) run_all(*static_cast<Queue*>(stream));
+  push_plain(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
+  if ((kind == CopyKind::to_device || kind == CopyKind::to_host) && stream != nullptr)
+    wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
   note("set " + std::to_string(bytes), stream);
-  push(stream, [memory, byte, bytes] { std::memset(memory, byte, bytes); });
+  push_plain(stream, [memory, byte, bytes] { std::memset(memory, byte, bytes); });
 }
 PointerFacts pointer_facts(const void* memory) {
   const std::lock_guard lock(state().mutex);

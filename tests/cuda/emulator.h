@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,12 @@ std::vector<Entry> taken_entries();
 void set_devices(int count, std::int64_t bytes);
 /// Queues a function of the host on a stream.
 void queue_host(Stream stream, std::function<void()> work);
+/// The same for work that may have to wait for other streams: it is tried again while it returns false. Returns how many works the stream has had with it.
+std::uint64_t queue_when(Stream stream, std::function<bool()> work);
+/// Runs what can run of the first `count` works of a stream. Inside a work only.
+void run_up_to(Stream stream, std::uint64_t count);
+/// While it is held no work runs on any stream.
+std::unique_lock<std::recursive_mutex> stopped();
 /// The next launch of `kernel` that runs fails like one that leaves its memory: the error sticks until clear_failure().
 void fail_kernel(std::string kernel);
 void clear_failure();
