@@ -35,6 +35,14 @@ struct Reduction {
 };
 
 enum class Form : std::uint8_t { exchange, reduce, all_reduce };
+/// What every member knows of the boxes of all, so that a backend may use a collective of its own; any promises nothing.
+enum class Pattern : std::uint8_t {
+  any,
+  all_gather,      ///< of exchange: every member gives all members the same, so that all get the same
+  all_to_all,      ///< of exchange: every member gives every member the same number of elements
+  broadcast,       ///< of exchange: one member gives all others the same
+  reduce_scatter,  ///< of reduce: every member contributes to the boxes of every member, which are all it gives
+};
 /// One operation of a launch; borrowed until launch() returns. The forms are those of the functions of the same names.
 struct Operation {
   Form form = Form::exchange;
@@ -44,6 +52,7 @@ struct Operation {
   Reduction reduction = {};                             ///< of reduce and all_reduce
   std::uint64_t fingerprint = 0;                        ///< as in Call
   std::string_view detail = {};                         ///< as in Call
+  Pattern pattern = Pattern::any;
 };
 
 class Communicator {
@@ -63,16 +72,17 @@ class Communicator {
   /// `in` and `out` are distinct storages (either may be an empty Tensor when it has no piece). `out` is row-major; boxes of `in` are relative to its first
   /// element, in its own strides.
   /// @throws CommError (at the wait, or here when the world is over) naming rank, group, call and sequence number.
-  void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer) {
-    one(call, {Form::exchange, &in, &out, &transfer});
+  void exchange(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, Pattern pattern = Pattern::any) {
+    one(call, {.form = Form::exchange, .in = &in, .out = &out, .transfer = &transfer, .pattern = pattern});
   }
   /// As exchange, with several contributions per box combined in ascending group order.
-  void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction) {
-    one(call, {Form::reduce, &in, &out, &transfer, reduction});
+  void reduce(const Call& call, const Tensor& in, const Tensor& out, const redistribute::TransferRef& transfer, const Reduction& reduction,
+              Pattern pattern = Pattern::any) {
+    one(call, {.form = Form::reduce, .in = &in, .out = &out, .transfer = &transfer, .reduction = reduction, .pattern = pattern});
   }
   /// Elementwise over all members; equal shapes. `out` may be `in` (in place).
   void all_reduce(const Call& call, const Tensor& in, const Tensor& out, const Reduction& reduction) {
-    one(call, {Form::all_reduce, &in, &out, nullptr, reduction});
+    one(call, {.form = Form::all_reduce, .in = &in, .out = &out, .reduction = reduction});
   }
   /// Returns when all members have come.
   virtual void barrier(const Call& call) = 0;

@@ -205,7 +205,8 @@ Tensor Communicator::join(const Tensor& input, int root, int dim, const AllGathe
     agreed = base::mix(agreed, static_cast<std::uint64_t>(n));
   }
   const Tensor in = input.contiguous(), out = receives ? Tensor::empty(joined, input.dtype(), input.device()) : Tensor();
-  communicator_->exchange({op, agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)));
+  communicator_->exchange({op, agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)),
+                          root < 0 ? comm::Pattern::all_gather : comm::Pattern::any);
   return out;
 }
 
@@ -236,7 +237,8 @@ Tensor Communicator::reduce_scatter(const Tensor& input, ReduceOp op, int dim, c
     agreed = base::mix(agreed, static_cast<std::uint64_t>(n));
   }
   const Tensor in = input.contiguous(), out = Tensor::empty(part, input.dtype(), input.device());
-  communicator_->reduce({"reduce_scatter", agreed, comm::described(in)}, in, out, comm::shared(std::move(transfer)), how);
+  communicator_->reduce({"reduce_scatter", agreed, comm::described(in)}, in, out, comm::shared(std::move(transfer)), how,
+                        comm::Pattern::reduce_scatter);
   return out;
 }
 
@@ -265,8 +267,10 @@ Tensor Communicator::all_to_all(const Tensor& input, int split_dim, int concat_d
     to += received[p];
   }
   const Tensor in = input.contiguous(), out = Tensor::empty(shape, input.dtype(), input.device());
+  // Sizes that are not given are those of a tensor that all members have alike.
+  const bool equal = options.send_sizes.empty() && options.receive_sizes.empty() && input.shape()[s] % size() == 0;
   communicator_->exchange({"all_to_all", base::mix(static_cast<std::uint64_t>(s), static_cast<std::uint64_t>(c)), comm::described(in)}, in, out,
-                          comm::shared(std::move(transfer)));
+                          comm::shared(std::move(transfer)), equal ? comm::Pattern::all_to_all : comm::Pattern::any);
   return out;
 }
 
@@ -279,7 +283,8 @@ Tensor Communicator::broadcast(const Tensor& input, int root) const {
   transfer.receives.push_back(comm::whole(root, input.shape()));
   const Tensor out = Tensor::empty(input.shape(), input.dtype(), input.device());
   const Tensor in = root == rank() ? input.contiguous() : Tensor();
-  communicator_->exchange({"broadcast", comm::fingerprint({root}, input), comm::described(input)}, in, out, comm::shared(std::move(transfer)));
+  communicator_->exchange({"broadcast", comm::fingerprint({root}, input), comm::described(input)}, in, out, comm::shared(std::move(transfer)),
+                          comm::Pattern::broadcast);
   return out;
 }
 
@@ -292,7 +297,7 @@ Work Communicator::broadcast_(const Tensor& tensor, int root) const {
   for (int peer = 0; sends && peer < size(); ++peer)
     if (peer != root) transfer.sends.push_back(comm::whole(peer, tensor.shape()));
   communicator_->exchange({"broadcast_", comm::fingerprint({root}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(),
-                          sends ? Tensor() : tensor, comm::shared(std::move(transfer)));
+                          sends ? Tensor() : tensor, comm::shared(std::move(transfer)), comm::Pattern::broadcast);
   auto data = std::make_unique<WorkData>();
   if (!sends) tensor.bump_version();
   comm::add_last(*data, sends ? tensor.storage()->buffer().readers : tensor.storage()->buffer().writers, tensor);

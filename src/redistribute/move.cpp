@@ -45,6 +45,25 @@ std::int64_t received(const PreparedMove& move, int self) {
   return elements * info(move.dtype).bytes;
 }
 
+// Over one axis every member cuts the same dimension into parts for all, so equal parts at both ends are equal messages.
+comm::Pattern pattern_of(const Move& move, const Shape& shape, const Shape& coordinates) {
+  if (move.kind == MoveKind::all_gather) return comm::Pattern::all_gather;
+  if (move.kind == MoveKind::reduce_scatter) return comm::Pattern::reduce_scatter;
+  if (move.kind != MoveKind::all_to_all || move.axes.size() != 1) return comm::Pattern::any;
+  const int axis = move.axes[0];
+  if (move.from->dim_of(axis) == move.to->dim_of(axis)) return comm::Pattern::any;
+  const std::int64_t members = move.from->mesh_sizes[static_cast<std::size_t>(axis)];
+  const auto divides = [&](const Layout& layout) {
+    Shape member = coordinates;
+    member[axis] = 0;
+    const Shape first = placements::local_shape(layout, shape, member);
+    for (member[axis] = 1; member[axis] < members; ++member[axis])
+      if (!(placements::local_shape(layout, shape, member) == first)) return false;
+    return first.numel() % members == 0 && first.numel() > 0;
+  };
+  return divides(*move.from) && divides(*move.to) ? comm::Pattern::all_to_all : comm::Pattern::any;
+}
+
 std::uint64_t fingerprint(const Move& move, std::uint64_t meshes, const Shape& shape, Dtype dtype) {
   std::uint64_t h = base::mix(base::mix(meshes, move.from->hash), base::mix(move.to->hash, static_cast<std::uint64_t>(move.kind)));
   for (std::int64_t n : shape) h = base::mix(h, static_cast<std::uint64_t>(n));
@@ -99,6 +118,7 @@ PreparedMove prepare(const Move& move, const mesh::MeshData& mesh, const Shape& 
   if (!p.communicates()) return p;
   p.group = mesh::ranks_along(mesh, coordinates, move.axes);
   p.reduction = reduction_of(move);
+  p.pattern = pattern_of(move, shape, coordinates);
   if (move.kind != MoveKind::all_reduce) {
     p.transfer = std::make_shared<const Transfer>(lower(move, shape, coordinates));
     if (p.in_strides != contiguous_strides(p.in_shape))
@@ -188,7 +208,7 @@ moves::Ready make_ready(const PreparedMove& move, const Tensor& in) {
 comm::Operation operation_of(const PreparedMove& move, const moves::Ready& ready) {
   // What stays here is no business of the others, nor has to wait for them.
   if (move.keeps) return {ready.form, nullptr, nullptr, &move.transfer, move.reduction, move.fingerprint, move.detail};
-  return {ready.form, &ready.in, &ready.out, ready.transfer, move.reduction, move.fingerprint, move.detail};
+  return {ready.form, &ready.in, &ready.out, ready.transfer, move.reduction, move.fingerprint, move.detail, move.pattern};
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ struct PreparedMove {
   TransferRef transfer;                            ///< of exchange and reduce, from a row-major source
   TransferRef view_transfer;                       ///< the same from a source of in_strides where they are not row-major
   comm::Reduction reduction;                       ///< of all_reduce and reduce
+  comm::Pattern pattern = comm::Pattern::any;      ///< of exchange and reduce
   std::vector<std::vector<placements::Run>> runs;  ///< slice: per dimension the local source indices; shard_to_partial: those that are kept
   std::vector<std::vector<placements::Run>> kept;  ///< shard_to_partial: per dimension the local target indices of `runs`
   std::optional<ReduceOp> fill;                    ///< transfer: the neutral elements that this rank holds
