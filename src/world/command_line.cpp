@@ -4,7 +4,6 @@
 #include <charconv>
 #include <string_view>
 
-#include "base/environment.h"
 #include "base/error_text.h"
 
 namespace dtensor::world {
@@ -67,19 +66,6 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
   }
   for (; i < argv.size(); ++i) line.rest.emplace_back(argv[i]);
   return line;
-}
-
-std::optional<Launcher> find_launcher() {
-  const auto several = [](const char* size, const char* rank) -> std::optional<Launcher> {
-    if (!base::env(rank)) return std::nullopt;
-    const auto n = base::env_int(size, 1, 1 << 24);
-    if (!n || *n == 1) return std::nullopt;
-    return Launcher{size, static_cast<int>(*n)};
-  };
-  if (auto found = several("WORLD_SIZE", "RANK")) return found;
-  if (auto found = several("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")) return found;
-  // An allocation without a step has no SLURM_STEP_NUM_TASKS.
-  return several("SLURM_STEP_NUM_TASKS", "SLURM_PROCID");
 }
 
 }  // namespace dtensor::world

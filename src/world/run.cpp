@@ -11,6 +11,7 @@
 #include "base/error_text.h"
 #include "dtensor/world.h"
 #include "world/command_line.h"
+#include "world/processes.h"
 #include "world/world_data.h"
 
 namespace dtensor {
@@ -133,7 +134,7 @@ int run_all(const RankBody& body, const RunOptions& options, const std::vector<s
 int run(int argc, char** argv, RankBody body, const RunOptions& defaults) noexcept {
   try {
     const world::CommandLine line = world::read_command_line({argv, static_cast<std::size_t>(std::max(argc, 0))}, defaults);
-    if (const auto launcher = world::find_launcher()) world::refuse_launcher(*launcher, line);
+    if (const auto launcher = world::find_launcher()) return world::run_launched(body, *launcher, line);
     return world::run_all(body, line.options, line.rest, "run");
   } catch (const std::exception& e) { std::fprintf(stderr, "%s\n", e.what()); } catch (...) {
     std::fprintf(stderr, "an exception that is no std::exception\n");

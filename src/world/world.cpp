@@ -32,10 +32,12 @@ WorldData::~WorldData() {
     }
     hub->leave(context.rank, failed);
   }
+  if (job && !failed && std::uncaught_exceptions() > exceptions) job->fail("an exception has left its scope");
   if (watches_signals) unwatch_signals();
   // States may use the rank's allocator and each other: the youngest kind goes first, while the thread is still the rank.
   base::RankContext* before = base::bind_rank(&context);
   for (auto state = context.states.rbegin(); state != context.states.rend(); ++state) state->reset();
+  if (job) job->leave();
   base::bind_rank(before == &context ? nullptr : before);
 }
 

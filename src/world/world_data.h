@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/rank.h"
+#include "comm/job.h"
 #include "comm/thread/hub.h"
 #include "dtensor/world.h"
 
@@ -16,7 +17,8 @@ namespace dtensor::world {
 
 struct WorldData {
   base::RankContext context;
-  std::shared_ptr<comm::Hub> hub;  // null: fake
+  std::shared_ptr<comm::Hub> hub;  // of a rank that is a thread
+  std::shared_ptr<comm::Job> job;  // of one that is a process; neither: fake
   std::vector<std::string> args;
   std::atomic<std::thread::id> inside{};  // the thread that has entered
   int depth = 0;                          // of entries; of that thread

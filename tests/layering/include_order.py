@@ -22,7 +22,7 @@ HEADERS = {
     "plan.h": "redistribute/plan", "topology.h": "redistribute/plan",
     "tensor.h": "local", "device.h": "local", "cuda.h": "local", "allocator.h": "local", "generator.h": "local",
     "comm.h": "comm",
-    "world.h": "world",
+    "adopt.h": "world", "world.h": "world",
     "distributed_tensor.h": "tensor", "op.h": "tensor",
     "ops.h": "ops",
     "autograd.h": "autograd",

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/error_text.h"
+#include "base/rank.h"
 #include "local/cuda/boxes.h"
 #include "local/cuda/driver.h"
 #include "local/cuda/group_boxes.h"
@@ -11,6 +12,12 @@
 
 namespace dtensor::local {
 namespace {
+
+// A collective that was aborted while the host waited has left no result.
+void check_over() {
+  base::RankContext* here = base::current_rank();
+  if (here != nullptr && here->over != nullptr && here->over->load(std::memory_order_acquire)) here->throw_over(*here);
+}
 
 class CudaBackend final : public DeviceBackend {
  public:
@@ -56,6 +63,7 @@ class CudaBackend final : public DeviceBackend {
     cuda::copy(to, from, bytes, to_host ? cuda::CopyKind::to_host : from_host ? cuda::CopyKind::to_device : cuda::CopyKind::on_device, stream);
     if (!to_host && !from_host) return;
     cuda::host_waits_for_stream(stream);
+    check_over();
     cuda::rank_device(to_host ? from_device : to_device).faults.check();
   }
   void convert_box(void* dst, Dtype dst_dtype, std::span<const std::int64_t> dst_strides, const void* src, Dtype src_dtype,
@@ -83,6 +91,7 @@ class CudaBackend final : public DeviceBackend {
   bool is_done(const DeviceStream& stream) override { return cuda::is_idle(stream.native()); }
   void synchronize(const DeviceStream& stream) override {
     cuda::host_waits_for_stream(stream.native());
+    check_over();
     cuda::rank_device(stream.device()).faults.check();
   }
   void host_waits(DeviceEvent& event, Device device) override {

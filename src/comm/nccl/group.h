@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Group: one NCCL communicator of a rank, from the wish for it to its end, and the launches on its stream.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/nccl/lowering.h"
+#include "comm/nccl/nccl_api.h"
+#include "comm/nccl/nccl_job.h"
+#include "local/device.h"
+
+namespace dtensor::comm::nccl {
+
+/// One operation with its memory.
+struct Prepared {
+  std::shared_ptr<const Lowered> lowered;
+  Reduction reduction = {};   ///< of the combinations
+  std::byte* places[4] = {};  ///< by Place
+  Dtype dtype = Dtype::f32;
+  std::byte* at(const Spot& spot) const noexcept { return places[static_cast<std::size_t>(spot.place)] + spot.offset * info(dtype).bytes; }
+};
+
+/// One launch. Its memory is held until it is queued; from then on its event guards it.
+struct Launch {
+  std::string kind, detail;
+  std::uint64_t sequence = 0;
+  std::vector<Prepared> operations;
+  std::vector<base::Ref<local::Buffer>> memory;
+  local::DeviceEventRef ready;  ///< on the rank's stream: inputs are there, outputs are free
+  std::atomic<bool> issued{false};
+  // From when it is issued on.
+  local::DeviceEventRef started, finished;
+  bool seen = false;  ///< `started` has been seen done, at:
+  Clock::time_point seen_at{};
+};
+
+/// Queues what is not NCCL's: for a group of one, on its rank's stream, that is all.
+void queue_packs(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
+void queue_combinations(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
+void queue_unpacks(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
+
+/// Of two ranks or more. All under the job's mutex.
+class Group {
+ public:
+  Group(NcclJob& job, std::vector<int> ranks, int member, std::string role);
+  Group(const Group&) = delete;
+  ~Group();
+
+  /// "{0, 2}".
+  const std::string& name() const noexcept { return name_; }
+  const local::DeviceStream& stream() const noexcept { return *stream_; }
+  std::uint64_t next_sequence() noexcept { return sequence_++; }
+  void queue(std::shared_ptr<Launch> launch);
+  /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.
+  void advance();
+  void abort() noexcept;
+  /// Something is awaited that may come any moment.
+  bool is_busy() const noexcept { return stage_ == Stage::wants_id || stage_ == Stage::initialising || !waiting_.empty(); }
+  bool has_waiting() const noexcept { return !waiting_.empty(); }
+  Clock::time_point looked_at() const noexcept { return looked_at_; }
+
+ private:
+  enum class Stage : std::uint8_t { wants_id, initialising, ready, aborted };
+  void begin();
+  void check_joining();
+  bool is_late() const noexcept;
+  void issue(Launch& launch);
+  void call_all(const Launch& launch, std::vector<Exchange> Lowered::*which);
+  void call(const Prepared& operation, const Exchange& e);
+  Op op_of(const Reduction& reduction, Type type);
+  void check(Result result, const std::string& what);
+  void settle(const std::string& what);
+  void look_at_flying();
+  [[noreturn]] void fail_joining();
+
+  NcclJob& job_;
+  std::vector<int> ranks_;
+  int member_;
+  std::string role_, name_, key_;
+  Stage stage_ = Stage::wants_id;
+  bool borrowed_ = false;
+  Comm comm_ = nullptr;
+  const Clock::time_point made_ = Clock::now();
+  Clock::time_point since_, looked_at_{}, ask_at_{};  // since_: the first launch waits
+  local::DeviceBackend& backend_;
+  local::DeviceStreamRef stream_;
+  std::uint64_t sequence_ = 0;
+  std::deque<std::shared_ptr<Launch>> waiting_, flying_;
+  std::map<std::pair<Type, std::int64_t>, Op> premul_;
+};
+
+}  // namespace dtensor::comm::nccl

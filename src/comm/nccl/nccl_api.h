@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of NCCL that the library uses, as functions. api_nccl.cpp is the real one; tests link what stands in its place.
+// No function blocks: communicators are made with config.blocking = 0, and what is not done yet is in_progress, to be asked for with state().
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "dtensor/values.h"
+
+namespace dtensor::comm::nccl {
+
+/// Opaque: ncclComm_t, cudaStream_t.
+using Comm = void*;
+using Stream = void*;
+using UniqueId = std::array<char, 128>;
+
+enum class Result : std::uint8_t {
+  success,
+  unhandled_cuda_error,
+  system_error,
+  internal_error,
+  invalid_argument,
+  invalid_usage,
+  remote_error,
+  in_progress
+};
+/// Elements as NCCL names them; bool travels as u8.
+enum class Type : std::uint8_t { u8, i32, i64, f16, f32, f64, bf16 };
+/// Of a reduction: five built in, or a number from make_premul_sum().
+using Op = int;
+inline constexpr Op kSum = 0, kProduct = 1, kMax = 2, kMin = 3, kAvg = 4;
+
+/// 22809 is 2.28.9, of the library that is loaded.
+int version() noexcept;
+/// The oldest that the library works with.
+inline constexpr int kOldestVersion = 21800;
+/// Whether the loaded NCCL has all_to_all (2.28).
+bool has_all_to_all() noexcept;
+/// NCCL's words for a result; `comm` may be null.
+std::string text_of(Result result, Comm comm);
+
+Result make_unique_id(UniqueId& id);
+/// Of the calling thread's device. `name` is for NCCL's own log.
+Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name);
+/// success, in_progress, or the error that the communicator has met since.
+Result state(Comm comm);
+Result membership(Comm comm, int& rank, int& size, int& device);
+Result finalize(Comm comm);
+Result destroy(Comm comm);
+/// Stops what is queued and frees the communicator; any thread.
+Result abort(Comm comm);
+
+Result group_start();
+Result group_end();
+
+// Queued on the stream. Counts in elements; `count` of all_gather is what a member gives, of reduce_scatter what it gets, of all_to_all what a pair
+// exchanges.
+Result all_gather(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream);
+Result reduce_scatter(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream);
+Result all_reduce(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream);
+Result broadcast(const void* in, void* out, std::size_t count, Type type, int root, Comm comm, Stream stream);
+/// @pre has_all_to_all().
+Result all_to_all(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream);
+Result send(const void* in, std::size_t count, Type type, int peer, Comm comm, Stream stream);
+Result receive(void* out, std::size_t count, Type type, int peer, Comm comm, Stream stream);
+
+/// An operation that multiplies every contribution by `factor` and sums. Of this communicator and type.
+Result make_premul_sum(Op& op, double factor, Type type, Comm comm);
+Result destroy_op(Op op, Comm comm);
+
+}  // namespace dtensor::comm::nccl

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/nccl/nccl_job.h"
+
+#include <algorithm>
+#include <exception>
+
+#include "base/error_text.h"
+#include "comm/nccl/group.h"
+#include "comm/nccl/nccl_transport.h"
+#include "local/device.h"
+
+namespace dtensor::comm::nccl {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr auto kBusy = milliseconds(1), kIdle = milliseconds(50), kListen = milliseconds(200), kPublish = milliseconds(1000);
+constexpr auto kGrace = std::chrono::seconds(5);  // in which the others hear from the store that the world is over
+// Under which the first error stands: "e3 text" of rank 3's program, "s text" as it is.
+constexpr std::string_view kError = "error";
+
+std::string here(int rank) { return fmt::format("here/{}", rank); }
+std::string left(int rank) { return fmt::format("left/{}", rank); }
+std::string place(int rank) { return fmt::format("at/{}", rank); }
+
+}  // namespace
+
+NcclJob::NcclJob(const JobOptions& options) : options_(options), context_(base::current_rank()) {
+  if (const int v = version(); v < kOldestVersion)
+    base::fail<CommError>("nccl: the library that is loaded is {}.{}.{}, older than {}.{}; put a newer libnccl.so.2 first in the library path",
+                          v / 10000, v / 100 % 100, v % 100, kOldestVersion / 10000, kOldestVersion / 100 % 100);
+  options_.all_to_all = options_.all_to_all && has_all_to_all();
+  if (!options_.store->set_new(here(options_.rank), "1"))
+    base::fail<CommError>("nccl: there is a rank {} of {} already; give every process a rank of its own, and every job a store of its own",
+                          options_.rank, options_.size);
+  options_.store->set_when_lost(kError,
+                                fmt::format("s rank {} is gone without a word (killed, or its machine is lost); the world is over", options_.rank));
+  thread_ = std::thread([this] { run(); });
+}
+
+NcclJob::~NcclJob() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+std::unique_ptr<Transport> NcclJob::transport() { return nccl_transport(shared_from_this()); }
+
+void NcclJob::run() noexcept {
+  Clock::time_point listened{};
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      const bool busy = std::any_of(groups_.begin(), groups_.end(), [](const Group* g) { return g->is_busy(); });
+      wake_.wait_for(lock, busy ? kBusy : kIdle);
+      if (stop_) return;
+    }
+    if (over_.load()) continue;
+    advance();
+    if (Clock::now() - listened < kListen) continue;
+    listened = Clock::now();
+    listen();
+  }
+}
+
+void NcclJob::advance() {
+  const std::lock_guard lock(mutex_);
+  advance_groups();
+}
+
+void NcclJob::advance_groups() {
+  try {
+    for (Group* g : groups_) {
+      if (over_.load(std::memory_order_relaxed)) return;
+      if (g->is_busy() || g->looked_at() + kIdle < Clock::now()) g->advance();
+    }
+  } catch (const std::exception& e) { end(e.what()); }
+}
+
+void NcclJob::listen() {
+  try {
+    if (const auto error = options_.store->get(kError)) {
+      const std::lock_guard lock(mutex_);
+      const std::size_t space = error->find(' ');
+      const bool program = error->starts_with('e');
+      const std::string text = error->substr(space + 1);
+      over_by(program ? fmt::format("rank {} ended with an error ({}); the world is over", error->substr(1, space - 1), text) : text, !program,
+              program);
+    }
+    publish_place();
+  } catch (const std::exception& e) {
+    const std::lock_guard lock(mutex_);
+    over_by(e.what(), true, false);
+  }
+}
+
+void NcclJob::publish_place() {
+  std::string text;
+  {
+    const std::lock_guard lock(mutex_);
+    if (Clock::now() - published_at_ < kPublish) return;
+    const char* call = context_ != nullptr ? context_->last_call.load(std::memory_order_relaxed) : nullptr;
+    text = fmt::format("last call {}, last collective {}", call != nullptr ? call : "none", last_launch_.empty() ? "none" : last_launch_);
+    published_at_ = Clock::now();
+    if (text == published_) return;
+    published_ = text;
+  }
+  options_.store->set(place(options_.rank), text);
+}
+
+std::string NcclJob::everybody() noexcept {
+  std::string all;
+  try {
+    for (int r = 0; r < options_.size; ++r) {
+      const auto text = r == options_.rank ? std::optional(fmt::format("last collective {}", last_launch_)) : options_.store->get(place(r));
+      const bool gone = options_.store->get(left(r)) == "returned", came = options_.store->get(here(r)).has_value();
+      all += fmt::format("\n  rank {}: {}{}", r, gone ? "has returned from its program; " : "",
+                         text   ? *text
+                         : came ? "no collective"
+                                : "has not joined");
+    }
+  } catch (const std::exception&) { all += "\n  the store cannot be reached"; }
+  return all;
+}
+
+void NcclJob::over_by(const std::string& text, bool shared, bool elsewhere) noexcept {
+  if (over_.load()) return;
+  text_ = text;
+  shared_text_ = shared;
+  elsewhere_.store(elsewhere);
+  over_.store(true, std::memory_order_release);
+  for (Group* g : groups_) g->abort();
+}
+
+void NcclJob::end(const std::string& text) noexcept {
+  if (over_.load()) return;
+  over_by(text, true, false);
+  try {
+    options_.store->set_new(kError, "s " + text);
+  } catch (const std::exception&) { return; }  // each rank finds out by itself
+}
+
+void NcclJob::fail(const std::string& text) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (over_.load()) return;
+  over_by(text, true, false);
+  try {
+    options_.store->set_new(kError, fmt::format("e{} {}", options_.rank, text));
+  } catch (const std::exception&) { return; }
+}
+
+void NcclJob::throw_over(std::string_view op) {
+  const std::lock_guard lock(mutex_);
+  if (shared_text_) throw CommError(text_);
+  base::fail<CommError>("{}: {}", op, text_);
+}
+
+void NcclJob::wait_until(std::string_view op, const std::function<bool()>& ready) {
+  for (auto pause = std::chrono::microseconds(5);; pause = std::min<std::chrono::microseconds>(pause * 2, kBusy)) {
+    check_over(op);
+    if (ready()) break;
+    advance();
+    std::this_thread::sleep_for(pause);
+  }
+  check_over(op);
+}
+
+void NcclJob::leave() noexcept {
+  try {
+    options_.store->set(left(options_.rank), over_.load() ? "failed" : "returned");
+    for (int r = 0; options_.store->serves() && r < options_.size; ++r)
+      while (!options_.store->get(left(r)) && !(over_.load() && given_up())) std::this_thread::sleep_for(kBusy);
+    options_.store->leave();
+  } catch (const std::exception&) { return; }  // there is no store to leave
+}
+
+bool NcclJob::given_up() noexcept {
+  if (gave_up_at_ == Clock::time_point{}) gave_up_at_ = Clock::now() + kGrace;
+  return Clock::now() > gave_up_at_;
+}
+
+}  // namespace dtensor::comm::nccl
+
+namespace dtensor::comm {
+
+bool has_nccl() noexcept { return true; }
+
+std::shared_ptr<Job> nccl_job(const JobOptions& options) { return std::make_shared<nccl::NcclJob>(options); }
+
+Membership nccl_membership(void* comm) {
+  Membership m;
+  if (const nccl::Result r = nccl::membership(comm, m.rank, m.size, m.device); r != nccl::Result::success)
+    base::fail<CommError>("adopt: {}; give a communicator that is ready", nccl::text_of(r, comm));
+  return m;
+}
+
+std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes) {
+  const Device device = Device::cuda(membership.device);
+  local::DeviceBackend& backend = local::require_cuda(device, "adopt");
+  const auto memory = backend.allocate(bytes.size(), device);
+  backend.copy(memory->data(), device, bytes.data(), Device::cpu(), bytes.size());
+  const local::DeviceStreamRef stream = backend.make_stream(device);
+  const nccl::Result r = nccl::broadcast(memory->data(), memory->data(), bytes.size(), nccl::Type::u8, 0, comm, stream->native());
+  while (nccl::state(comm) == nccl::Result::in_progress) std::this_thread::yield();
+  const nccl::Result end = r == nccl::Result::in_progress ? nccl::state(comm) : r;
+  if (end != nccl::Result::success) base::fail<CommError>("adopt: {}; give a communicator that is ready", nccl::text_of(end, comm));
+  const local::DeviceEventRef arrived = backend.record(*stream);
+  while (!arrived->done()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  backend.copy(bytes.data(), Device::cpu(), memory->data(), device, bytes.size());
+  return bytes;
+}
+
+}  // namespace dtensor::comm

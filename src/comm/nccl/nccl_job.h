@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The NCCL communicators of one rank. A thread of the job carries on what waits for other ranks: it makes communicators ready, finds errors and exceeded
+// time limits, and hears from the store when another rank has ended.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/job.h"
+#include "comm/nccl/nccl_api.h"
+
+namespace dtensor::comm::nccl {
+
+class Group;
+using Clock = std::chrono::steady_clock;
+
+class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
+ public:
+  /// Joins. @throws CommError for an NCCL that is too old, or a rank that is there already.
+  explicit NcclJob(const JobOptions& options);
+  ~NcclJob() override;
+
+  std::unique_ptr<Transport> transport() override;
+  const std::atomic<bool>& over() const noexcept override { return over_; }
+  [[noreturn]] void throw_over(std::string_view op) override;
+  void fail(const std::string& text) noexcept override;
+  bool printed_elsewhere() const noexcept override { return elsewhere_.load(); }
+  void leave() noexcept override;
+
+  const JobOptions& options() const noexcept { return options_; }
+  void check_over(std::string_view op) {
+    if (over_.load(std::memory_order_acquire)) throw_over(op);
+  }
+  /// Of everything of the rank's groups.
+  std::mutex& mutex() noexcept { return mutex_; }
+
+  // Under the mutex.
+  void add(Group& group) { groups_.push_back(&group); }
+  void remove(Group& group) noexcept { std::erase(groups_, &group); }
+  /// The world is over for all: by an error that this rank has found.
+  void end(const std::string& text) noexcept;
+  void note_launch(std::string text) { last_launch_ = std::move(text); }
+  /// "\n  rank 1: last call matmul, last collective all_gather 3 of group {0, 1}" for every rank.
+  std::string everybody() noexcept;
+  /// What is to be done is done soon.
+  void hurry() noexcept { wake_.notify_one(); }
+
+  /// Does what can be done without waiting, as the thread of the job does.
+  void advance();
+  /// Blocks until `ready` (called without the mutex) is true. @throws the world's error.
+  void wait_until(std::string_view op, const std::function<bool()>& ready);
+  bool exceeded(Clock::time_point since) const noexcept {
+    return options_.time_limit_s > 0 && Clock::now() - since > std::chrono::duration<double>(options_.time_limit_s);
+  }
+
+ private:
+  void run() noexcept;
+  void advance_groups();
+  void listen();
+  void over_by(const std::string& text, bool shared, bool elsewhere) noexcept;
+  void publish_place();
+  bool given_up() noexcept;
+
+  JobOptions options_;
+  base::RankContext* context_;
+  std::atomic<bool> over_{false}, elsewhere_{false};
+  std::mutex mutex_;  // of all below
+  std::vector<Group*> groups_;
+  std::string text_, last_launch_, published_;
+  bool shared_text_ = false, stop_ = false;
+  Clock::time_point published_at_{}, gave_up_at_{};
+  std::condition_variable wake_;
+  std::thread thread_;
+};
+
+}  // namespace dtensor::comm::nccl

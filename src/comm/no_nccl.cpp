@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// A build without NCCL.
+#include "base/error_text.h"
+#include "comm/job.h"
+
+namespace dtensor::comm {
+namespace {
+
+[[noreturn]] void refuse(const char* op) { base::fail<Unsupported>("{}: this build has no NCCL; build with DTENSOR_CUDA and DTENSOR_NCCL", op); }
+
+}  // namespace
+
+bool has_nccl() noexcept { return false; }
+std::shared_ptr<Job> nccl_job(const JobOptions& /*options*/) { refuse("nccl"); }
+Membership nccl_membership(void* /*comm*/) { refuse("adopt"); }
+std::string nccl_broadcast(void* /*comm*/, const Membership& /*membership*/, std::string /*bytes*/) { refuse("adopt"); }
+
+}  // namespace dtensor::comm

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "world/launcher.h"
+
+#include "base/environment.h"
+#include "base/error_text.h"
+
+namespace dtensor::world {
+namespace {
+
+struct Names {
+  const char *size, *rank, *local_rank, *local_size;
+};
+// An allocation without a step has no SLURM_STEP_NUM_TASKS.
+constexpr Names kNames[] = {
+    {"WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"},
+};
+constexpr std::int64_t kMost = 1 << 24;
+
+std::optional<Launcher> several(const Names& n) {
+  if (!base::env(n.rank)) return std::nullopt;
+  const auto size = base::env_int(n.size, 1, kMost);
+  if (!size || *size == 1) return std::nullopt;
+  const std::int64_t rank = *base::env_int(n.rank, 0, kMost);
+  if (rank >= *size) base::fail<InvalidArgument>("run: {}={} is no rank of {}={}; ranks are 0 to {}", n.rank, rank, n.size, *size, *size - 1);
+  const auto local_rank = base::env_int(n.local_rank, 0, kMost);
+  // Slurm writes "4(x2)" where machines have several.
+  const std::string local_size = base::env(n.local_size).value_or("");
+  const bool number = !local_size.empty() && local_size.find_first_not_of("0123456789") == std::string::npos;
+  return Launcher{n.size,
+                  n.rank,
+                  static_cast<int>(*size),
+                  static_cast<int>(rank),
+                  static_cast<int>(local_rank.value_or(rank)),
+                  number ? static_cast<int>(*base::env_int(n.local_size, 0, kMost)) : 0};
+}
+
+// torchrun's own store is at MASTER_PORT then.
+bool port_is_taken() {
+  const auto agent = base::env("TORCHELASTIC_USE_AGENT_STORE");
+  return agent && (*agent == "True" || *agent == "true" || *agent == "1");
+}
+
+}  // namespace
+
+std::optional<Launcher> find_launcher() {
+  for (const Names& n : kNames)
+    if (auto found = several(n)) return found;
+  return std::nullopt;
+}
+
+std::string first_host(const std::string& list) {
+  const std::size_t open = list.find('['), comma = list.find(',');
+  if (open == std::string::npos || comma < open) return list.substr(0, comma);
+  const std::size_t end = list.find_first_of(",-]", open);
+  return list.substr(0, open) + list.substr(open + 1, end - open - 1);
+}
+
+Meeting find_meeting() {
+  if (const auto store = base::env("DTENSOR_STORE")) {
+    constexpr std::string_view kFile = "file:";
+    if (!store->starts_with(kFile) || store->size() == kFile.size())
+      base::fail<InvalidArgument>("run: DTENSOR_STORE is '{}'; write file:FOLDER, a folder that all ranks see and that is empty when the job starts",
+                                  *store);
+    return {store->substr(kFile.size()), {}, 0};
+  }
+  Meeting m;
+  const auto nodes = base::env("SLURM_STEP_NODELIST");
+  m.host = base::env("MASTER_ADDR").value_or(nodes ? first_host(*nodes) : "");
+  if (m.host.empty())
+    base::fail<InvalidArgument>(
+        "run: MASTER_ADDR is missing; set it to the host of rank 0, and MASTER_PORT to a free port there, or DTENSOR_STORE=file:FOLDER");
+  const auto port = base::env_int("MASTER_PORT", 1, 65535), job = base::env_int("SLURM_JOB_ID");
+  if (!port && !job) base::fail<InvalidArgument>("run: MASTER_PORT is missing; set it to a free port of {}", m.host);
+  const std::int64_t step = base::env_int("SLURM_STEP_ID").value_or(0);
+  m.port = static_cast<int>(port ? *port + (port_is_taken() ? 1 : 0) : 20'000 + (*job * 7 + step) % 20'000);
+  return m;
+}
+
+std::shared_ptr<comm::Store> meet(const Meeting& meeting, int rank, int size, double time_limit_s) {
+  if (!meeting.folder.empty()) return comm::file_store(meeting.folder);
+  return comm::tcp_store({.host = meeting.host,
+                          .port = meeting.port,
+                          .serve = rank == 0,
+                          .time_limit_s = time_limit_s,
+                          .who = fmt::format("rank {} of {}", rank, size)});
+}
+
+}  // namespace dtensor::world

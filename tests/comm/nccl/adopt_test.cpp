@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// A world over a communicator that the application owns.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+
+#include "comm/communicator.h"
+#include "comm/expected.h"
+#include "comm/nccl/ranks.h"
+#include "dtensor/adopt.h"
+#include "dtensor/comm.h"
+#include "dtensor/error.h"
+#include "dtensor/mesh.h"
+
+using namespace dtensor;
+using namespace dtensor::testing;
+namespace nccl = comm::nccl;
+namespace recorded = comm::nccl::recorded;
+
+namespace {
+
+// Each thread is a process of an application with a communicator of its own.
+template <class F>
+std::vector<std::string> with_communicators(int ranks, const F& f) {
+  local::cuda::emulated::set_devices(1, std::int64_t{1} << 30);
+  nccl::UniqueId id{};
+  static_cast<void>(nccl::make_unique_id(id));
+  std::vector<std::string> errors(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      nccl::Comm comm = nullptr;
+      CHECK(nccl::init(comm, ranks, id, rank, "theirs") == nccl::Result::in_progress);
+      while (nccl::state(comm) == nccl::Result::in_progress) std::this_thread::yield();
+      errors[static_cast<std::size_t>(rank)] = error_of([&] { f(comm); });
+    });
+  for (std::thread& t : threads) t.join();
+  return errors;
+}
+
+void use(void* comm, const AdoptOptions& options) {
+  World world = adopt_nccl(comm, options);
+  CHECK(world.size() == 3);
+  CHECK(world.device() == Device::cuda(0));
+  const Tensor x = input_of(world.rank(), {4}, Dtype::f32).to(world.device()), y = Tensor::zeros({4}, Dtype::f32, world.device());
+  const std::vector<int> everyone{0, 1, 2};
+  comm::group(everyone).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
+  CHECK(doubles_of(y.to(Device::cpu()))[0] == input_value(0, 0, Dtype::f32) + input_value(1, 0, Dtype::f32) + input_value(2, 0, Dtype::f32));
+  if (world.rank() != 1) {
+    const std::vector<int> two{0, 2};
+    comm::group(two).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
+    CHECK(doubles_of(y.to(Device::cpu()))[1] == input_value(0, 1, Dtype::f32) + input_value(2, 1, Dtype::f32));
+  }
+  world.barrier();
+}
+
+}  // namespace
+
+TEST_CASE("an adopted communicator carries the moves of all ranks and is neither freed nor aborted") {
+  char folder[] = "/tmp/dtensor-adopt-XXXXXX";
+  REQUIRE(mkdtemp(folder) != nullptr);
+  for (const std::string& store : {std::string(), std::string(folder)}) {
+    recorded::taken_calls();
+    recorded::taken_lives();
+    for (const std::string& e : with_communicators(3, [&](void* comm) { use(comm, {.time_limit_s = 20, .store_folder = store}); }))
+      CHECK(e == "no error");
+    const recorded::Lives lives = recorded::taken_lives();
+    CHECK(lives.made == 3 + 2 + 3);  // the application's, those of {0, 2}, those of the barrier
+    CHECK(lives.destroyed == 2 + 3);
+    CHECK(lives.aborted == 0);
+    int carried = 0;
+    for (const recorded::Call& c : recorded::taken_calls()) carried += c.comm == "theirs" && c.verb == "AllReduce" ? 1 : 0;
+    CHECK(carried == 3);
+    CHECK(recorded::taken_mismatches().empty());
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("after an error in one program the adopted communicator is left to the application") {
+  recorded::taken_lives();
+  const auto errors = with_communicators(2, [&](void* comm) {
+    World world = adopt_nccl(comm, {.time_limit_s = 20});
+    world.barrier();
+    if (world.rank() == 1) throw std::runtime_error("no bread");
+    for (;;) world.barrier();
+  });
+  CHECK(errors[1] == "no bread");
+  CHECK(contains(errors[0], "barrier: rank 1 ended with an error (an exception has left its scope); the world is over"));
+  CHECK(recorded::taken_lives().aborted == 2);  // the barrier's
+}
+
+TEST_CASE("what cannot be adopted is refused") {
+  CHECK_THROWS_WITH_AS(adopt_nccl(nullptr, {}), "adopt: the communicator is null; give one that ncclCommInitRank has made", InvalidArgument);
+  const auto errors = with_communicators(1, [](void* comm) { adopt_nccl(comm, {.device = Device::cuda(3)}); });
+  CHECK(errors[0] == "adopt: the communicator is on cuda:0 and AdoptOptions.device is cuda:3; give the same");
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Errors of NCCL, of ranks and of the environment: each is one sentence on every rank, and nobody hangs.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <stdexcept>
+
+#include "comm/expected.h"
+#include "comm/nccl/ranks.h"
+#include "dtensor/comm.h"
+#include "dtensor/error.h"
+#include "dtensor/mesh.h"
+
+using namespace dtensor;
+using namespace dtensor::testing;
+namespace recorded = comm::nccl::recorded;
+
+namespace {
+
+Communicator all(World& world) { return world.communicator(world.mesh({{"x", world.size()}}), "x"); }
+Tensor ones(World& world) { return input_of(0, {4}, Dtype::f32).to(world.device()); }
+void pause(double s) { std::this_thread::sleep_for(std::chrono::duration<double>(s)); }
+
+// What a process of its own writes when it runs a program under an environment; its code comes last.
+std::string process(
+    const std::vector<std::pair<const char*, const char*>>& variables, const std::function<void(World&)>& body = [](World&) {}) {
+  int out[2];
+  REQUIRE(pipe(out) == 0);
+  std::fflush(nullptr);
+  const pid_t pid = fork();
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    dup2(out[1], 2);
+    close(out[0]);
+    for (const auto& [name, value] : variables) setenv(name, value, 1);
+    char name[] = "program";
+    char* arguments[] = {name, nullptr};
+    _exit(run(1, arguments, body));
+  }
+  close(out[1]);
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = read(out[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
+  close(out[0]);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return text + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace
+
+TEST_CASE("a rank that never makes a communicator is named within the limit, on every rank that waits") {
+  const auto errors = errors_over_nccl(3,
+                                       [](World& world) {
+                                         if (world.rank() == 1) return pause(1.5);
+                                         all(world).all_reduce(ones(world)).to(Device::cpu());
+                                       },
+                                       {.time_limit_s = 0.4});
+  CHECK(contains(errors[0], "all_reduce: no sign of rank 1 within 0.4 s (rank "));
+  CHECK(contains(errors[0], "of group {0, 1, 2}); every rank must make the same calls"));
+  CHECK(contains(errors[2], "all_reduce: no sign of rank 1 within 0.4 s (rank "));
+  CHECK(errors[1].empty());
+}
+
+TEST_CASE("a rank that does not come to a collective is found by the time limit, and its next call throws") {
+  recorded::taken_lives();
+  const auto errors = errors_over_nccl(2,
+                                       [](World& world) {
+                                         const Communicator c = all(world);
+                                         c.all_reduce(ones(world)).to(Device::cpu());
+                                         if (world.rank() == 1) pause(1.5);
+                                         const Tensor y = c.reduce_scatter(ones(world), ReduceOp::sum);
+                                         if (world.rank() == 0) y.to(Device::cpu());
+                                       },
+                                       {.time_limit_s = 0.4});
+  CHECK(contains(errors[0], "reduce_scatter: not all ranks have come within 0.4 s (rank 0 waits in collective 1 of group {0, 1}: f32[4])"));
+  CHECK(contains(errors[0], "\n  rank 1: "));
+  CHECK(errors[1] == errors[0]);
+  CHECK(recorded::taken_lives().aborted == 2);
+  CHECK(recorded::taken_mismatches().empty());
+}
+
+TEST_CASE("an asynchronous error aborts each communicator once and is thrown by every later call") {
+  recorded::taken_lives();
+  const auto errors = errors_over_nccl(2, [](World& world) {
+    const Communicator c = all(world), other = world.communicator(world.mesh({{"y", 2}}, std::vector<int>{1, 0}), "y");
+    c.all_reduce(ones(world)).to(Device::cpu());
+    other.all_reduce(ones(world)).to(Device::cpu());
+    world.barrier();
+    if (world.rank() == 0) recorded::break_comm("group/user/0.1", comm::nccl::Result::remote_error);
+    pause(0.5);
+    CHECK(contains(error_of([&] { c.all_reduce(ones(world)); }), "remote process exited or there was a network error"));
+    c.all_reduce(ones(world));
+  });
+  for (const std::string& e : errors) CHECK(contains(e, "remote process exited or there was a network error (rank "));
+  CHECK(recorded::taken_lives().aborted == 6);  // the world's, two of the user's; on both ranks
+  CHECK(recorded::taken_mismatches().empty());
+}
+
+TEST_CASE("an error in one rank's program reaches the others with its text") {
+  const auto errors = errors_over_nccl(3, [](World& world) {
+    const Communicator c = all(world);
+    c.all_reduce(ones(world)).to(Device::cpu());
+    if (world.rank() == 2) throw std::runtime_error("no bread");
+    for (;;) c.all_reduce(ones(world)).to(Device::cpu());
+  });
+  CHECK(errors[2] == "no bread");
+  CHECK(contains(errors[0], "rank 2 ended with an error (no bread); the world is over"));
+  CHECK(contains(errors[1], "rank 2 ended with an error (no bread); the world is over"));
+}
+
+TEST_CASE("NCCL's own failures come with its words") {
+  recorded::set({.init = comm::nccl::Result::system_error});
+  auto errors = errors_over_nccl(2, [](World& world) { all(world).all_reduce(ones(world)).to(Device::cpu()); });
+  CHECK(contains(errors[0], "ncclCommInitRankConfig: unhandled system error (rank "));
+  CHECK(contains(errors[1], "ncclCommInitRankConfig: unhandled system error (rank "));
+  recorded::set({.version = 21403});
+  errors = errors_over_nccl(1, [](World&) {});
+  CHECK(errors[0] == "nccl: the library that is loaded is 2.14.3, older than 2.18; put a newer libnccl.so.2 first in the library path");
+  recorded::set({});
+}
+
+TEST_CASE("a tensor of another device is refused before anything moves") {
+  const auto errors = errors_over_nccl(2, [](World& world) {
+    const Tensor wrong = ones(world).to(Device::cpu()).to(Device::cuda(1 - world.rank()));
+    CHECK_THROWS_WITH_AS(all(world).all_reduce(wrong),
+                         (world.rank() == 0 ? "all_reduce: a tensor is on cuda:1 and this rank communicates from cuda:0; move it with to(cuda:0)"
+                                            : "all_reduce: a tensor is on cuda:0 and this rank communicates from cuda:1; move it with to(cuda:1)"),
+                         InvalidArgument);
+    world.barrier();
+  });
+  CHECK(errors == std::vector<std::string>(2));
+}
+
+TEST_CASE("a number that two processes have is refused") {
+  const auto store = std::make_shared<MemoryStore>();
+  World first = world::join_job({.store = store, .rank = 0, .size = 2}, 1);
+  std::thread([&] {
+    CHECK_THROWS_WITH_AS(world::join_job({.store = store, .rank = 0, .size = 2}, 1),
+                         "nccl: there is a rank 0 of 2 already; give every process a rank of its own, and every job a store of its own", CommError);
+  }).join();
+}
+
+TEST_CASE("a wrong environment is one sentence") {
+  CHECK(process({{"RANK", "4"}, {"WORLD_SIZE", "4"}}) == "run: RANK=4 is no rank of WORLD_SIZE=4; ranks are 0 to 3\n1");
+  CHECK(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "9"}}) ==
+        "run: rank 1 is number 9 on its machine, which has 2 GPUs; start as many processes per machine as there are GPUs\n1");
+  CHECK(contains(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}}), "run: MASTER_ADDR is missing; set it to the host of rank 0"));
+  CHECK(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "localhost"}}) ==
+        "run: MASTER_PORT is missing; set it to a free port of localhost\n1");
+  CHECK(contains(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "localhost"}, {"MASTER_PORT", "70000"}}), "MASTER_PORT"));
+  CHECK(contains(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"DTENSOR_STORE", "redis://x"}}),
+                 "run: DTENSOR_STORE is 'redis://x'; write file:FOLDER"));
+  CHECK(contains(process({{"OMPI_COMM_WORLD_RANK", "7"}, {"OMPI_COMM_WORLD_SIZE", "2"}}),
+                 "run: OMPI_COMM_WORLD_RANK=7 is no rank of OMPI_COMM_WORLD_SIZE=2"));
+  CHECK(contains(process({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "localhost"}, {"MASTER_PORT", "1"}, {"DTENSOR_TIME_LIMIT", "0.3"}}),
+                 "store: rank 1 of 2 finds nobody at localhost:1 within 0.3 s (Connection refused); is rank 0 running there?"));
+}

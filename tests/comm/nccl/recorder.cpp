@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/nccl/recorder.h"
+
+#include <array>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "cuda/emulator.h"
+#include "local/reduce_boxes.h"
+
+namespace dtensor::comm::nccl {
+namespace {
+
+namespace emulated = local::cuda::emulated;
+
+constexpr const char* kTypeNames[] = {"u8", "i32", "i64", "f16", "f32", "f64", "bf16"};
+constexpr Dtype kDtypes[] = {Dtype::u8, Dtype::i32, Dtype::i64, Dtype::f16, Dtype::f32, Dtype::f64, Dtype::bf16};
+constexpr std::array<const char*, 5> kOpNames{"sum", "product", "max", "min", "avg"};
+
+struct Member;
+struct Posted {
+  recorded::Call call;
+  const void* in = nullptr;
+  void* out = nullptr;
+  bool done = false;
+};
+struct Batch {
+  std::vector<Posted> operations;
+  bool started = false;
+  Stream stream = nullptr;
+  std::uint64_t number = 0;  // of the stream's works
+  bool is_done() const {
+    for (const Posted& p : operations)
+      if (!p.done) return false;
+    return true;
+  }
+};
+using BatchRef = std::shared_ptr<Batch>;
+struct Clique;
+struct Member {
+  Clique* clique = nullptr;
+  int rank = 0, groups = 0, lingers = 0;
+  std::string name;
+  Result error = Result::success;
+  bool aborted = false, finalizing = false;
+  std::map<Op, double> factors;
+  std::vector<BatchRef> batches;
+  std::vector<std::pair<BatchRef, Posted*>> collectives;
+  std::map<int, std::deque<std::pair<BatchRef, Posted*>>> sends, receives;  // by peer
+};
+struct Clique {
+  int size = 0;
+  std::vector<Member*> members;
+  std::size_t next = 0;  // collective
+  bool asking = false;
+  bool complete() const {
+    for (const Member* m : members)
+      if (m == nullptr) return false;
+    return true;
+  }
+};
+struct World {
+  recorded::Settings settings;
+  std::map<UniqueId, std::unique_ptr<Clique>> cliques;
+  std::vector<std::unique_ptr<Member>> members;  // never freed: streams may still speak of them
+  std::vector<recorded::Call> calls;
+  std::vector<std::string> mismatches;
+  recorded::Lives lives;
+  std::uint64_t ids = 0;
+};
+World& world() {
+  static auto* const w = new World;
+  return *w;
+}
+Member& of(Comm comm) { return *static_cast<Member*>(comm); }
+
+std::size_t bytes_of(const Posted& p) {
+  return static_cast<std::size_t>(p.call.count) * static_cast<std::size_t>(info(kDtypes[static_cast<std::size_t>(p.call.type)]).bytes);
+}
+void mismatch(const Posted& a, const Posted& b) {
+  world().mismatches.push_back(a.call.comm + ": member " + std::to_string(a.call.member) + " " + a.call.text() + ", member " +
+                               std::to_string(b.call.member) + " " + b.call.text());
+}
+
+void reduce(const std::vector<const void*>& sources, void* to, const Posted& p, std::int64_t members) {
+  const Dtype dtype = kDtypes[static_cast<std::size_t>(p.call.type)];
+  static constexpr ReduceOp kOps[] = {ReduceOp::sum, ReduceOp::product, ReduceOp::max, ReduceOp::min, ReduceOp::sum};
+  const ReduceOp op = p.call.op <= kAvg ? kOps[p.call.op] : ReduceOp::sum;
+  if (info(dtype).floating && (op == ReduceOp::max || op == ReduceOp::min)) world().mismatches.push_back(p.call.text() + " drops a NaN");
+  const std::int64_t divisor = p.call.op == kAvg ? members : p.call.op > kAvg ? static_cast<std::int64_t>(1 / p.call.factor + 0.5) : 1;
+  const Shape one{1}, strides[] = {one}, sizes{p.call.count};
+  local::reduce_box(to, one, sources, strides, sizes, dtype, op, divisor);
+}
+
+// All members have come to it: what each had given is read before anything is written.
+void perform(Clique& clique, std::size_t number) {
+  const auto n = static_cast<std::size_t>(clique.size);
+  const Posted& first = *clique.members[0]->collectives[number].second;
+  const std::string& verb = first.call.verb;
+  const std::size_t bytes = bytes_of(first), given = verb == "ReduceScatter" || verb == "AlltoAll" ? bytes * n : bytes;
+  std::vector<std::vector<std::byte>> inputs;
+  for (const Member* m : clique.members) {
+    const auto* in = static_cast<const std::byte*>(m->collectives[number].second->in);
+    if (verb == "Broadcast" && m->rank != first.call.peer) inputs.emplace_back();
+    else inputs.emplace_back(in, in + given);
+  }
+  for (std::size_t r = 0; r < n; ++r) {
+    Posted& mine = *clique.members[r]->collectives[number].second;
+    auto* out = static_cast<std::byte*>(mine.out);
+    std::vector<const void*> sources;
+    for (std::size_t p = 0; p < n; ++p) {
+      if (verb == "AllGather") std::memcpy(out + p * bytes, inputs[p].data(), bytes);
+      else if (verb == "AlltoAll") std::memcpy(out + p * bytes, inputs[p].data() + r * bytes, bytes);
+      else sources.push_back(inputs[p].data() + (verb == "ReduceScatter" ? r * bytes : 0));
+    }
+    if (verb == "Broadcast") std::memcpy(out, inputs[static_cast<std::size_t>(first.call.peer)].data(), bytes);
+    else if (verb == "ReduceScatter" || verb == "AllReduce") reduce(sources, out, mine, clique.size);
+    mine.done = true;
+  }
+}
+
+bool all_started(const Clique& clique, std::size_t number) {
+  for (const Member* m : clique.members)
+    if (m == nullptr || m->aborted || m->collectives.size() <= number || !m->collectives[number].first->started) return false;
+  return true;
+}
+
+void move_pairs(Clique& clique) {
+  for (Member* from : clique.members)
+    for (auto& [peer, sends] : from->sends) {
+      Member* const to = clique.members[static_cast<std::size_t>(peer)];
+      if (to == nullptr) continue;
+      auto& receives = to->receives[from->rank];
+      while (!sends.empty() && !receives.empty() && sends.front().first->started && receives.front().first->started) {
+        Posted &give = *sends.front().second, &get = *receives.front().second;
+        if (give.call.count != get.call.count || give.call.type != get.call.type) mismatch(give, get);
+        else std::memcpy(get.out, give.in, bytes_of(give));
+        give.done = get.done = true;
+        sends.pop_front();
+        receives.pop_front();
+      }
+    }
+}
+
+void progress(Clique& clique) {
+  if (!clique.complete()) return;
+  while (all_started(clique, clique.next)) perform(clique, clique.next++);
+  move_pairs(clique);
+}
+
+// The work on a member's stream.
+bool try_batch(Member& m, Batch& batch) {
+  batch.started = true;
+  if (m.aborted) return true;
+  progress(*m.clique);
+  if (batch.is_done()) return true;
+  // Who asks first brings all members on.
+  if (m.clique->asking) return false;
+  m.clique->asking = true;
+  for (Member* peer : m.clique->members) {
+    if (peer == nullptr || peer == &m) continue;
+    for (std::size_t i = 0; i < peer->batches.size(); ++i)
+      if (!peer->batches[i]->is_done()) emulated::run_up_to(peer->batches[i]->stream, peer->batches[i]->number);
+  }
+  m.clique->asking = false;
+  progress(*m.clique);
+  return batch.is_done();
+}
+
+void compare(Member& m) {
+  const std::size_t number = m.collectives.size() - 1;
+  const Posted& mine = *m.collectives[number].second;
+  for (const Member* other : m.clique->members) {
+    if (other == nullptr || other == &m || other->collectives.size() <= number) continue;
+    const recorded::Call &a = mine.call, &b = other->collectives[number].second->call;
+    if (a.verb != b.verb || a.count != b.count || a.type != b.type || a.op != b.op || a.factor != b.factor || a.peer != b.peer)
+      mismatch(mine, *other->collectives[number].second);
+  }
+}
+
+struct Open {
+  int depth = 0;
+  std::vector<std::pair<Member*, std::pair<Stream, Posted>>> posted;
+};
+thread_local Open open;
+
+void close_group() {
+  const auto lock = emulated::stopped();
+  std::map<Member*, BatchRef> batches;
+  std::vector<Member*> order;
+  for (auto& [member, what] : std::exchange(open.posted, {})) {
+    BatchRef& batch = batches[member];
+    if (!batch) {
+      batch = std::make_shared<Batch>();
+      batch->stream = what.first;
+      order.push_back(member);
+    }
+    if (batch->stream != what.first) world().mismatches.push_back(member->name + ": a group on two streams");
+    what.second.call.group = member->groups;
+    batch->operations.push_back(std::move(what.second));
+  }
+  for (Member* m : order) {
+    const BatchRef& batch = batches[m];
+    ++m->groups;
+    m->lingers = world().settings.lingers;
+    for (Posted& p : batch->operations) {
+      world().calls.push_back(p.call);
+      if (p.call.verb == "Send") {
+        m->sends[p.call.peer].emplace_back(batch, &p);
+      } else if (p.call.verb == "Recv") {
+        m->receives[p.call.peer].emplace_back(batch, &p);
+      } else {
+        m->collectives.emplace_back(batch, &p);
+        compare(*m);
+      }
+    }
+    std::erase_if(m->batches, [](const BatchRef& b) { return b->is_done(); });
+    m->batches.push_back(batch);
+    batch->number = emulated::queue_when(batch->stream, [m, batch] { return try_batch(*m, *batch); });
+  }
+}
+
+Result post(Comm comm, Stream stream, const char* verb, std::size_t count, Type type, const void* in, void* out, Op op = kSum, int peer = -1) {
+  Member& m = of(comm);
+  if (m.aborted) return Result::invalid_usage;
+  Posted p;
+  p.call = {m.name, m.rank, verb, static_cast<std::int64_t>(count), type, op, m.factors.contains(op) ? m.factors[op] : 1.0, peer, 0, stream};
+  p.in = in;
+  p.out = out;
+  open.posted.emplace_back(&m, std::pair(stream, std::move(p)));
+  if (open.depth == 0) close_group();
+  return Result::success;
+}
+
+}  // namespace
+
+namespace recorded {
+std::string Call::text() const {
+  std::string s = verb + " " + std::to_string(count) + " " + kTypeNames[static_cast<std::size_t>(type)];
+  if (verb == "Send") s += " to " + std::to_string(peer);
+  if (verb == "Recv" || verb == "Broadcast") s += " from " + std::to_string(peer);
+  if (verb == "AllReduce" || verb == "ReduceScatter") s += op <= kAvg ? std::string(" ") + kOpNames[static_cast<std::size_t>(op)] : " premul";
+  return s;
+}
+std::vector<Call> taken_calls() {
+  const auto lock = emulated::stopped();
+  return std::exchange(world().calls, {});
+}
+std::vector<std::string> taken_mismatches() {
+  const auto lock = emulated::stopped();
+  return std::exchange(world().mismatches, {});
+}
+void set(const Settings& settings) {
+  const auto lock = emulated::stopped();
+  world().settings = settings;
+}
+void break_comm(std::string_view name, Result error) {
+  const auto lock = emulated::stopped();
+  for (const auto& m : world().members)
+    if (m->name == name) m->error = error;
+}
+Lives taken_lives() {
+  const auto lock = emulated::stopped();
+  return std::exchange(world().lives, {});
+}
+}  // namespace recorded
+
+int version() noexcept { return world().settings.version; }
+bool has_all_to_all() noexcept { return version() >= 22800; }
+std::string text_of(Result result, Comm /*comm*/) {
+  static constexpr const char* kTexts[] = {"no error",
+                                           "unhandled cuda error",
+                                           "unhandled system error",
+                                           "internal error",
+                                           "invalid argument",
+                                           "invalid usage",
+                                           "remote process exited or there was a network error",
+                                           "NCCL operation in progress"};
+  return kTexts[static_cast<std::size_t>(result)];
+}
+
+Result make_unique_id(UniqueId& id) {
+  const auto lock = emulated::stopped();
+  id = {};
+  const std::uint64_t number = ++world().ids;
+  std::memcpy(id.data(), &number, sizeof number);
+  return Result::success;
+}
+
+Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name) {
+  const auto lock = emulated::stopped();
+  if (world().settings.init != Result::in_progress) return world().settings.init;
+  auto& clique = world().cliques[id];
+  if (!clique) clique = std::make_unique<Clique>(Clique{size, std::vector<Member*>(static_cast<std::size_t>(size))});
+  if (clique->size != size || clique->members.at(static_cast<std::size_t>(rank)) != nullptr) return Result::invalid_usage;
+  auto member = std::make_unique<Member>();
+  member->clique = clique.get();
+  member->rank = rank;
+  member->name = name;
+  clique->members[static_cast<std::size_t>(rank)] = member.get();
+  comm = member.get();
+  world().members.push_back(std::move(member));
+  ++world().lives.made;
+  return Result::in_progress;
+}
+
+Result state(Comm comm) {
+  const auto lock = emulated::stopped();
+  Member& m = of(comm);
+  if (m.error != Result::success) return m.error;
+  if (!m.clique->complete()) return Result::in_progress;
+  if (m.lingers > 0 && m.lingers-- > 0) return Result::in_progress;
+  if (!m.finalizing) return Result::success;
+  bool done = true;
+  for (const BatchRef& b : m.batches) {
+    if (!b->is_done()) emulated::run_up_to(b->stream, b->number);
+    done = done && b->is_done();
+  }
+  return done ? Result::success : Result::in_progress;
+}
+
+Result membership(Comm comm, int& rank, int& size, int& device) {
+  rank = of(comm).rank;
+  size = of(comm).clique->size;
+  device = 0;
+  return Result::success;
+}
+Result finalize(Comm comm) {
+  const auto lock = emulated::stopped();
+  of(comm).finalizing = true;
+  return Result::in_progress;
+}
+Result destroy(Comm /*comm*/) {
+  const auto lock = emulated::stopped();
+  ++world().lives.destroyed;
+  return Result::success;
+}
+Result abort(Comm comm) {
+  const auto lock = emulated::stopped();
+  if (of(comm).aborted) world().mismatches.push_back(of(comm).name + ": aborted twice");
+  of(comm).aborted = true;
+  ++world().lives.aborted;
+  return Result::success;
+}
+
+Result group_start() {
+  ++open.depth;
+  return Result::success;
+}
+Result group_end() {
+  if (--open.depth == 0) close_group();
+  return world().settings.lingers > 0 ? Result::in_progress : Result::success;
+}
+
+Result all_gather(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream) {
+  return post(comm, stream, "AllGather", count, type, in, out);
+}
+Result reduce_scatter(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream) {
+  return post(comm, stream, "ReduceScatter", count, type, in, out, op);
+}
+Result all_reduce(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream) {
+  return post(comm, stream, "AllReduce", count, type, in, out, op);
+}
+Result broadcast(const void* in, void* out, std::size_t count, Type type, int root, Comm comm, Stream stream) {
+  return post(comm, stream, "Broadcast", count, type, in, out, kSum, root);
+}
+Result all_to_all(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream) {
+  return post(comm, stream, "AlltoAll", count, type, in, out);
+}
+Result send(const void* in, std::size_t count, Type type, int peer, Comm comm, Stream stream) {
+  return post(comm, stream, "Send", count, type, in, nullptr, kSum, peer);
+}
+Result receive(void* out, std::size_t count, Type type, int peer, Comm comm, Stream stream) {
+  return post(comm, stream, "Recv", count, type, nullptr, out, kSum, peer);
+}
+
+Result make_premul_sum(Op& op, double factor, Type /*type*/, Comm comm) {
+  const auto lock = emulated::stopped();
+  op = kAvg + 1 + static_cast<Op>(of(comm).factors.size());
+  of(comm).factors[op] = factor;
+  return Result::success;
+}
+Result destroy_op(Op /*op*/, Comm /*comm*/) { return Result::success; }
+
+}  // namespace dtensor::comm::nccl
