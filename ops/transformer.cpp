@@ -111,18 +111,15 @@ constexpr OpDef kAlibi{
     .kernel =
         [](const KernelCall& c) {
           const Place& place = c.output_place(0);
-          const Shape& shape = c.output_shape(0);
-          const Tensor work = Tensor::empty(shape, Dtype::f64);
-          double* to = work.raw_as<double>();
-          const std::int64_t behind = place.global[2] - place.global[1];
-          for (std::int64_t h = 0; h < shape[0]; ++h) {
-            const double slope = slope_of(place.to_global(0, h), place.global[0]);
-            for (std::int64_t q = 0; q < shape[1]; ++q) {
-              const std::int64_t query = place.to_global(1, q) + behind;
-              for (std::int64_t k = 0; k < shape[2]; ++k) *to++ = slope * static_cast<double>(place.to_global(2, k) - query);
-            }
-          }
-          c.output(0).copy_(work);
+          const auto numbers = [&](int dim, std::int64_t more) {
+            std::vector<std::int64_t> list(static_cast<std::size_t>(c.output_shape(0)[dim]));
+            for (std::size_t i = 0; i < list.size(); ++i) list[i] = place.to_global(dim, static_cast<std::int64_t>(i)) + more;
+            return list;
+          };
+          std::vector<double> slopes;
+          for (const std::int64_t head : numbers(0, 0)) slopes.push_back(slope_of(head, place.global[0]));
+          const std::vector<std::int64_t> queries = numbers(1, place.global[2] - place.global[1]), keys = numbers(2, 0);
+          kernels::alibi_table({slopes, queries, keys}, c.output(0));
         },
     .samples =
         [] {

@@ -19,6 +19,15 @@ Accumulate<T> share_of(const Tensor* share, std::int64_t i) {
 
 }  // namespace
 
+void alibi_table(const AlibiTable& table, const Tensor& out) {
+  visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
+    T* to = out.raw_as<T>();
+    for (const double slope : table.slopes)
+      for (const std::int64_t query : table.queries)
+        for (const std::int64_t key : table.keys) *to++ = convert<T>(slope * static_cast<double>(key - query));
+  });
+}
+
 void sum_bags(const Tensor& positions, const Tensor& weight, const Tensor* share, const Tensor& out) {
   const std::int64_t width = weight.shape()[1], bags = positions.shape()[0], size = positions.shape()[1];
   const std::span<const std::int64_t> at(positions.raw_as<const std::int64_t>(), static_cast<std::size_t>(positions.numel()));

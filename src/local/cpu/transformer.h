@@ -6,6 +6,13 @@
 
 namespace dtensor::local::cpu {
 
+/// out[h, q, k] = slopes[h] (keys[k] - queries[q]), computed in f64 and rounded to out's dtype, floating.
+struct AlibiTable {
+  std::span<const double> slopes;
+  std::span<const std::int64_t> queries, keys;
+};
+void alibi_table(const AlibiTable& table, const Tensor& out);
+
 /// out[b, :] = sum over i of share[b, i] weight[at[b, i], :]. at [bags, size]: positions as in embedding.h. `share` of the weight's dtype or null (ones).
 void sum_bags(const Tensor& at, const Tensor& weight, const Tensor* share, const Tensor& out);
 /// grad_weight[at[b, i], :] += share[b, i] grad[b, :], from zeros.

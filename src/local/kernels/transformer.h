@@ -7,6 +7,7 @@
 
 namespace dtensor::local::kernels {
 
+inline Kernel alibi_table{"alibi_table", cpu::alibi_table};
 inline Kernel sum_bags{"sum_bags", cpu::sum_bags};
 inline Kernel sum_bags_backward{"sum_bags_backward", cpu::sum_bags_backward};
 inline Kernel bag_dots{"bag_dots", cpu::bag_dots};
