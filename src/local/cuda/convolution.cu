@@ -322,19 +322,27 @@ void weight_gradient(const Work& w, const void* grad, const void* input, void* o
   const Dtype wide = sum_dtype(w.dtype);
   const std::int64_t points = s.points(), terms = s.terms(), chunk = w.chunk(w.bytes), size = s.groups * s.p * terms;
   const Scratch columns(w.d, static_cast<std::size_t>(std::max<std::int64_t>(1, chunk * w.columns() * w.bytes))),
-      maps(w.d, static_cast<std::size_t>(std::max<std::int64_t>(1, chunk * w.map() * w.bytes))),
+      maps(w.d, static_cast<std::size_t>(chunk == 1 ? 1 : std::max<std::int64_t>(1, chunk * w.map() * w.bytes))),
       sums(w.d, static_cast<std::size_t>(wide == w.dtype ? 1 : size * info(wide).bytes));
   void* const total = wide == w.dtype ? out : sums.as<void>();
   if (s.samples == 0) return set_bytes(out, 0, static_cast<std::size_t>(size * w.bytes), w.d.current);
   for (std::int64_t first = 0; first < s.samples; first += chunk) {
     const std::int64_t count = std::min(chunk, s.samples - first);
-    const std::int64_t channels = s.groups * s.p, sizes[3] = {channels, count, points}, to[3] = {count * points, points, 1},
-                       from[3] = {points, channels * points, 1};
-    convert_box(maps.as<void>(), w.dtype, to, w.at(grad, first * w.map()), w.dtype, from, sizes, w.d.current);
-    w.to_columns(count, w.at(input, first * w.image()), columns.as<void>(), true);
+    // Of one sample the maps lie as they are wanted, and so do its windows where they are the input.
+    const void *map = w.at(grad, first * w.map()), *windows = w.at(input, first * w.image());
+    if (count > 1) {
+      const std::int64_t channels = s.groups * s.p, sizes[3] = {channels, count, points}, to[3] = {count * points, points, 1},
+                         from[3] = {points, channels * points, 1};
+      convert_box(maps.as<void>(), w.dtype, to, map, w.dtype, from, sizes, w.d.current);
+      map = maps.as<void>();
+    }
+    if (count > 1 || !s.direct()) {
+      w.to_columns(count, windows, columns.as<void>(), true);
+      windows = columns.as<void>();
+    }
     cpu::GemmCall g = w.product(1, s.p, terms, count * points);
-    g.a = {maps.as<void>(), count * points, 1, {0, s.p * count * points}};
-    g.b = {columns.as<void>(), 1, count * points, {0, terms * count * points}};
+    g.a = {map, count * points, 1, {0, s.p * count * points}};
+    g.b = {windows, 1, count * points, {0, terms * count * points}};
     if (first > 0) g.addend = {total, terms, 1, {0, s.p * terms}};
     g.out = total;
     multiply(g, wide);

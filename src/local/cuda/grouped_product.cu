@@ -26,7 +26,7 @@ struct Lines {
 template <class T, bool left_deep, bool right_deep>
 struct CoreTile {
   static constexpr int kTile = 128, kThreads = 256, kMostThreads = kThreads;
-  static constexpr int kDepth = 32, kPiece = 8;  // elements of a copy of 16 bytes
+  static constexpr int kDepth = 64, kPiece = 8;  // elements of a copy of 16 bytes
   // Eight more per line, so that the eight lines of a matrix that is loaded lie in different banks.
   static constexpr int pitch(bool deep) { return (deep ? kTile : kDepth) + kPiece; }
   static constexpr int size(bool deep) { return pitch(deep) * (deep ? kDepth : kTile); }
