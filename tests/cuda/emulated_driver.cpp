@@ -340,8 +340,9 @@ void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream s
   static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device ", "copy to device ", "copy to host "};
   note(kNames[static_cast<int>(kind)] + std::to_string(bytes), stream);
   push_plain(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
-  if ((kind == CopyKind::to_device || kind == CopyKind::to_host) && stream != nullptr)
-    wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
+  if (kind != CopyKind::to_device && kind != CopyKind::to_host) return;
+  note("host waits", stream);
+  if (stream != nullptr) wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
   note("set " + std::to_string(bytes), stream);
