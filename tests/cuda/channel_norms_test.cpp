@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "compared.h"
+#include "emulator.h"
 #include "local/kernels/channel_norms.h"
 
 using namespace dtensor;
@@ -78,4 +79,18 @@ TEST_CASE("running statistics are averages of any two dtypes") {
   kernels::running_average(batch, nullptr, 0.1, 1.25, a);
   kernels::running_average(there(batch), nullptr, 0.1, 1.25, b);
   CHECK(numbers(a) == numbers(b));
+}
+
+TEST_CASE("over channels a forward and a backward are a reduction and one look at every element each") {
+  const cpu::ChannelNorm n{16, 8, 9, 0};
+  const Operands o = operands(n, Dtype::bf16, Dtype::f32);
+  const Tensor x = there(o.x), g = there(o.g), w = there(o.w), y = Tensor::empty(x.shape(), Dtype::bf16, kGpu),
+               dx = Tensor::empty(x.shape(), Dtype::bf16, kGpu);
+  const auto numbers = [] { return Tensor::empty({8}, Dtype::f32, kGpu); };
+  const Tensor mean = numbers(), variance = numbers(), dw = numbers(), db = numbers();
+  local::cuda::emulated::taken_entries();
+  kernels::channel_norm(n, x, &w, &w, y, mean, variance);
+  CHECK(local::cuda::emulated::taken_entries().size() == 2);
+  kernels::channel_norm_backward(n, g, x, &w, mean, variance, false, dx, dw, db);
+  CHECK(local::cuda::emulated::taken_entries().size() == 2);
 }

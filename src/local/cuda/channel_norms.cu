@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Means and sums are taken in f64 by the one reduction, over a channel of all samples or over a group's channels of one; then every element is seen once.
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include "local/cuda/gradient_sums.h"
 #include "local/cuda/moments.h"
@@ -121,17 +123,39 @@ struct ChannelSlopes {
   DTENSOR_DEVICE void store(std::int64_t at, const PairOf<T>& v, int n, bool aligned) const { store_vector(out + at, v.a, n, aligned); }
 };
 
-// `sums` of g and `products` of g times the normalised x, both f64: per channel, or per run where a group has a mean.
-void gradient_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
-                   const Tensor& products) {
+// Where the sums of g and of g times the normalised x go, one number per output of the reduction; null: not wanted.
+struct PutChannelSums {
+  double *sums = nullptr, *products = nullptr;
+  void *of_bias = nullptr, *of_weight = nullptr;
+  Dtype bias_dtype = Dtype::f32, of_weight_dtype = Dtype::f32;
+  double *shift = nullptr, *slope = nullptr;  // the same times the weight
+  const void* weight = nullptr;               // none: 1
+  Dtype weight_dtype = Dtype::f32;
+  DTENSOR_DEVICE void operator()(const GradientSum<double>& s, std::int64_t out) const {
+    if (sums != nullptr) sums[out] = s.grad, products[out] = s.product;
+    if (of_bias != nullptr) {
+      put_element(of_bias, bias_dtype, out, s.grad);
+      put_element(of_weight, of_weight_dtype, out, s.product);
+    }
+    if (shift != nullptr) {
+      const double w = weight != nullptr ? element<double>(weight, weight_dtype, out) : 1;
+      shift[out] = s.grad * w, slope[out] = s.product * w;
+    }
+  }
+};
+
+// Per channel, or per run where a group has a mean.
+void gradient_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const PutChannelSums& put) {
   RankDevice& d = rank_device(x);
-  const Tensor m = mean.to(Dtype::f64), v = variance.to(Dtype::f64);
   const ReductionAxes axes = n.groups == 0 ? statistics_of(n) : runs_of(n).axes();
-  const Statistics<double> statistics{m.raw_as<const double>(), v.raw_as<const double>(), true, n.eps};
-  const PutGradientSums put{sums.raw(), products.raw(), Dtype::f64, Dtype::f64};
   visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
-    run_reduction("channel_norm sums", d, axes, PairSource<T, double>{x.raw_as<const T>(), grad.raw_as<const T>()},
-                  GradientSums<double, PutGradientSums>{statistics, nullptr, false, n.groups == 0 ? 1 : n.channels / n.groups, put});
+    const auto run = [&]<class S>(const Tensor& m, const Tensor& v, S /*kept as*/) {
+      const Statistics<double, S> statistics{m.raw_as<const S>(), v.raw_as<const S>(), true, n.eps};
+      run_reduction("channel_norm sums", d, axes, PairSource<T, double>{x.raw_as<const T>(), grad.raw_as<const T>()},
+                    GradientSums<double, PutChannelSums, S>{statistics, nullptr, false, n.groups == 0 ? 1 : n.channels / n.groups, put});
+    };
+    if (mean.dtype() == Dtype::f32 && variance.dtype() == Dtype::f32) run(mean, variance, float{});
+    else run(mean.to(Dtype::f64), variance.to(Dtype::f64), double{});
   });
 }
 
@@ -159,48 +183,62 @@ void input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, c
   });
 }
 
-// Per statistic the sum over its runs, each times its channel's weight.
+// Per statistic the sums over its runs, each times its channel's weight.
 struct WeighRuns {
-  const double* runs;
-  const double* weight;  // none: 1
-  double* out;
+  const double *sums, *products;
+  const void* weight;  // none: 1
+  Dtype weight_dtype;
   std::int64_t channels, per_statistic;
-  bool by_group;
+  double *shift, *slope;
   DTENSOR_DEVICE void operator()(std::int64_t s) const {
-    double total = 0;
-    for (std::int64_t k = 0; k < per_statistic; ++k) {
-      const std::int64_t run = by_group ? s * per_statistic + k : s;
-      total += runs[run] * (weight != nullptr ? weight[run % channels] : 1.0);
+    double shifts = 0, slopes = 0;
+    for (std::int64_t run = s * per_statistic; run < (s + 1) * per_statistic; ++run) {
+      const double w = weight != nullptr ? element<double>(weight, weight_dtype, run % channels) : 1;
+      shifts += sums[run] * w, slopes += products[run] * w;
     }
-    out[s] = total;
+    shift[s] = shifts, slope[s] = slopes;
   }
 };
-Tensor weighed(const ChannelNorm& n, const Tensor& runs, const Tensor* weight) {
-  const Tensor out = Tensor::empty({n.statistics()}, Dtype::f64, runs.device());
-  const WeighRuns weigh{runs.raw_as<const double>(),
-                        weight != nullptr ? weight->raw_as<const double>() : nullptr,
-                        out.raw_as<double>(),
-                        n.channels,
-                        n.groups > 0 ? n.channels / n.groups : 1,
-                        n.groups > 0};
-  launch_elements("channel_norm weigh", n.statistics(), rank_device(runs).current, weigh);
-  return out;
-}
+
+struct Weighed {
+  Tensor shift, slope;
+  explicit Weighed(const ChannelNorm& n, Device device)
+      : shift(Tensor::empty({n.statistics()}, Dtype::f64, device)), slope(Tensor::empty({n.statistics()}, Dtype::f64, device)) {}
+  Weighed(const ChannelNorm& n, const Tensor& sums, const Tensor& products, const Tensor* weight) : Weighed(n, sums.device()) {
+    launch_elements("channel_norm weigh", n.statistics(), rank_device(sums).current,
+                    WeighRuns{sums.raw_as<const double>(), products.raw_as<const double>(), weight != nullptr ? weight->raw() : nullptr,
+                              weight != nullptr ? weight->dtype() : Dtype::f32, n.channels, n.groups > 0 ? n.channels / n.groups : 1,
+                              shift.raw_as<double>(), slope.raw_as<double>()});
+  }
+};
 
 void channel_norm_backward(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
                            const Tensor& variance, bool constant, const Tensor& grad_x, const Tensor& grad_weight, const Tensor& grad_bias) {
   const Tensor same = grad.dtype() == x.dtype() ? grad : grad.to(x.dtype());
-  const Shape runs = n.groups == 0 ? Shape{1, n.channels} : Shape{n.samples, n.channels};
-  const Tensor sums = Tensor::empty(runs, Dtype::f64, x.device()), products = Tensor::empty(runs, Dtype::f64, x.device());
-  gradient_sums(n, same, x, mean, variance, sums, products);
-  kernels::reduce(cpu::Reduction::sum, products, Shape{0}, grad_weight);
-  kernels::reduce(cpu::Reduction::sum, sums, Shape{0}, grad_bias);
-  const Tensor wide = weight != nullptr ? weight->to(Dtype::f64) : Tensor();
-  const Tensor shift = constant ? Tensor() : weighed(n, sums, wide ? &wide : nullptr),
-               slope = constant ? Tensor() : weighed(n, products, wide ? &wide : nullptr);
   const auto elements = static_cast<double>(n.samples * n.channels * n.size);
   const double count = n.statistics() > 0 ? elements / static_cast<double>(n.statistics()) : 1;
-  input_gradient(n, same, x, weight, mean, variance, shift ? &shift : nullptr, slope ? &slope : nullptr, count, grad_x);
+  std::optional<Weighed> means;
+  if (n.groups == 0) {
+    means.emplace(n, x.device());
+    gradient_sums(n, same, x, mean, variance,
+                  {.of_bias = grad_bias.raw(),
+                   .of_weight = grad_weight.raw(),
+                   .bias_dtype = grad_bias.dtype(),
+                   .of_weight_dtype = grad_weight.dtype(),
+                   .shift = means->shift.raw_as<double>(),
+                   .slope = means->slope.raw_as<double>(),
+                   .weight = weight != nullptr ? weight->raw() : nullptr,
+                   .weight_dtype = weight != nullptr ? weight->dtype() : Dtype::f32});
+  } else {
+    const Shape runs{n.samples, n.channels};
+    const Tensor sums = Tensor::empty(runs, Dtype::f64, x.device()), products = Tensor::empty(runs, Dtype::f64, x.device());
+    gradient_sums(n, same, x, mean, variance, {.sums = sums.raw_as<double>(), .products = products.raw_as<double>()});
+    kernels::reduce(cpu::Reduction::sum, products, Shape{0}, grad_weight);
+    kernels::reduce(cpu::Reduction::sum, sums, Shape{0}, grad_bias);
+    if (!constant) means.emplace(n, sums, products, weight);
+  }
+  if (constant) means.reset();
+  input_gradient(n, same, x, weight, mean, variance, means ? &means->shift : nullptr, means ? &means->slope : nullptr, count, grad_x);
 }
 
 // ---- the same in parts
@@ -262,14 +300,16 @@ void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, con
 
 void channel_norm_sums(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& sums,
                        const Tensor& products) {
-  gradient_sums(n, grad.dtype() == x.dtype() ? grad : grad.to(x.dtype()), x, mean, variance, sums, products);
+  gradient_sums(n, grad.dtype() == x.dtype() ? grad : grad.to(x.dtype()), x, mean, variance,
+                {.sums = sums.raw_as<double>(), .products = products.raw_as<double>()});
 }
 
 // slope (g - shift - hat share), slope = rstd w: the gradient above with sums times w.
 void channel_norm_input_gradient(const ChannelNorm& n, const Tensor& grad, const Tensor& x, const Tensor* weight, const Tensor& mean,
                                  const Tensor& variance, const Tensor& sums, const Tensor& products, double count, const Tensor& grad_x) {
-  const Tensor wide = weight != nullptr ? weight->to(Dtype::f64) : Tensor();
-  const Tensor shift = wide ? weighed(n, sums, &wide) : sums, slope = wide ? weighed(n, products, &wide) : products;
+  std::optional<Weighed> weighed;
+  if (weight != nullptr) weighed.emplace(n, sums, products, weight);
+  const Tensor &shift = weighed ? weighed->shift : sums, &slope = weighed ? weighed->slope : products;
   input_gradient(n, grad.dtype() == x.dtype() ? grad : grad.to(x.dtype()), x, weight, mean, variance, &shift, &slope, count, grad_x);
 }
 

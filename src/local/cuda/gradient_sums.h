@@ -39,16 +39,16 @@ struct PairSource {
   }
 };
 
-/// Mean and deviation of elements, or what takes their place.
-template <class A>
+/// Mean and deviation of elements, or what takes their place; kept as S, used as A.
+template <class A, class S = A>
 struct Statistics {
-  const A* mean = nullptr;    ///< none: 0
-  const A* spread = nullptr;  ///< 1 / deviation, or with is_variance that of which it is the root
+  const S* mean = nullptr;    ///< none: 0
+  const S* spread = nullptr;  ///< 1 / deviation, or with is_variance that of which it is the root
   bool is_variance = false;
   double eps = 0;  ///< added to the variance
-  DTENSOR_DEVICE A mean_of(std::int64_t i) const { return mean != nullptr ? mean[i] : A(0); }
+  DTENSOR_DEVICE A mean_of(std::int64_t i) const { return mean != nullptr ? static_cast<A>(mean[i]) : A(0); }
   DTENSOR_DEVICE A rstd_of(std::int64_t i) const {
-    return is_variance ? static_cast<A>(1 / std::sqrt(static_cast<double>(spread[i]) + eps)) : spread[i];
+    return is_variance ? static_cast<A>(1 / std::sqrt(static_cast<double>(spread[i]) + eps)) : static_cast<A>(spread[i]);
   }
 };
 
@@ -59,14 +59,14 @@ struct GradientSum {
 
 /// The Op of reduction.h: sums of g w and of g w (x - mean) / deviation. The statistics are numbered by the output, divided by `share`, and the weights by the
 /// term; with `by_term` the statistics by the term, and there are no weights. Finish: operator()(GradientSum, out).
-template <class A, class Finish>
+template <class A, class Finish, class S = A>
 struct GradientSums {
   using State = GradientSum<A>;
   template <int kV>
   struct Lanes {
     A grad[kV], product[kV], mean[kV], rstd[kV];
   };
-  Statistics<A> statistics;
+  Statistics<A, S> statistics;
   const A* weight;  ///< none: 1
   bool by_term;
   std::int64_t share;
