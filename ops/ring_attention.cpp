@@ -14,6 +14,7 @@
 #include "dtensor/ops/softmax.h"
 #include "dtensor/ops/views.h"
 #include "local/kernels/attention.h"
+#include "local/kernels/binary.h"
 #include "ops/attention_call.h"
 #include "ops/permute_parts.h"
 #include "ops/reduction_rules.h"
@@ -218,11 +219,10 @@ constexpr OpDef kAddPart{
     .kernel =
         [](const KernelCall& k) {
           const std::int64_t n = k.input(1).numel();
-          const auto add = [&]<class T>(T* to, const T* from) {
-            for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];
-          };
-          if (k.output(0).dtype() == Dtype::f64) add(k.output(0).raw_as<double>(), k.input(1).raw_as<double>());
-          else add(k.output(0).raw_as<float>(), k.input(1).raw_as<float>());
+          if (n == 0) return;
+          const Tensor sum = k.output(0).view({k.output(0).numel()}).narrow(0, 0, n);
+          const Scalar one = 1;
+          local::kernels::binary(local::cpu::Binary::add, sum, k.input(1).view({n}), sum, &one);
         },
     .plan =
         [](PlanBuilder& b) {

@@ -9,6 +9,12 @@
 #include <vector>
 
 #include "beside_cpu.h"
+#include "dtensor/autograd.h"
+#include "dtensor/generator.h"
+#include "dtensor/ops/attention.h"
+#include "dtensor/ops/cast.h"
+#include "dtensor/ops/random.h"
+#include "dtensor/world.h"
 #include "local/kernels/attention.h"
 
 using namespace dtensor;
@@ -165,5 +171,41 @@ TEST_CASE("attention on a device adds what other keys gave, and writes the type 
   for (const Dtype dtype : kFloating) {
     compare({2, 2, 2, 9, 70, 8, 72}, dtype, {.causal = true, .merge = true}, true);
     compare({2, 2, 2, 66, 9, 8, 8}, dtype, {.causal = true}, true);
+  }
+}
+
+namespace {
+
+// out and gradients of causal attention over a sequence that lies on `ranks`, as the first of them has them whole.
+std::vector<Tensor> over_ranks(int ranks, Device device, const Placements& placements, Dtype dtype) {
+  std::vector<Tensor> results;
+  run_ranks({.ranks = ranks, .device = device}, [&](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", ranks}});
+    manual_seed(4);
+    std::vector<DTensor> operands;
+    for (const Shape& shape : {Shape{1, 4, 150, 24}, Shape{1, 2, 150, 24}, Shape{1, 2, 150, 16}, Shape{1, 4, 150, 16}}) {
+      operands.push_back(randn(shape, mesh, placements).to(dtype));
+      operands.back().set_requires_grad(operands.size() < 4);
+    }
+    const DTensor out = scaled_dot_product_attention(operands[0], operands[1], operands[2], {.is_causal = true, .enable_gqa = true});
+    out.backward(operands[3]);
+    std::vector<Tensor> whole{out.detach().full_tensor().local().to(Device::cpu())};
+    for (int i = 0; i < 3; ++i) whole.push_back(operands[static_cast<std::size_t>(i)].grad().full_tensor().local().to(Device::cpu()));
+    if (world.rank() == 0) results = whole;
+  });
+  return results;
+}
+
+}  // namespace
+
+TEST_CASE("attention over a sequence that is split among ranks is the same on a device") {
+  if (no_device()) return;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    const std::vector<Tensor> expected = over_ranks(2, Device::cpu(), {Shard(2)}, dtype);
+    for (const Placements& placements : {Placements{Shard(2)}, Placements{Shard(1)}}) {
+      const std::vector<Tensor> got = over_ranks(2, kGpu, placements, dtype);
+      REQUIRE(got.size() == expected.size());
+      for (std::size_t i = 0; i < got.size(); ++i) CHECK(apart(expected[i], got[i]) <= 4 * tolerance(dtype));
+    }
   }
 }
