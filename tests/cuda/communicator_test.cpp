@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "comm/expected.h"
 #include "dtensor/comm.h"
+#include "dtensor/device.h"
 #include "dtensor/error.h"
 #include "dtensor/world.h"
 #include "emulator.h"
@@ -188,5 +190,55 @@ TEST_CASE("a launch of tensors of two devices is refused before anybody is met")
     CHECK(error_of([&] { comm::group(ranks).all_reduce({.kind = "sum"}, a, b, {}); }) ==
           "collective: its tensors are on several devices (cpu and cuda:0); move them to one with to() first");
     world.barrier();
+  });
+}
+
+TEST_CASE("ranks that send and receive different sizes of a device's memory are named, and nobody is left waiting") {
+  using redistribute::Transfer;
+  std::vector<std::string> errors(2);
+  CHECK_THROWS_AS(run_ranks({.ranks = 2},
+                            [&](World& world) {
+                              const std::vector<int> ranks{0, 1};
+                              const Tensor in = Tensor::zeros({8}, Dtype::f32, kGpu), out = Tensor::zeros({8}, Dtype::f32, kGpu);
+                              Transfer t;
+                              const int peer = 1 - world.rank();
+                              t.sends.push_back({.peer = peer, .offset = 0, .sizes = {world.rank() == 0 ? 3 : 4}, .strides = {1}});
+                              t.receives.push_back({.peer = peer, .offset = 0, .sizes = {4}, .strides = {1}});
+                              try {
+                                comm::group(ranks).exchange({.kind = "swap"}, in, out, std::make_shared<const Transfer>(std::move(t)));
+                                out.wait();
+                              } catch (const std::exception& e) {
+                                errors[static_cast<std::size_t>(world.rank())] = e.what();
+                                throw;
+                              }
+                            }),
+                  CommError);
+  CHECK(errors[0] == errors[1]);
+  CHECK(contains(errors[0], "swap: ranks disagree (rank 0 sends [3] to rank 1, rank 1 receives [4] from rank 0"));
+}
+
+TEST_CASE("what only the device can refuse ends the world with the refusing rank's error") {
+  const std::string error = error_of([] {
+    run_ranks({.ranks = 65, .threads_per_rank = 1}, [](World& world) { all(world).all_reduce(Tensor::zeros({4}, Dtype::f32, kGpu)).wait(); });
+  });
+  CHECK(contains(error, "reduce: more than 64 ranks of one process combine memory of devices (65); use one process per rank with NCCL"));
+}
+
+TEST_CASE("moves come after what a scope's stream has queued, and their results may be used on any of the rank's streams") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const Communicator c = all(world);
+    const Stream other = Stream::create(kGpu);
+    const Tensor x = Tensor::zeros({100}, Dtype::f32, kGpu);
+    Tensor sum;
+    {
+      const StreamScope scope(other);
+      x.fill_(world.rank() + 1);
+      sum = c.all_reduce(x);
+      x.fill_(50);
+    }
+    const Tensor twice = c.all_reduce(sum), last = c.all_reduce(x);
+    CHECK(doubles_of(twice.to(Device::cpu()))[99] == 6);
+    CHECK(doubles_of(last.to(Device::cpu()))[0] == 100);
+    CHECK(doubles_of(sum.to(Device::cpu()))[0] == 3);
   });
 }

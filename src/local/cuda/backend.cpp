@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <atomic>
 #include <utility>
 
 #include "base/error_text.h"
@@ -111,7 +113,12 @@ class CudaBackend final : public DeviceBackend {
   }
 
   void connect(Device device, Device other) override {
-    if (device == other || cuda::connect(device.index, other.index)) return;
+    if (device == other) return;
+    // By device, the others that are reached.
+    static std::array<std::array<std::atomic<bool>, 128>, 128> reached{};
+    std::atomic<bool>& known = reached[static_cast<std::size_t>(device.index)][static_cast<std::size_t>(other.index)];
+    if (known.load(std::memory_order_acquire)) return;
+    if (cuda::connect(device.index, other.index)) return known.store(true, std::memory_order_release);
     base::fail<Unsupported>("cuda: {} cannot reach the memory of {}; put the ranks on one device, or use one process per rank with NCCL",
                             to_string(device), to_string(other));
   }
