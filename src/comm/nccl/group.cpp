@@ -92,7 +92,8 @@ void Group::queue(std::shared_ptr<Launch> launch) {
 
 void Group::advance() {
   looked_at_ = Clock::now();
-  if (stage_ == Stage::wants_id) begin();
+  // One that nobody launches on is not made: its members may have ended when the last of them comes.
+  if (stage_ == Stage::wants_id && is_busy()) begin();
   if (stage_ == Stage::initialising) check_joining();
   if (stage_ != Stage::ready) return;
   while (!waiting_.empty()) {
@@ -140,7 +141,7 @@ void Group::check_joining() {
   }
 }
 
-bool Group::is_late() const noexcept { return !waiting_.empty() && job_.exceeded(since_); }
+bool Group::is_late() const noexcept { return is_busy() && job_.exceeded(since_); }
 
 void Group::fail_joining() {
   std::vector<int> missing;

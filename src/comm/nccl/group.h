@@ -61,9 +61,8 @@ class Group {
   /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.
   void advance();
   void abort() noexcept;
-  /// Something is awaited that may come any moment.
-  bool is_busy() const noexcept { return stage_ == Stage::wants_id || stage_ == Stage::initialising || !waiting_.empty(); }
-  bool has_waiting() const noexcept { return !waiting_.empty(); }
+  /// Launches wait for the communicator, which may be ready any moment.
+  bool is_busy() const noexcept { return !waiting_.empty(); }
   Clock::time_point looked_at() const noexcept { return looked_at_; }
 
  private:

@@ -108,14 +108,13 @@ class NcclCommunicator final : public Communicator {
     const std::lock_guard lock(job_->mutex());
     group_.emplace(*job_, std::vector<int>(ranks.begin(), ranks.end()), member, std::string(role));
     job_->add(*group_);
-    job_->hurry();
   }
   ~NcclCommunicator() override {
     if (!group_) return;
     try {
       job_->wait_until("end", [this] {
         const std::lock_guard lock(job_->mutex());
-        return !group_->has_waiting();
+        return !group_->is_busy();
       });
     } catch (const Error&) {}  // the world is over: nothing is queued any more
     {
