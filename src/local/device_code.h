@@ -10,6 +10,6 @@
 #define DTENSOR_UNROLL _Pragma("unroll")
 #else
 #define DTENSOR_DEVICE
-#define DTENSOR_DEVICE_INLINE inline
+#define DTENSOR_DEVICE_INLINE [[gnu::always_inline]] inline
 #define DTENSOR_UNROLL
 #endif

@@ -106,7 +106,7 @@ TEST_CASE("walks take every element once, each within 32 bits") {
     operands[0].data = origin;
     operands[0].bytes = 2;
     operands[0].strides = c.strides;
-    cuda::for_walks(c.sizes, operands, 8, cuda::Walk::by_vectors_if_aligned, [&](const cuda::MapWalk<cuda::kMostOperands>& w) {
+    cuda::for_walks(c.sizes, operands, cuda::Taken{8, 4}, [&](const cuda::MapWalk<cuda::kMostOperands>& w) {
       std::int64_t rows = 1, reach = 0;
       for (int d = 0; d < w.dims; ++d) {
         rows *= w.sizes[d].divisor;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "local/formulas/normal.h"
+
 namespace dtensor::local::cpu {
 
 /// a * b + c, fused where the CPU of this build does that; the same for every element of a loop.
@@ -20,6 +22,10 @@ namespace dtensor::local::cpu {
 }
 
 namespace detail {
+
+struct Fused {
+  [[gnu::always_inline]] static float of(float a, float b, float c) noexcept { return fused(a, b, c); }
+};
 
 // exp(x) = mantissa * 2^exponent with `mantissa` in [1/sqrt 2, sqrt 2]; anything for |x| > 2^21 and NaN.
 struct PartsOfExp {
@@ -144,17 +150,7 @@ inline double verf(double x) noexcept { return std::erf(x); }
 /// The normal distribution function (1 + erf(x / sqrt 2)) / 2: log of its lower tail is one polynomial. f32: within 1e-7, 0 below -6.
 [[gnu::always_inline]] inline float vnormal(float x) noexcept {
   const float t = std::fabs(x);
-  float p = -1.581996578e-8f;
-  p = fused(p, t, 4.906892741e-7f);
-  p = fused(p, t, -6.507889339e-6f);
-  p = fused(p, t, 4.681598512e-5f);
-  p = fused(p, t, -1.733974641e-4f);
-  p = fused(p, t, -4.025837552e-5f);
-  p = fused(p, t, 4.861078691e-3f);
-  p = fused(p, t, -3.637765720e-2f);
-  p = fused(p, t, -3.182995617e-1f);
-  p = fused(p, t, -7.978853583e-1f);
-  const float y = detail::exp_near(fused(p, t, -0.693147181f));
+  const float y = detail::exp_near(formulas::log_lower_tail<detail::Fused>(t));
   const float tail = t > 6.0f ? 0.0f : y;
   return x < 0.0f ? tail : 1.0f - tail;
 }

@@ -41,13 +41,13 @@ struct CopyWords {
   MapWalk<2> walk;
   DTENSOR_DEVICE void operator()(std::int64_t thread) const {
     std::uint32_t at[2][kWordsPerThread] = {};
-    const int count = detail::single_offsets<kWordsPerThread>(walk, static_cast<std::uint32_t>(thread), at);
+    const std::uint32_t there = detail::single_offsets<kWordsPerThread>(walk, static_cast<std::uint32_t>(thread), at);
     Word words[kWordsPerThread];
     DTENSOR_UNROLL
     for (int n = 0; n < kWordsPerThread; ++n) words[n] = reinterpret_cast<const Word*>(walk.data[1])[static_cast<std::int32_t>(at[1][n])];
     DTENSOR_UNROLL
     for (int n = 0; n < kWordsPerThread; ++n)
-      if (n < count) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = words[n];
+      if ((there >> n & 1) != 0) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = words[n];
   }
 };
 template <class Word>
@@ -56,10 +56,10 @@ struct FillWords {
   Word word;
   DTENSOR_DEVICE void operator()(std::int64_t thread) const {
     std::uint32_t at[1][kWordsPerThread] = {};
-    const int count = detail::single_offsets<kWordsPerThread>(walk, static_cast<std::uint32_t>(thread), at);
+    const std::uint32_t there = detail::single_offsets<kWordsPerThread>(walk, static_cast<std::uint32_t>(thread), at);
     DTENSOR_UNROLL
     for (int n = 0; n < kWordsPerThread; ++n)
-      if (n < count) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = word;
+      if ((there >> n & 1) != 0) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = word;
   }
 };
 
@@ -178,7 +178,7 @@ void copy_bytes(void* dst, const void* src, StridedLoop<2> loop, int bytes, Stre
   }
   const int word = widen<2>(loop, {dst, src}, bytes);
   const auto list = operands<2>(loop, {dst, const_cast<void*>(src)}, word);
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kWordsPerThread, Walk::by_singles,
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread},
             [&](const MapWalk<kMostOperands>& walk) {
               visit_word(word, [&]<class Word>(std::type_identity<Word>) {
                 launch_elements("copy", walk.threads, stream, CopyWords<Word>{walk.first<2>()});
@@ -194,10 +194,10 @@ struct Same {
 };
 template <class T>
 void convert_in(const StridedLoop<2>& loop, std::array<MapOperand, 2> list, Stream stream) {
-  constexpr int kWidth = kMapWidth<T>;
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kWidth, Walk::by_vectors_if_aligned,
+  constexpr Taken kTaken = kMapTaken<T>;
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kTaken,
             [&](const MapWalk<kMostOperands>& walk) {
-              launch_elements("convert", walk.threads, stream, detail::MapKernel<kWidth, Same, 1, T, T>{{}, walk.first<2>(), {}});
+              launch_elements("convert", walk.threads, stream, detail::MapKernel<kTaken.width, kTaken.pack, Same, 1, T, T>{{}, walk.first<2>(), {}});
             });
 }
 
@@ -231,7 +231,7 @@ void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std
     return set_bytes(dst, static_cast<int>(pattern[0]), static_cast<std::size_t>(loop.numel) * static_cast<std::size_t>(bytes), stream);
   const int word = widen<1>(loop, {dst}, bytes);
   const auto list = operands<1>(loop, {dst}, word);
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kWordsPerThread, Walk::by_singles,
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread},
             [&](const MapWalk<kMostOperands>& walk) {
               visit_word(word, [&]<class Word>(std::type_identity<Word>) {
                 std::array<Word, 16 / sizeof(Word)> words = std::bit_cast<std::array<Word, 16 / sizeof(Word)>>(pattern);

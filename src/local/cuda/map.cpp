@@ -2,7 +2,6 @@
 #include "local/cuda/map.h"
 
 #include <array>
-#include <vector>
 
 namespace dtensor::local::cuda {
 namespace {
@@ -27,19 +26,24 @@ MapOperand operand(const MapArgument& a, const Shape& shape, Strides& strides) {
 
 }  // namespace
 
-void for_walks(std::span<const MapArgument> results, std::span<const MapArgument> inputs, int width,
-               const std::function<void(const MapWalk<kMostOperands>&)>& launch) {
+void for_walks(std::span<const MapArgument> results, std::span<const MapArgument> inputs, Taken taken, const WalkLaunch& launch) {
   const Shape& shape = results[0].tensor->shape();
-  if (shape.numel() == 0) return;
+  const std::int64_t numel = shape.numel();
+  if (numel == 0) return;
+  static constexpr std::int64_t kOne[1] = {1};
   std::array<Strides, kMostOperands> strides;
   std::array<MapOperand, kMostOperands> operands;
   std::size_t count = 0;
+  bool flat = true;
   for (const auto& list : {results, inputs})
     for (const MapArgument& a : list) {
+      flat = flat && (a.tensor == nullptr || (a.tensor->shape() == shape && a.tensor->is_contiguous()));
       operands[count] = operand(a, shape, strides[count]);
       ++count;
     }
-  for_walks(shape, {operands.data(), count}, width, Walk::by_vectors_if_aligned, launch);
+  if (!flat) return for_walks(shape, {operands.data(), count}, taken, launch);
+  for (MapOperand& o : operands) o.strides = kOne;
+  for_walks({&numel, 1}, {operands.data(), count}, taken, launch);
 }
 
 }  // namespace dtensor::local::cuda

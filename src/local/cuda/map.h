@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -35,8 +34,7 @@ struct MapArgument {
   Scalar number{};
 };
 /// Of tensors; the first result's shape is that of all.
-void for_walks(std::span<const MapArgument> results, std::span<const MapArgument> inputs, int width,
-               const std::function<void(const MapWalk<kMostOperands>&)>& launch);
+void for_walks(std::span<const MapArgument> results, std::span<const MapArgument> inputs, Taken taken, const WalkLaunch& launch);
 
 /// A number as elements of T see it.
 template <class T>
@@ -53,111 +51,146 @@ struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Pack {
   T at[width];
 };
 
-// `width` elements of one operand. at: their offsets; `whole`: they are neighbours, and aligned.
-template <class M, class T, int width>
+// Elements of one operand. at: their offsets; `whole`: they are vectors of `pack` neighbours, and aligned.
+template <int pack, class M, class T, int width>
 DTENSOR_DEVICE_INLINE void load_as(const std::byte* data, bool whole, const std::uint32_t (&at)[width], T (&to)[width]) {
   const M* memory = reinterpret_cast<const M*>(data);
   M raw[width];
   if (whole) {
-    const auto pack = *reinterpret_cast<const Pack<M, width>*>(memory + static_cast<std::int32_t>(at[0]));
-    DTENSOR_UNROLL for (int n = 0; n < width; ++n) raw[n] = pack.at[n];
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; n += pack) {
+      const auto vector = *reinterpret_cast<const Pack<M, pack>*>(memory + static_cast<std::int32_t>(at[n]));
+      DTENSOR_UNROLL
+      for (int i = 0; i < pack; ++i) raw[n + i] = vector.at[i];
+    }
   } else {
-    DTENSOR_UNROLL for (int n = 0; n < width; ++n) raw[n] = memory[static_cast<std::int32_t>(at[n])];
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n) raw[n] = memory[static_cast<std::int32_t>(at[n])];
   }
-  DTENSOR_UNROLL for (int n = 0; n < width; ++n) to[n] = cast<T>(raw[n]);
+  DTENSOR_UNROLL
+  for (int n = 0; n < width; ++n) to[n] = cast<T>(raw[n]);
 }
-// The first `count` of them.
-template <class M, class T, int width>
-DTENSOR_DEVICE_INLINE void store_as(std::byte* data, bool whole, const std::uint32_t (&at)[width], int count, const T (&from)[width]) {
+// Those of the mask `there`.
+template <int pack, class M, class T, int width>
+DTENSOR_DEVICE_INLINE void store_as(std::byte* data, bool whole, const std::uint32_t (&at)[width], std::uint32_t there, const T (&from)[width]) {
   M* memory = reinterpret_cast<M*>(data);
-  Pack<M, width> pack;
-  DTENSOR_UNROLL for (int n = 0; n < width; ++n) pack.at[n] = cast<M>(from[n]);
   if (whole) {
-    *reinterpret_cast<Pack<M, width>*>(memory + static_cast<std::int32_t>(at[0])) = pack;
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; n += pack) {
+      Pack<M, pack> vector;
+      DTENSOR_UNROLL
+      for (int i = 0; i < pack; ++i) vector.at[i] = cast<M>(from[n + i]);
+      *reinterpret_cast<Pack<M, pack>*>(memory + static_cast<std::int32_t>(at[n])) = vector;
+    }
   } else {
-    DTENSOR_UNROLL for (int n = 0; n < width; ++n) if (n < count) memory[static_cast<std::int32_t>(at[n])] = pack.at[n];
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n)
+      if ((there >> n & 1) != 0) memory[static_cast<std::int32_t>(at[n])] = cast<M>(from[n]);
   }
 }
-template <class T, int width>
+template <int pack, class T, int width>
 DTENSOR_DEVICE_INLINE void load(Dtype dtype, const std::byte* data, bool whole, const std::uint32_t (&at)[width], T (&to)[width]) {
   switch (dtype) {
     case Dtype::f64:
-      return load_as<double>(data, whole, at, to);
+      return load_as<pack, double>(data, whole, at, to);
     case Dtype::f32:
-      return load_as<float>(data, whole, at, to);
+      return load_as<pack, float>(data, whole, at, to);
     case Dtype::bf16:
-      return load_as<BFloat16>(data, whole, at, to);
+      return load_as<pack, BFloat16>(data, whole, at, to);
     case Dtype::f16:
-      return load_as<Half>(data, whole, at, to);
+      return load_as<pack, Half>(data, whole, at, to);
     case Dtype::i64:
-      return load_as<std::int64_t>(data, whole, at, to);
+      return load_as<pack, std::int64_t>(data, whole, at, to);
     case Dtype::i32:
-      return load_as<std::int32_t>(data, whole, at, to);
+      return load_as<pack, std::int32_t>(data, whole, at, to);
     case Dtype::u8:
-      return load_as<std::uint8_t>(data, whole, at, to);
+      return load_as<pack, std::uint8_t>(data, whole, at, to);
     default:
-      return load_as<bool>(data, whole, at, to);
+      return load_as<pack, bool>(data, whole, at, to);
   }
 }
-template <class T, int width>
-DTENSOR_DEVICE_INLINE void store(Dtype dtype, std::byte* data, bool whole, const std::uint32_t (&at)[width], int count, const T (&from)[width]) {
+template <int pack, class T, int width>
+DTENSOR_DEVICE_INLINE void store(Dtype dtype, std::byte* data, bool whole, const std::uint32_t (&at)[width], std::uint32_t there,
+                                 const T (&from)[width]) {
   switch (dtype) {
     case Dtype::f64:
-      return store_as<double>(data, whole, at, count, from);
+      return store_as<pack, double>(data, whole, at, there, from);
     case Dtype::f32:
-      return store_as<float>(data, whole, at, count, from);
+      return store_as<pack, float>(data, whole, at, there, from);
     case Dtype::bf16:
-      return store_as<BFloat16>(data, whole, at, count, from);
+      return store_as<pack, BFloat16>(data, whole, at, there, from);
     case Dtype::f16:
-      return store_as<Half>(data, whole, at, count, from);
+      return store_as<pack, Half>(data, whole, at, there, from);
     case Dtype::i64:
-      return store_as<std::int64_t>(data, whole, at, count, from);
+      return store_as<pack, std::int64_t>(data, whole, at, there, from);
     case Dtype::i32:
-      return store_as<std::int32_t>(data, whole, at, count, from);
+      return store_as<pack, std::int32_t>(data, whole, at, there, from);
     case Dtype::u8:
-      return store_as<std::uint8_t>(data, whole, at, count, from);
+      return store_as<pack, std::uint8_t>(data, whole, at, there, from);
     default:
-      return store_as<bool>(data, whole, at, count, from);
+      return store_as<pack, bool>(data, whole, at, there, from);
   }
 }
 
-// Offsets of a thread's elements in all operands, added to zeros. @return how many elements are there; the others stand for some that are, so that reading
-// needs no test.
-template <int width, int kAll>
-DTENSOR_DEVICE_INLINE int vector_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
-  std::uint32_t row = walk.chunks.quotient(thread);
-  const std::uint32_t start = (thread - row * walk.chunks.divisor) * width;
-  const int count = walk.count - start < width ? static_cast<int>(walk.count - start) : width;
+// Offsets of a thread's elements in all operands, added to zeros. @return a mask of the elements that are there; the others stand for some that are, so that
+// reading needs no test.
+template <int width, int pack, int kAll>
+DTENSOR_DEVICE_INLINE std::uint32_t vector_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
+  constexpr int kVectors = width / pack;
+  std::uint32_t there = 0, row[kVectors], start[kVectors], near[kVectors];
+  DTENSOR_UNROLL
+  for (int g = 0; g < kVectors; ++g) {
+    std::uint32_t vector = thread + static_cast<std::uint32_t>(g) * walk.threads;
+    const bool is_there = vector < walk.vectors;
+    if (!is_there) vector = thread;
+    row[g] = walk.chunks.quotient(vector);
+    start[g] = (vector - row[g] * walk.chunks.divisor) * pack;
+    near[g] = walk.count - start[g] < pack ? walk.count - start[g] : pack;
+    if (is_there) there |= ((1u << near[g]) - 1) << (g * pack);
+  }
   for (int d = walk.dims - 1; d >= 0; --d) {
-    const std::uint32_t rest = walk.sizes[d].quotient(row), i = row - rest * walk.sizes[d].divisor;
-    DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][0] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
-    row = rest;
+    DTENSOR_UNROLL
+    for (int g = 0; g < kVectors; ++g) {
+      const std::uint32_t rest = walk.sizes[d].quotient(row[g]), i = row[g] - rest * walk.sizes[d].divisor;
+      DTENSOR_UNROLL
+      for (int k = 0; k < kAll; ++k) at[k][g * pack] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+      row[g] = rest;
+    }
   }
-  DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) {
-    if (walk.access[k] == Access::vector) at[k][0] += start;
-    DTENSOR_UNROLL for (int n = 1; n < width; ++n) at[k][n] = at[k][0] + static_cast<std::uint32_t>(n < count ? n : 0);
+  DTENSOR_UNROLL
+  for (int k = 0; k < kAll; ++k) {
+    const bool moves = walk.access[k] == Access::vector;
+    DTENSOR_UNROLL
+    for (int g = 0; g < kVectors; ++g) {
+      if (moves) at[k][g * pack] += start[g];
+      DTENSOR_UNROLL
+      for (std::uint32_t n = 1; n < pack; ++n) at[k][g * pack + n] = at[k][g * pack] + (moves && n < near[g] ? n : 0);
+    }
   }
-  return count;
+  return there;
 }
 template <int width, int kAll>
-DTENSOR_DEVICE_INLINE int single_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
-  int count = 0;
-  std::uint32_t index[width];
-  DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+DTENSOR_DEVICE_INLINE std::uint32_t single_offsets(const MapWalk<kAll>& walk, std::uint32_t thread, std::uint32_t (&at)[kAll][width]) {
+  std::uint32_t there = 0, index[width];
+  DTENSOR_UNROLL
+  for (int n = 0; n < width; ++n) {
     index[n] = thread + static_cast<std::uint32_t>(n) * walk.threads;
-    if (index[n] < walk.count) count = n + 1;
+    if (index[n] < walk.count) there |= 1u << n;
     else index[n] = thread;
   }
   for (int d = walk.dims - 1; d > 0; --d) {
-    DTENSOR_UNROLL for (int n = 0; n < width; ++n) {
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n) {
       const std::uint32_t rest = walk.sizes[d].quotient(index[n]), i = index[n] - rest * walk.sizes[d].divisor;
-      DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) at[k][n] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
+      DTENSOR_UNROLL
+      for (int k = 0; k < kAll; ++k) at[k][n] += i * static_cast<std::uint32_t>(walk.strides[k][d]);
       index[n] = rest;
     }
   }
-  DTENSOR_UNROLL for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL for (int n = 0; n < width; ++n) at[k][n] +=
-      index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
-  return count;
+  DTENSOR_UNROLL
+  for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL
+  for (int n = 0; n < width; ++n) at[k][n] += index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
+  return there;
 }
 
 // One element or several of each input: a tuple that device code takes.
@@ -171,7 +204,7 @@ template <std::size_t... I, int width, class... A>
 struct SlotsOf<std::index_sequence<I...>, width, A...> : Slot<I, A, width>... {};
 
 /// f(A...) -> R, or Several<R, M>.
-template <int width, class F, int M, class R, class... A>
+template <int width, int pack, class F, int M, class R, class... A>
 struct MapKernel {
   static constexpr int kInputs = static_cast<int>(sizeof...(A)), kAll = M + kInputs;
   using Index = std::index_sequence_for<A...>;
@@ -187,19 +220,25 @@ struct MapKernel {
     constexpr int k = M + static_cast<int>(I);
     const Access access = walk.access[k];
     if (access == Access::number || access == Access::repeated) {
-      T one[1] = {static_cast<const Slot<I, T, 1>&>(numbers).at[0]};
-      const std::uint32_t first[1] = {at[0]};
-      if (access == Access::repeated) load<T, 1>(walk.dtype[k], walk.data[k], false, first, one);
-      DTENSOR_UNROLL for (int n = 0; n < width; ++n) to.at[n] = one[0];
+      T one[width / pack];  // one per vector, which are of different rows
+      std::uint32_t first[width / pack];
+      DTENSOR_UNROLL
+      for (int g = 0; g < width / pack; ++g) {
+        one[g] = static_cast<const Slot<I, T, 1>&>(numbers).at[0];
+        first[g] = at[g * pack];
+      }
+      if (access == Access::repeated) load<1>(walk.dtype[k], walk.data[k], false, first, one);
+      DTENSOR_UNROLL
+      for (int n = 0; n < width; ++n) to.at[n] = one[n / pack];
     } else {
-      load<T, width>(walk.dtype[k], walk.data[k], whole, at, to.at);
+      load<pack>(walk.dtype[k], walk.data[k], whole, at, to.at);
     }
   }
   template <std::size_t... I>
   DTENSOR_DEVICE_INLINE void run(std::uint32_t thread, std::index_sequence<I...> /*inputs*/) const {
     std::uint32_t at[kAll][width] = {};
-    const int count = walk.by_vectors ? vector_offsets<width>(walk, thread, at) : single_offsets<width>(walk, thread, at);
-    const bool whole = walk.by_vectors && count == width;
+    const std::uint32_t there = walk.by_vectors ? vector_offsets<width, pack>(walk, thread, at) : single_offsets<width>(walk, thread, at);
+    const bool whole = walk.by_vectors && there == (1u << width) - 1;
     SlotsOf<Index, width, A...> in;
     (fetch<I, A>(at[M + static_cast<int>(I)], whole, in), ...);
     R out[M][width];
@@ -211,29 +250,32 @@ struct MapKernel {
         DTENSOR_UNROLL for (int m = 0; m < M; ++m) out[m][n] = results.at[m];
       }
     }
-    DTENSOR_UNROLL for (int m = 0; m < M; ++m) store<R, width>(walk.dtype[m], walk.data[m], whole, at[m], count, out[m]);
+    DTENSOR_UNROLL for (int m = 0; m < M; ++m) store<pack>(walk.dtype[m], walk.data[m], whole, at[m], there, out[m]);
   }
 };
 
 }  // namespace detail
 
-/// Elements per thread: two loads of 16 bytes for 4-byte types, fewer where many operands would not fit into registers.
+/// Elements per thread: two vectors of 16 bytes of the wider type that is usual for A, one where many operands would not fit into registers.
 template <class... A>
-inline constexpr int kMapWidth = sizeof...(A) > 3 || (std::is_same_v<A, double> || ...) ? 4 : 8;
+inline constexpr Taken kMapTaken = (std::is_same_v<A, double> || ...) ? Taken{4, 2}
+                                   : sizeof...(A) > 3                 ? Taken{4, 4}
+                                                                      : Taken{8, 4};
 
 /// results[m] = f(inputs...) for all elements, m < M. f is copied into the launch: A are the types in which it sees its inputs, R that of its results.
 /// A result may be the very memory of an input (same strides); other overlaps are not allowed.
 template <int M, class R, class... A, class F>
 void map(const char* name, const F& f, const MapArgument* results, const MapArgument* inputs) {
-  constexpr int kWidth = kMapWidth<A...>, kInputs = static_cast<int>(sizeof...(A));
+  constexpr Taken kTaken = kMapTaken<A...>;
+  constexpr int kInputs = static_cast<int>(sizeof...(A));
   static_assert(M + kInputs <= kMostOperands);
   RankDevice& device = rank_device(*results[0].tensor);
-  detail::MapKernel<kWidth, F, M, R, A...> kernel{f, {}, {}};
+  detail::MapKernel<kTaken.width, kTaken.pack, F, M, R, A...> kernel{f, {}, {}};
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     ((static_cast<detail::Slot<I, A, 1>&>(kernel.numbers).at[0] = number_as<A>(inputs[I].number)), ...);
   }
   (std::index_sequence_for<A...>{});
-  for_walks({results, M}, {inputs, kInputs}, kWidth, [&](const MapWalk<kMostOperands>& walk) {
+  for_walks({results, M}, {inputs, kInputs}, kTaken, [&](const MapWalk<kMostOperands>& walk) {
     kernel.walk = walk.template first<M + kInputs>();
     launch_elements(name, walk.threads, device.current, kernel);
   });

@@ -22,19 +22,18 @@ std::int64_t reach(const Loop& loop, std::size_t operand) {
 
 struct Pieces {
   std::span<const MapOperand> operands;
-  std::int64_t width;
-  Walk kind;
-  const std::function<void(const MapWalk<kMostOperands>&)>& launch;
+  Taken taken;
+  const WalkLaunch& launch;
 
   std::int64_t bytes(std::size_t n) const { return operands[n].bytes; }
 
   bool by_vectors(const Loop& loop, const std::array<std::byte*, kMostOperands>& data) const {
     const auto inner = static_cast<std::size_t>(loop.ndim - 1);
-    if (kind == Walk::by_singles || loop.sizes[inner] < width) return false;
+    if (taken.pack == 0 || loop.sizes[inner] < taken.pack) return false;
     for (std::size_t n = 0; n < operands.size(); ++n) {
       if (data[n] == nullptr || loop.strides[n][inner] == 0) continue;
       if (loop.strides[n][inner] != 1) return false;
-      const std::int64_t unit = std::min<std::int64_t>(16, width * bytes(n));
+      const std::int64_t unit = std::min<std::int64_t>(16, taken.pack * bytes(n));
       if (reinterpret_cast<std::uintptr_t>(data[n]) % static_cast<std::uintptr_t>(unit) != 0) return false;
       for (std::size_t d = 0; d < inner; ++d)
         if (loop.strides[n][d] * bytes(n) % unit != 0) return false;
@@ -46,8 +45,10 @@ struct Pieces {
     MapWalk<kMostOperands> w;
     w.by_vectors = by_vectors(loop, data);
     w.dims = static_cast<std::uint8_t>(w.by_vectors ? loop.ndim - 1 : loop.ndim);
-    const std::int64_t inner = loop.inner(), chunks = (inner + width - 1) / width;
-    w.threads = static_cast<std::uint32_t>(w.by_vectors ? loop.numel / inner * chunks : (loop.numel + width - 1) / width);
+    const std::int64_t inner = loop.inner(), pack = w.by_vectors ? taken.pack : 1, chunks = (inner + pack - 1) / pack;
+    const std::int64_t vectors = loop.numel / inner * chunks, each = taken.width / pack;
+    w.vectors = static_cast<std::uint32_t>(vectors);
+    w.threads = static_cast<std::uint32_t>((vectors + each - 1) / each);
     w.count = static_cast<std::uint32_t>(w.by_vectors ? inner : loop.numel);
     w.chunks = Divider(static_cast<std::uint32_t>(chunks));
     for (int d = 0; d < w.dims; ++d) w.sizes[d] = Divider(static_cast<std::uint32_t>(loop.sizes[static_cast<std::size_t>(d)]));
@@ -91,8 +92,7 @@ Divider::Divider(std::uint32_t d) noexcept : divisor(d) {
   factor = static_cast<std::uint32_t>(((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - d)) / d + 1);
 }
 
-void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width, Walk kind,
-               const std::function<void(const MapWalk<kMostOperands>&)>& launch) {
+void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, Taken taken, const WalkLaunch& launch) {
   std::array<std::int64_t, kMaxDims> zeros{};
   std::array<std::span<const std::int64_t>, kMostOperands> strides;
   std::array<std::byte*, kMostOperands> data{};
@@ -103,7 +103,7 @@ void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> 
   }
   const Loop loop = strided_loop<kMostOperands>(sizes, strides);
   if (loop.numel == 0) return;
-  Pieces{operands, width, kind, launch}.run(loop, data);
+  Pieces{operands, taken, launch}.run(loop, data);
 }
 
 }  // namespace dtensor::local::cuda

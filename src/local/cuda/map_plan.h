@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 
 #include "dtensor/values.h"
@@ -36,8 +35,13 @@ struct MapOperand {
 
 enum class Access : std::uint8_t { number, repeated, vector, single };
 
-/// One launch. Thread i takes `width` elements: in a walk by vectors those from `width * (i % chunks)` on in the innermost dimension of row i / chunks;
-/// otherwise i, i + threads, i + 2 threads ... of the row-major order.
+/// What a thread takes: elements, in vectors of so many neighbours (0: none of them need be neighbours).
+struct Taken {
+  int width = 1, pack = 0;
+};
+
+/// One launch. In a walk by vectors thread i takes vectors i, i + threads ...: of row v / chunks the elements from `pack * (v % chunks)` on in the innermost
+/// dimension. Otherwise it takes elements i, i + threads ... of the row-major order.
 template <int N>
 struct MapWalk {
   std::byte* data[N] = {};
@@ -45,6 +49,7 @@ struct MapWalk {
   Divider sizes[kMaxDims];
   Divider chunks;
   std::uint32_t threads = 0;
+  std::uint32_t vectors = 0;
   std::uint32_t count = 0;  ///< elements of the innermost dimension in a walk by vectors, of all otherwise
   std::uint8_t dims = 0;
   bool by_vectors = false;
@@ -64,6 +69,7 @@ struct MapWalk {
     for (int d = 0; d < dims; ++d) w.sizes[d] = sizes[d];
     w.chunks = chunks;
     w.threads = threads;
+    w.vectors = vectors;
     w.count = count;
     w.dims = dims;
     w.by_vectors = by_vectors;
@@ -71,12 +77,21 @@ struct MapWalk {
   }
 };
 
-/// What vectors are for: operands that take part as whole words already do without.
-enum class Walk : std::uint8_t { by_vectors_if_aligned, by_singles };
+/// A function that is called while the caller waits.
+class WalkLaunch {
+ public:
+  template <class F>
+  WalkLaunch(const F& f) noexcept  // NOLINT(google-explicit-constructor)
+      : f_(&f), call_([](const void* self, const MapWalk<kMostOperands>& w) { (*static_cast<const F*>(self))(w); }) {}
+  void operator()(const MapWalk<kMostOperands>& w) const { call_(f_, w); }
+
+ private:
+  const void* f_;
+  void (*call_)(const void*, const MapWalk<kMostOperands>&);
+};
 
 /// `launch` is called for each of the launches that walk all elements, one unless there are 2^31 of them or offsets go beyond that.
 /// Results come first among the operands.
-void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, int width, Walk kind,
-               const std::function<void(const MapWalk<kMostOperands>&)>& launch);
+void for_walks(std::span<const std::int64_t> sizes, std::span<const MapOperand> operands, Taken taken, const WalkLaunch& launch);
 
 }  // namespace dtensor::local::cuda
