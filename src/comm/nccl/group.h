@@ -30,7 +30,7 @@ struct Prepared {
 /// One launch. Its memory is held until it is queued; from then on its event guards it.
 struct Launch {
   std::string kind, detail;
-  std::uint64_t sequence = 0;
+  std::uint64_t sequence = 0, fingerprint = 0;
   std::vector<Prepared> operations;
   std::vector<base::Ref<local::Buffer>> memory;
   local::DeviceEventRef ready;  ///< on the rank's stream: inputs are there, outputs are free

@@ -103,7 +103,7 @@ void NcclJob::publish_place() {
     const std::lock_guard lock(mutex_);
     if (Clock::now() - published_at_ < kPublish) return;
     const char* call = context_ != nullptr ? context_->last_call.load(std::memory_order_relaxed) : nullptr;
-    text = fmt::format("last call {}, last collective {}", call != nullptr ? call : "none", last_launch_.empty() ? "none" : last_launch_);
+    text = fmt::format("last call {}, last collective {}", call != nullptr ? call : "none", last_collective());
     published_at_ = Clock::now();
     if (text == published_) return;
     published_ = text;
@@ -111,11 +111,18 @@ void NcclJob::publish_place() {
   options_.store->set(place(options_.rank), text);
 }
 
+std::string NcclJob::last_collective() const {
+  if (!last_launch_) return "none";
+  const Launch& l = *last_launch_;
+  return fmt::format("{} {} of group {}{}{}, fingerprint {:016x}", l.kind, l.sequence, last_group_, l.detail.empty() ? "" : ": ", l.detail,
+                     l.fingerprint);
+}
+
 std::string NcclJob::everybody() noexcept {
   std::string all;
   try {
     for (int r = 0; r < options_.size; ++r) {
-      const auto text = r == options_.rank ? std::optional(fmt::format("last collective {}", last_launch_)) : options_.store->get(place(r));
+      const auto text = r == options_.rank ? std::optional(fmt::format("last collective {}", last_collective())) : options_.store->get(place(r));
       const bool gone = options_.store->get(left(r)) == "returned", came = options_.store->get(here(r)).has_value();
       all += fmt::format("\n  rank {}: {}{}", r, gone ? "has returned from its program; " : "",
                          text   ? *text

@@ -18,6 +18,7 @@
 namespace dtensor::comm::nccl {
 
 class Group;
+struct Launch;
 using Clock = std::chrono::steady_clock;
 
 class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
@@ -45,7 +46,11 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void remove(Group& group) noexcept { std::erase(groups_, &group); }
   /// The world is over for all: by an error that this rank has found.
   void end(const std::string& text) noexcept;
-  void note_launch(std::string text) { last_launch_ = std::move(text); }
+  /// What errors and other ranks hear of: the rank's last launch.
+  void note_launch(const std::shared_ptr<const Launch>& launch, const std::string& group) {
+    last_launch_ = launch;
+    if (last_group_ != group) last_group_ = group;
+  }
   /// "\n  rank 1: last call matmul, last collective all_gather 3 of group {0, 1}" for every rank.
   std::string everybody() noexcept;
   /// What is to be done is done soon.
@@ -65,6 +70,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void listen();
   void over_by(const std::string& text, bool shared, bool elsewhere) noexcept;
   void publish_place();
+  std::string last_collective() const;
   bool given_up() noexcept;
 
   JobOptions options_;
@@ -72,7 +78,8 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   std::atomic<bool> over_{false}, elsewhere_{false};
   std::mutex mutex_;  // of all below
   std::vector<Group*> groups_;
-  std::string text_, last_launch_, published_;
+  std::shared_ptr<const Launch> last_launch_;
+  std::string text_, last_group_, published_;
   bool shared_text_ = false, stop_ = false;
   Clock::time_point published_at_{}, gave_up_at_{};
   std::condition_variable wake_;

@@ -131,7 +131,10 @@ class NcclCommunicator final : public Communicator {
     launch->kind.assign(kind);
     std::vector<HostResult> results;
     for (const Operation& o : operations) prepare(o, *launch, results);
-    if (!operations.empty()) launch->detail.assign(operations[0].detail);
+    for (const Operation& o : operations) {
+      if (launch->detail.empty()) launch->detail.assign(o.detail);
+      launch->fingerprint = base::mix(launch->fingerprint, o.fingerprint);
+    }
     if (!group_) return run_alone(*launch, results);
     start(launch);
     const base::Ref<local::PendingWork> work(new NcclWork(job_, launch, std::move(results)));
@@ -227,7 +230,7 @@ class NcclCommunicator final : public Communicator {
     {
       const std::lock_guard lock(job_->mutex());
       launch->sequence = group_->next_sequence();
-      job_->note_launch(fmt::format("{} {} of group {}", launch->kind, launch->sequence, group_->name()));
+      job_->note_launch(launch, group_->name());
       try {
         group_->queue(launch);
       } catch (const std::exception& e) {

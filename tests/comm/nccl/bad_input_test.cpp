@@ -78,6 +78,7 @@ TEST_CASE("a rank that does not come to a collective is found by the time limit,
                                        },
                                        {.time_limit_s = 0.4});
   CHECK(contains(errors[0], "reduce_scatter: not all ranks have come within 0.4 s (rank 0 waits in collective 1 of group {0, 1}: f32[4])"));
+  CHECK(contains(errors[0], "\n  rank 0: last collective reduce_scatter 1 of group {0, 1}: f32[4], fingerprint "));
   CHECK(contains(errors[0], "\n  rank 1: "));
   CHECK(errors[1] == errors[0]);
   CHECK(recorded::taken_lives().aborted == 2);
