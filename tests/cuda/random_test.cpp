@@ -5,16 +5,17 @@
 #include <cstring>
 #include <vector>
 
+#include "beside_cpu.h"
 #include "dtensor/error.h"
 #include "local/kernels/random.h"
 
 using namespace dtensor;
 using local::GlobalMap;
 using local::GlobalRun;
+using test::kGpu;
 
 namespace {
 
-const Device kGpu = Device::cuda(0);
 constexpr std::uint64_t kSeed = 0x123456789abcdef0, kCall = 0x8000000000000003;
 
 bool same_bits(const Tensor& host, const Tensor& device) {
@@ -80,6 +81,7 @@ std::vector<Part> parts() {
 }  // namespace
 
 TEST_CASE("random words and whole numbers are those of the CPU, bit for bit") {
+  if (test::no_device()) return;
   for (const Part& part : parts()) {
     check(part, Dtype::i64, [](const Tensor& t, const GlobalMap& map) { local::kernels::fill_words(t, kSeed, kCall, map); });
     for (int d = 0; d < kDtypeCount; ++d)
@@ -89,6 +91,7 @@ TEST_CASE("random words and whole numbers are those of the CPU, bit for bit") {
 }
 
 TEST_CASE("uniform and normal numbers are those of the CPU, bit for bit") {
+  if (test::no_device()) return;
   for (const Part& part : parts())
     for (Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16}) {
       check(part, dtype, [](const Tensor& t, const GlobalMap& map) { local::kernels::fill_uniform(t, kSeed, kCall, map, 0, 1); });
@@ -98,12 +101,14 @@ TEST_CASE("uniform and normal numbers are those of the CPU, bit for bit") {
 }
 
 TEST_CASE("what a mask keeps is what the CPU keeps, in every dtype") {
+  if (test::no_device()) return;
   for (const Part& part : parts())
     for (int d = 0; d < kDtypeCount; ++d)
       check(part, static_cast<Dtype>(d), [](const Tensor& t, const GlobalMap& map) { local::kernels::fill_keep_mask(t, kSeed, kCall, map, 0.7, 3); });
 }
 
 TEST_CASE("a device refuses what the CPU refuses") {
+  if (test::no_device()) return;
   const Tensor t = Tensor::empty({3}, Dtype::i32, kGpu);
   const GlobalRun run{0, 3}, less{0, 2};
   const std::span<const GlobalRun> runs(&run, 1), short_runs(&less, 1);

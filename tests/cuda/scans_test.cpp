@@ -52,6 +52,7 @@ void compare(const Case& c, Dtype from, Dtype to, const std::string& what, const
 }  // namespace
 
 TEST_CASE("running sums and products of every dtype are those of the CPU") {
+  if (test::no_device()) return;
   for (const Case& c : kCases)
     for (Dtype from : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::i64, Dtype::i32, Dtype::u8, Dtype::boolean}) {
       const Dtype to = info(from).floating ? from : Dtype::i64;
@@ -66,6 +67,7 @@ TEST_CASE("running sums and products of every dtype are those of the CPU") {
 }
 
 TEST_CASE("a running sum into another dtype is rounded as on the CPU") {
+  if (test::no_device()) return;
   const Case c{{3, 40}, 1};
   const Tensor x = test::random_tensor(c.shape, Dtype::f32, 3), whole = test::random_tensor(c.shape, Dtype::i32, 3);
   compare(
@@ -75,6 +77,7 @@ TEST_CASE("a running sum into another dtype is rounded as on the CPU") {
 }
 
 TEST_CASE("running log-sums and gradients are those of the CPU") {
+  if (test::no_device()) return;
   for (const Case& c : kCases)
     for (Dtype dtype : test::kFloating) {
       const Tensor x = test::random_tensor(c.shape, dtype, 4), g = test::random_tensor(c.shape, dtype, 5), f = factors(c.shape, dtype, 6);
@@ -94,6 +97,7 @@ TEST_CASE("running log-sums and gradients are those of the CPU") {
 }
 
 TEST_CASE("infinities, NaN and zeros show in scans and their gradients where they show on the CPU") {
+  if (test::no_device()) return;
   for (const std::vector<double>& special :
        {std::vector<double>{kInf}, {-kInf}, {kNan}, {0, 0}, {kInf, -kInf}, {kNan, kInf, 0}, {-kInf, -kInf, -kInf}})
     for (const Case& c : {Case{{3, 400}, 1}, Case{{300, 20}, 0}})
@@ -118,6 +122,7 @@ TEST_CASE("infinities, NaN and zeros show in scans and their gradients where the
 }
 
 TEST_CASE("running extremes and their places are those of the CPU, ties, NaN and gradients too") {
+  if (test::no_device()) return;
   for (const Case& c : kCases)
     for (Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::i64, Dtype::u8})
       for (bool largest : {false, true})
@@ -144,6 +149,7 @@ TEST_CASE("running extremes and their places are those of the CPU, ties, NaN and
 }
 
 TEST_CASE("parts of a dimension are scanned as on the CPU") {
+  if (test::no_device()) return;
   const std::vector<std::int64_t> bounds{2, 40, 41, 3000}, starts{0, 50, 3100};
   for (const Case& c : {Case{{3150}, 0}, Case{{3, 3150, 2}, 1}, Case{{3150, 20}, 0}})
     for (ScanOp op : {ScanOp::sum, ScanOp::product, ScanOp::min, ScanOp::max, ScanOp::log_sum})

@@ -56,6 +56,7 @@ void check_keys(Dtype dtype) {
 }  // namespace
 
 TEST_CASE("keys are in the order of the elements") {
+  if (test::no_device()) return;
   check_keys<double>(Dtype::f64);
   check_keys<float>(Dtype::f32);
   check_keys<BFloat16>(Dtype::bf16);
@@ -66,6 +67,7 @@ TEST_CASE("keys are in the order of the elements") {
 }
 
 TEST_CASE("any positions of ordered lines are those of the CPU, in every dtype") {
+  if (test::no_device()) return;
   struct Case {
     Shape shape;
     int dim;
@@ -93,6 +95,7 @@ TEST_CASE("any positions of ordered lines are those of the CPU, in every dtype")
 }
 
 TEST_CASE("values are found in sorted lines as on the CPU") {
+  if (test::no_device()) return;
   for (Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::i64, Dtype::i32, Dtype::u8})
     for (const Shape& lines : {Shape{1, 40}, Shape{3, 40}, Shape{1, 0}, Shape{3, 1}})
       for (bool right : {false, true})
@@ -110,6 +113,7 @@ TEST_CASE("values are found in sorted lines as on the CPU") {
 }
 
 TEST_CASE("different elements and slices are those of the CPU") {
+  if (test::no_device()) return;
   for (Dtype dtype : kAll)
     for (const auto& [shape, dim] : std::vector<std::pair<Shape, std::optional<int>>>{
              {{300}, {}}, {{5, 7}, {}}, {{}, {}}, {{0}, {}}, {{40, 1}, 0}, {{60, 2}, 0}, {{2, 50}, 1}, {{3, 9, 2}, 1}, {{4, 0}, 0}}) {
@@ -128,6 +132,7 @@ TEST_CASE("different elements and slices are those of the CPU") {
 }
 
 TEST_CASE("places of elements that are not 0 are those of the CPU, as many as are asked for") {
+  if (test::no_device()) return;
   for (Dtype dtype : kAll)
     for (const Shape& shape : {Shape{}, Shape{0, 2}, Shape{300}, Shape{5, 7}, Shape{3, 4, 5}})
       for (std::int64_t limit : {0, 1, 7, 400}) {
@@ -140,6 +145,7 @@ TEST_CASE("places of elements that are not 0 are those of the CPU, as many as ar
 }
 
 TEST_CASE("a histogram counts as on the CPU, with few bins and many") {
+  if (test::no_device()) return;
   for (Dtype dtype : test::kFloating)
     for (const Shape& shape : {Shape{0}, Shape{1}, Shape{3, 257}, Shape{9000}})
       for (std::int64_t bins : {1, 10, 255, 9000}) {
@@ -152,6 +158,7 @@ TEST_CASE("a histogram counts as on the CPU, with few bins and many") {
 }
 
 TEST_CASE("classes are drawn as on the CPU, and wrong weights are said by a later call") {
+  if (test::no_device()) return;
   for (bool replacement : {false, true})
     for (const Shape& shape : {Shape{7}, Shape{5, 33}, Shape{2, 1}, Shape{0, 3}}) {
       Shape drawn = shape;
@@ -177,6 +184,7 @@ TEST_CASE("classes are drawn as on the CPU, and wrong weights are said by a late
 }
 
 TEST_CASE("steps, diagonals and triangles are those of the CPU, whatever a rank holds") {
+  if (test::no_device()) return;
   const std::vector<local::GlobalRun> whole{{0, 9}}, part{{3, 4}}, many{{7, 2}, {0, 3}, {5, 1}};
   for (Dtype dtype : kAll)
     for (const auto& rows : {whole, part, many})

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/rank.h"
+#include "beside_cpu.h"
 #include "dtensor/dtensor.h"
 
 using namespace dtensor;
@@ -65,6 +66,7 @@ void check(const char* what, const Tensor& x, const Program& program) {
 }  // namespace
 
 TEST_CASE("a line that ranks hold in parts is ordered on a device as on the CPU") {
+  if (test::no_device()) return;
   for (Dtype dtype : {Dtype::f32, Dtype::i64, Dtype::bf16}) {
     const Tensor x = line(301, dtype);
     check("sort", x, [](const DTensor& t) {
@@ -83,6 +85,7 @@ TEST_CASE("a line that ranks hold in parts is ordered on a device as on the CPU"
 }
 
 TEST_CASE("a line that ranks hold in parts is scanned on a device as on the CPU") {
+  if (test::no_device()) return;
   for (Dtype dtype : {Dtype::f64, Dtype::i64}) {
     const Tensor x = line(60, dtype);
     check("scans", x, [](const DTensor& t) {
@@ -94,6 +97,7 @@ TEST_CASE("a line that ranks hold in parts is scanned on a device as on the CPU"
 }
 
 TEST_CASE("rows that ranks hold in parts are looked up and summed on a device as on the CPU") {
+  if (test::no_device()) return;
   const Tensor weight = line(60, Dtype::f32).view({15, 4});
   check("embedding", weight, [](const DTensor& w) {
     const DTensor table = where(isnan(w), 0, w).detach();
