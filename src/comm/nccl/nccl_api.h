@@ -36,7 +36,7 @@ inline constexpr Op kSum = 0, kProduct = 1, kMax = 2, kMin = 3, kAvg = 4;
 /// 22809 is 2.28.9, of the library that is loaded.
 int version() noexcept;
 /// The oldest that the library works with.
-inline constexpr int kOldestVersion = 21800;
+inline constexpr int kOldestVersion = 22000;
 /// Whether the loaded NCCL has all_to_all (2.28).
 bool has_all_to_all() noexcept;
 /// NCCL's words for a result; `comm` may be null.

@@ -15,7 +15,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto kBusy = milliseconds(1), kIdle = milliseconds(50), kListen = milliseconds(200), kPublish = milliseconds(1000);
-constexpr auto kGrace = std::chrono::seconds(5);  // in which the others hear from the store that the world is over
+constexpr auto kGrace = std::chrono::seconds(2);  // in which the others hear from the store that the world is over
 // Under which the first error stands: "e3 text" of rank 3's program, "s text" as it is.
 constexpr std::string_view kError = "error";
 

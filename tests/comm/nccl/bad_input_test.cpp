@@ -121,7 +121,7 @@ TEST_CASE("NCCL's own failures come with its words") {
   CHECK(contains(errors[1], "ncclCommInitRankConfig: unhandled system error (rank "));
   recorded::set({.version = 21403});
   errors = errors_over_nccl(1, [](World&) {});
-  CHECK(errors[0] == "nccl: the library that is loaded is 2.14.3, older than 2.18; put a newer libnccl.so.2 first in the library path");
+  CHECK(errors[0] == "nccl: the library that is loaded is 2.14.3, older than 2.20; put a newer libnccl.so.2 first in the library path");
   recorded::set({});
 }
 
@@ -144,6 +144,39 @@ TEST_CASE("a number that two processes have is refused") {
     CHECK_THROWS_WITH_AS(world::join_job({.store = store, .rank = 0, .size = 2}, 1),
                          "nccl: there is a rank 0 of 2 already; give every process a rank of its own, and every job a store of its own", CommError);
   }).join();
+}
+
+TEST_CASE("processes of a launcher become ranks, and one that is killed is known to the other before any time limit") {
+  const auto server = comm::tcp_store({.host = {}, .port = 0, .serve = true, .time_limit_s = 5, .who = "test"});
+  const std::string port = std::to_string(comm::tcp_port(*server) + 1);  // beside one that the system has just given
+  const auto both = [&](const std::function<void(World&)>& body) {
+    std::vector<std::string> texts(2);
+    std::vector<std::thread> threads;
+    for (const char* rank : {"0", "1"})
+      threads.emplace_back([&, rank] {
+        texts[rank[0] == '0' ? 0 : 1] =
+            process({{"RANK", rank}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", rank}, {"MASTER_ADDR", "localhost"}, {"MASTER_PORT", port.c_str()}}, body);
+      });
+    for (std::thread& t : threads) t.join();
+    return texts;
+  };
+  const auto good =
+      both([](World& world) { std::fprintf(stderr, "%d of %d on %s, ", world.rank(), world.size(), to_string(world.device()).c_str()); });
+  CHECK(good == std::vector<std::string>{"0 of 2 on cuda:0, 0", "1 of 2 on cuda:1, 0"});
+  const auto begin = std::chrono::steady_clock::now();
+  const auto lost = both([](World& world) {
+    if (world.rank() == 1) _exit(9);
+    all(world).all_reduce(ones(world)).to(Device::cpu());
+  });
+  CHECK(lost[0] == "rank 1 is gone without a word (killed, or its machine is lost); the world is over\n1");
+  CHECK(lost[1] == "9");
+  const auto failed = both([](World& world) {
+    if (world.rank() == 1) throw std::runtime_error("no bread");
+    all(world).all_reduce(ones(world)).to(Device::cpu());
+  });
+  CHECK(failed[0] == "1");  // the rank that failed has said it
+  CHECK(failed[1] == "no bread\n1");
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(60));
 }
 
 TEST_CASE("a wrong environment is one sentence") {
