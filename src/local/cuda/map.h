@@ -188,8 +188,10 @@ DTENSOR_DEVICE_INLINE std::uint32_t single_offsets(const MapWalk<kAll>& walk, st
     }
   }
   DTENSOR_UNROLL
-  for (int k = 0; k < kAll; ++k) DTENSOR_UNROLL
-  for (int n = 0; n < width; ++n) at[k][n] += index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
+  for (int k = 0; k < kAll; ++k) {
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n) at[k][n] += index[n] * static_cast<std::uint32_t>(walk.strides[k][0]);
+  }
   return there;
 }
 
