@@ -89,6 +89,8 @@ class DTENSOR_EXPORT DTensor {
   Scalar item_value() const;
   /// Same elements converted; differentiable for floating dtypes.
   DTensor to(Dtype dtype) const;
+  /// Local. Each rank's part on another device of that rank (this tensor when it is there); differentiable, the gradient comes back to this device.
+  DTensor to(Device device, const CopyOptions& options = {}) const;
 
   // Differentiation (docs/autograd.md).
   bool requires_grad() const;

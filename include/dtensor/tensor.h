@@ -25,6 +25,12 @@ struct WrapOptions {
   std::shared_ptr<void> owner = {};  ///< kept alive as long as the memory is used
 };
 
+struct CopyOptions {
+  /// Between a device and pinned memory of the host, row-major on both sides: the host goes on at once. It waits where it reads what is copied, or
+  /// overwrites what is read. Elsewhere it says nothing.
+  bool non_blocking = false;
+};
+
 class DTENSOR_EXPORT Tensor {
  public:
   /// No tensor.
@@ -32,6 +38,9 @@ class DTENSOR_EXPORT Tensor {
   /// Uninitialised row-major memory from the rank's caching allocator. @throws DeviceError when the cap or the machine is exhausted.
   static Tensor empty(const Shape& shape, Dtype dtype, Device device = {});
   static Tensor zeros(const Shape& shape, Dtype dtype, Device device = {});
+  /// Uninitialised row-major memory of the host from which and to which devices copy while the host goes on. Kept by the process for reuse.
+  /// @throws Unsupported in a build without CUDA, DeviceError without a device or when the machine gives no more.
+  static Tensor pinned(const Shape& shape, Dtype dtype);
   /// Borrowed memory: it must live as long as it is used (or give an owner).
   static Tensor wrap(void* data, const Shape& shape, const WrapOptions& options = {});
   /// A copy of `values` in row-major order. @throws InvalidArgument when sizes differ.
@@ -69,6 +78,8 @@ class DTENSOR_EXPORT Tensor {
   Device device() const noexcept;
   std::int64_t bytes() const noexcept { return numel() * info(dtype_).bytes; }
   bool is_contiguous() const noexcept;
+  /// Whether the memory is that of pinned().
+  bool is_pinned() const noexcept;
 
   /// Address of the first element for reading and writing: waits for works on the storage and detaches a shared copy.
   void* data() const;
@@ -101,11 +112,14 @@ class DTENSOR_EXPORT Tensor {
   Tensor clone() const;
   /// A row-major copy converted to `dtype` (clone when equal).
   Tensor to(Dtype dtype) const;
-  /// The same elements on another device: a row-major copy, this tensor when it is there already. To meta: shape and dtype only.
+  /// The same elements on another device: a row-major copy, this tensor when it is there already. To meta: shape and dtype only. To the CPU without
+  /// blocking: in pinned memory.
   /// @throws InvalidArgument from meta, Unsupported for a device that this build lacks, DeviceError for one that the machine lacks.
   Tensor to(Device device) const;
+  Tensor to(Device device, const CopyOptions& options) const;
   /// Copies elements (converting the dtype) from `source` of the same shape.
   void copy_(const Tensor& source) const;
+  void copy_(const Tensor& source, const CopyOptions& options) const;
   void fill_(const Scalar& value) const;
 
   /// Bytes of the storage become 0 (memory released, shape kept) or full again (contents undefined). All views see it.

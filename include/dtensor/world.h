@@ -167,7 +167,7 @@ class RankBody {
 };
 
 /// For main(): runs body on `--ranks N` threads (rank 0 is the calling thread) and returns the largest code; on an error prints the first one once and
-/// returns 1. Takes --ranks N, --threads N (per rank) and --time-limit S from the arguments, up to "--".
+/// returns 1. Takes --ranks N, --threads N (per rank), --time-limit S and --device cpu|cuda|cuda:N (of all ranks) from the arguments, up to "--".
 DTENSOR_EXPORT int run(int argc, char** argv, RankBody body, const RunOptions& defaults = {}) noexcept;
 /// The same for tests and embedding: no arguments; throws the first error once all ranks have ended.
 /// @throws InvalidArgument when called on a rank.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error_text.h"
+#include "local/async_copy.h"
 #include "local/copy.h"
 #include "local/device.h"
 #include "local/storage.h"
@@ -93,6 +94,11 @@ void Tensor::release() noexcept { storage_->release(); }
 Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
   const std::size_t bytes = checked_bytes(shape, dtype, "empty");
   return Tensor(new local::Storage(local::allocate(bytes, device)), shape, contiguous_strides(shape), dtype);
+}
+
+Tensor Tensor::pinned(const Shape& shape, Dtype dtype) {
+  const std::size_t bytes = checked_bytes(shape, dtype, "pinned");
+  return Tensor(new local::Storage(local::require_cuda(Device::cuda(0), "pinned").allocate_pinned(bytes)), shape, contiguous_strides(shape), dtype);
 }
 
 Tensor Tensor::zeros(const Shape& shape, Dtype dtype, Device device) {
@@ -201,10 +207,16 @@ Tensor Tensor::to(Dtype dtype) const {
   return result;
 }
 
-Tensor Tensor::to(Device target) const {
+bool Tensor::is_pinned() const noexcept { return storage_ != nullptr && storage_->buffer().pinned(); }
+
+Tensor Tensor::to(Device target) const { return to(target, {}); }
+
+Tensor Tensor::to(Device target, const CopyOptions& options) const {
   if (target == device()) return *this;
-  const Tensor from = contiguous(), result = empty(shape_, dtype_, target);
+  const bool to_pinned = options.non_blocking && target.kind == DeviceKind::cpu && device().kind == DeviceKind::cuda;
+  const Tensor from = contiguous(), result = to_pinned ? pinned(shape_, dtype_) : empty(shape_, dtype_, target);
   if (target.kind == DeviceKind::meta || numel() == 0) return result;
+  if (options.non_blocking && local::copy_async(result, from)) return result;
   const void* source = from.read();  // of a tensor on meta: an error
   local::require_cuda(target.kind == DeviceKind::cuda ? target : device(), "to")
       .copy(result.raw(), target, source, device(), static_cast<std::size_t>(bytes()));
@@ -215,7 +227,9 @@ Tensor Tensor::clone() const { return to(dtype_); }
 
 Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
 
-void Tensor::copy_(const Tensor& source) const {
+void Tensor::copy_(const Tensor& source) const { copy_(source, {}); }
+
+void Tensor::copy_(const Tensor& source, const CopyOptions& options) const {
   if (!(shape_ == source.shape_))
     base::fail<InvalidArgument>("copy_: shapes differ (into {}{}, from {}{}); expand or view the source first", to_string(dtype_), to_string(shape_),
                                 to_string(source.dtype_), to_string(source.shape_));
@@ -224,7 +238,10 @@ void Tensor::copy_(const Tensor& source) const {
   const bool same = storage_ == source.storage_ && offset_ == source.offset_ && strides_ == source.strides_ && dtype_ == source.dtype_;
   if (!same) {
     // Two views of one storage may overlap in any way.
-    const Tensor from = storage_ == source.storage_ ? source.clone() : source.to(device());
+    const bool goes_on = options.non_blocking && !(device() == source.device()) && source.device().kind != DeviceKind::meta;
+    if (goes_on && local::copy_async(*this, source.dtype_ == dtype_ ? source.contiguous() : source.to(dtype_))) return bump_version();
+    const Tensor from =
+        storage_ == source.storage_ ? source.clone() : source.to(device(), {.non_blocking = goes_on && device().kind == DeviceKind::cuda});
     void* to = data();
     convert(to, dtype_, strides_, from.read(), from.dtype_, from.strides_, shape_, device());
   }

@@ -168,6 +168,9 @@ void run_step(const Plan& plan, const Step& step, Slots& slots, std::span<const 
       slots.set(step.out, slots[step.in]->to(static_cast<Dtype>(step.index)));
       slots.release(step.in);
       break;
+    case StepKind::carry:
+      slots.set(step.out, slots[step.in]->to(plan.outputs[0].spec->device, {.non_blocking = step.index == 1}));
+      break;
     case StepKind::kernel:
       run_kernel(plan, slots, attributes, seed, random_call, state);
       break;
@@ -206,6 +209,8 @@ std::string_view to_string(StepKind kind) noexcept {
       return "share";
     case StepKind::convert:
       return "convert";
+    case StepKind::carry:
+      return "carry";
     case StepKind::part:
       return "part";
     case StepKind::place:

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error_text.h"
+#include "local/device.h"
 #include "local/kernels/binary.h"
 #include "mesh/mesh_data.h"
 #include "tensor/agree.h"
@@ -81,6 +82,25 @@ constexpr OpDef kToLocal{
     .plan = plan_to_local,
 };
 
+// ---- to_device: input, device, source device, non_blocking
+std::int64_t number_of(Device device) { return static_cast<std::int64_t>(device.kind) * 256 + static_cast<std::uint8_t>(device.index); }
+Device device_of(const Attribute& a) {
+  return {static_cast<DeviceKind>(a.as_int() / 256), static_cast<std::int8_t>(static_cast<std::uint8_t>(a.as_int() % 256))};
+}
+void plan_to_device(PlanBuilder& b) {
+  const Spec& from = *b.inputs[0];
+  const int slot = b.new_slot();
+  b.plan->steps.push_back({StepKind::carry, 0, slot, static_cast<int>(b.attributes[2].as_int())});
+  b.output(intern_spec(from.mesh, from.layout, from.shape, from.dtype, device_of(b.attributes[0])), slot);
+}
+
+constexpr OpDef kToDevice{
+    .name = "to_device",
+    .signature = "input, *, device: int, source: int, non_blocking: int -> out",
+    .gradient = [](const GradientCall& g) -> std::vector<DTensor> { return {g.grad_output(0).to(device_of(g.attribute(1)))}; },
+    .plan = plan_to_device,
+};
+
 // ---- scale: a number times a tensor, for gradients of averages
 DTensor scaled(const DTensor& t, const Attribute& factor);
 constexpr OpDef kScale{
@@ -153,7 +173,7 @@ DTensor from_local_call(const DTensor& local, const DeviceMesh& mesh, const Layo
   return call(kFromLocal, {local}, {Attribute::object(&mesh.data()), Attribute::object(layout.get()), shape, Attribute::object(grad_layout.get())});
 }
 
-constexpr std::array<const OpDef*, 6> kMoveOps{&kRedistribute, &kRedistributeBetween, &kRedistributeAll, &kToLocal, &kFromLocal, &kScale};
+constexpr std::array<const OpDef*, 7> kMoveOps{&kRedistribute, &kRedistributeBetween, &kRedistributeAll, &kToLocal, &kFromLocal, &kToDevice, &kScale};
 
 }  // namespace
 
@@ -198,6 +218,13 @@ DTensor DTensor::to_local(const LocalOptions& options) const {
   const auto layout = options.grad_placements ? placements::make_layout(spec.mesh, spec.shape, spec.dtype, *options.grad_placements, "to_local")
                                               : tensor::without_partial(spec.layout);
   return call(tensor::kToLocal, {*this}, {Attribute::object(layout.get()), Attribute::object(&spec.mesh.data())});
+}
+
+DTensor DTensor::to(Device device, const CopyOptions& options) const {
+  const Device here = checked(*this, "to").spec->device;
+  if (device == here) return *this;
+  if (device.kind == DeviceKind::cuda) local::require_cuda(device, "to").check(device);
+  return call(tensor::kToDevice, {*this}, {tensor::number_of(device), tensor::number_of(here), options.non_blocking ? 1 : 0});
 }
 
 DTensor DTensor::full_tensor(const LocalOptions& options) const { return redistribute({}).to_local(options); }

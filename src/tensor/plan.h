@@ -23,13 +23,14 @@ enum class StepKind : std::uint8_t {
   part,     ///< a slab of a slot, as a view
   place,    ///< copies a slot into a slab of another, which the first such step makes
   convert,  ///< dtype conversion of a slot
+  carry,    ///< copy of a slot on the device of a result
 };
 std::string_view to_string(StepKind kind) noexcept;
 
 struct Step {
   StepKind kind = StepKind::kernel;
   int in = -1, out = -1;  ///< slots
-  int index = 0;          ///< of the move, of the list of moves or of the slab; the dtype of convert
+  int index = 0;          ///< of the move, of the list of moves or of the slab; the dtype of convert; 1 of carry: without blocking
 };
 /// Indices [begin, begin + length) of one dimension of a local tensor of `shape`.
 struct Slab {
