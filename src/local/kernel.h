@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernel: a local function with a form per kind of device, called like the function. The form is that of the first tensor among the arguments that is
-// there; arguments at the end that are left out are T{}.
+// there. Pointers and options at the end may be left out: null and T{}, never a number, whose default only the function knows.
 #pragma once
 
 #include <string>
@@ -29,6 +29,14 @@ class Kernel;
 
 template <class R, class... A>
 class Kernel<R(A...)> {
+  template <class T>
+  static constexpr bool kHasDefault = std::is_pointer_v<T> || (std::is_class_v<T> && !std::is_same_v<T, Scalar>);
+  // All arguments from number `given` on.
+  template <std::size_t given, std::size_t... I>
+  static constexpr bool may_leave_out(std::index_sequence<I...> /*all*/) {
+    return ((I < given || kHasDefault<std::remove_cvref_t<std::tuple_element_t<I, std::tuple<A...>>>>)&&...);
+  }
+
  public:
   using Form = R (*)(A...);
   constexpr Kernel(const char* name, Form host) noexcept : name_(name), host_(host) {}
@@ -43,7 +51,7 @@ class Kernel<R(A...)> {
     return cuda(std::forward<A>(arguments)...);
   }
   template <class... B>
-  requires(sizeof...(B) < sizeof...(A)) R operator()(B&&... arguments) const {
+  requires(sizeof...(B) < sizeof...(A) && may_leave_out<sizeof...(B)>(std::index_sequence_for<A...>())) R operator()(B&&... arguments) const {
     return with_rest(std::make_index_sequence<sizeof...(A) - sizeof...(B)>(), std::forward<B>(arguments)...);
   }
   const char* name() const noexcept { return name_; }

@@ -21,7 +21,9 @@ template <class F>
 constexpr Three three() {
   return {{floating<Forward<F>, 1>, floating<Backward<F, 1>, 2>, floating<Backward<F, 2>, 2>}};
 }
-constexpr Three kActivations[] = {three<Elu>(), three<LeakyRelu>(), three<Hardtanh>(), three<Mish<M>>(), three<Hardswish>(), three<Hardsigmoid>(), three<LogSigmoid<M>>(), three<Softsign>(), three<Softshrink>(), three<Hardshrink>(), three<Tanhshrink<M>>(), three<Threshold>()};
+constexpr Three kActivations[] = {three<Elu>(),        three<LeakyRelu>(),   three<Hardtanh>(),      three<Mish<M>>(),
+                                  three<Hardswish>(),  three<Hardsigmoid>(), three<LogSigmoid<M>>(), three<Softsign>(),
+                                  three<Softshrink>(), three<Hardshrink>(),  three<Tanhshrink<M>>(), three<Threshold>()};
 
 void activation(cpu::Activation op, const Tensor& x, const Tensor& out, const Scalar* numbers) {
   const MapArgument inputs[] = {x};

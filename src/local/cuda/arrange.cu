@@ -64,8 +64,10 @@ std::uintptr_t granule_of(std::span<const GridDim> dims, const Tensor& in, const
   if (dims.empty()) return bytes;
   const GridDim& last = dims.back();
   if (!passes(last.from) || last.in_stride != 1 || last.out_stride != 1) return bytes;
-  auto all = reinterpret_cast<std::uintptr_t>(in.raw()) | reinterpret_cast<std::uintptr_t>(out.raw()) | static_cast<std::uintptr_t>(last.size) * bytes;
-  for (const GridDim& d : dims.first(dims.size() - 1)) all |= static_cast<std::uintptr_t>(d.in_stride) * bytes | static_cast<std::uintptr_t>(d.out_stride) * bytes;
+  auto all =
+      reinterpret_cast<std::uintptr_t>(in.raw()) | reinterpret_cast<std::uintptr_t>(out.raw()) | static_cast<std::uintptr_t>(last.size) * bytes;
+  for (const GridDim& d : dims.first(dims.size() - 1))
+    all |= static_cast<std::uintptr_t>(d.in_stride) * bytes | static_cast<std::uintptr_t>(d.out_stride) * bytes;
   return all;
 }
 template <std::size_t bytes>
@@ -89,14 +91,16 @@ void take_grid(const Tensor& in, std::span<const std::vector<std::int64_t>> from
     const Numbers& list = lists.emplace_back(device, from[static_cast<std::size_t>(d)]).get();
     n = append(dims, n, {out.shape()[d], in.strides()[d], out.strides()[d], list});
   }
-  with_piece(granule_of(std::span(dims.data(), static_cast<std::size_t>(n)), in, out), [&]<std::size_t bytes>(std::integral_constant<std::size_t, bytes>) {
-    // Distances in pieces. Of the last dimension they are 1, or pieces are elements.
-    const std::int64_t of_element = info(in.dtype()).bytes, of_piece = bytes, many = of_piece / of_element;
-    for (GridDim& d : std::span(dims.data(), static_cast<std::size_t>(n == 0 ? 0 : n - 1))) d.in_stride /= many, d.out_stride /= many;
-    if (n > 0) dims[static_cast<std::size_t>(n - 1)].size /= many;
-    launch_elements("take grid", out.numel() / many, device.current,
-                    TakeGrid<bytes>{dims, n, static_cast<const std::byte*>(in.raw()), static_cast<std::byte*>(out.raw()), pieces_of<bytes>(fill, in.dtype())});
-  });
+  with_piece(granule_of(std::span(dims.data(), static_cast<std::size_t>(n)), in, out),
+             [&]<std::size_t bytes>(std::integral_constant<std::size_t, bytes>) {
+               // Distances in pieces. Of the last dimension they are 1, or pieces are elements.
+               const std::int64_t of_element = info(in.dtype()).bytes, of_piece = bytes, many = of_piece / of_element;
+               for (GridDim& d : std::span(dims.data(), static_cast<std::size_t>(n == 0 ? 0 : n - 1))) d.in_stride /= many, d.out_stride /= many;
+               if (n > 0) dims[static_cast<std::size_t>(n - 1)].size /= many;
+               launch_elements("take grid", out.numel() / many, device.current,
+                               TakeGrid<bytes>{dims, n, static_cast<const std::byte*>(in.raw()), static_cast<std::byte*>(out.raw()),
+                                               pieces_of<bytes>(fill, in.dtype())});
+             });
 }
 
 // One sum per thread, of the windows that reach its position, in their order.

@@ -128,7 +128,8 @@ struct AttentionPart {
     if (row >= m.rows || column >= m.columns) return result;
     const std::int64_t step = m.operand->strides[3], at = m.offset + row * m.operand->strides[2] + column * step;
     const auto dtype = m.operand->dtype;
-    if (m.packs && column + 4 <= m.columns && (dtype == dtype_of<C>())) return *reinterpret_cast<const Four<C>*>(m.operand->data + at * static_cast<std::int64_t>(sizeof(C)));
+    if (m.packs && column + 4 <= m.columns && (dtype == dtype_of<C>()))
+      return *reinterpret_cast<const Four<C>*>(m.operand->data + at * static_cast<std::int64_t>(sizeof(C)));
     for (int i = 0; i < 4; ++i)
       if (column + i < m.columns) result.at[i] = m.operand->template at<C>(at + i * step);
     return result;
@@ -172,8 +173,7 @@ struct AttentionPart {
         const Four<C> x = *reinterpret_cast<const Four<C>*>(&memory.weights[begin + k][row]);
         for (int part_of_row = 0; part_of_row < kWide / 4; ++part_of_row) {
           const Four<C> y = *reinterpret_cast<const Four<C>*>(&memory.x[k][part_of_row * 4 * kSide + column]);
-          for (int c = 0; c < 4; ++c)
-            DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) sums[r][part_of_row * 4 + c] += x.at[r] * y.at[c];
+          for (int c = 0; c < 4; ++c) DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) sums[r][part_of_row * 4 + c] += x.at[r] * y.at[c];
         }
       }
     }
@@ -182,13 +182,12 @@ struct AttentionPart {
   // From products to scores: -inf where a key is not seen or is beyond the last one, or the query is.
   DTENSOR_DEVICE void score(const Block& block, const Work& w, std::int64_t other, Scores& scores) const {
     const std::int64_t row = w.first + block.thread / kSide * kRowsEach, column = other + block.thread % kSide * kColumnsEach;
-    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r)
-      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
-        const std::int64_t i = of_queries(part) ? row + r : column + c, j = of_queries(part) ? column + c : row + r;
-        const C value = static_cast<C>(p.scale) * scores[r][c];
-        if (i >= p.t || j >= p.seen(i)) scores[r][c] = kNoScore<C>;
-        else scores[r][c] = p.mask.data == nullptr ? value : p.masked(value, w.batch, w.head, i, j);
-      }
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
+      const std::int64_t i = of_queries(part) ? row + r : column + c, j = of_queries(part) ? column + c : row + r;
+      const C value = static_cast<C>(p.scale) * scores[r][c];
+      if (i >= p.t || j >= p.seen(i)) scores[r][c] = kNoScore<C>;
+      else scores[r][c] = p.mask.data == nullptr ? value : p.masked(value, w.batch, w.head, i, j);
+    }
   }
 
   // Rows begin with nothing seen, or with what the call brings: its out is a sum whose weights add up to one.
@@ -200,8 +199,8 @@ struct AttentionPart {
       if (earlier.logsumexp == nullptr || i >= p.t) continue;
       top[r] = static_cast<const C*>(earlier.logsumexp)[row];
       total[r] = top[r] == kNoScore<C> ? C(0) : C(1);
-      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c)
-        if (const std::int64_t x = column_of(block, w, c); x < p.e) sums[r][c] = static_cast<const C*>(earlier.out)[row * p.e + x];
+      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c) if (const std::int64_t x = column_of(block, w, c); x < p.e) sums[r][c] =
+          static_cast<const C*>(earlier.out)[row * p.e + x];
     }
   }
   static DTENSOR_DEVICE std::int64_t column_of(const Block& block, const Work& w, int c) {
@@ -234,17 +233,17 @@ struct AttentionPart {
   // The weights that the forward pass had, or what the scores' gradients are.
   DTENSOR_DEVICE void weigh(const Block& block, const Work& w, std::int64_t other, Scores& scores, const Scores& products) const {
     const std::int64_t row = w.first + block.thread / kSide * kRowsEach, column = other + block.thread % kSide * kColumnsEach;
-    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r)
-      DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
-        const std::int64_t i = of_queries(part) ? row + r : column + c;
-        C weight = 0;
-        if (i < p.t) {
-          const C lse = slopes.logsumexp.at<C>(slopes.logsumexp.strides[1] * w.batch + slopes.logsumexp.strides[2] * w.head + slopes.logsumexp.strides[3] * i);
-          if (lse != kNoScore<C>) weight = std::exp(scores[r][c] - lse);
-          if constexpr (kSlopes) weight *= products[r][c] - static_cast<const C*>(slopes.dots)[(w.batch * p.h + w.head) * p.t + i];
-        }
-        scores[r][c] = weight;
+    DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
+      const std::int64_t i = of_queries(part) ? row + r : column + c;
+      C weight = 0;
+      if (i < p.t) {
+        const C lse =
+            slopes.logsumexp.at<C>(slopes.logsumexp.strides[1] * w.batch + slopes.logsumexp.strides[2] * w.head + slopes.logsumexp.strides[3] * i);
+        if (lse != kNoScore<C>) weight = std::exp(scores[r][c] - lse);
+        if constexpr (kSlopes) weight *= products[r][c] - static_cast<const C*>(slopes.dots)[(w.batch * p.h + w.head) * p.t + i];
       }
+      scores[r][c] = weight;
+    }
   }
 
   DTENSOR_DEVICE void finish(const Block& block, const Work& w, const C (&sums)[kRowsEach][kWide], const C (&top)[kRowsEach],
@@ -256,18 +255,17 @@ struct AttentionPart {
       C factor = kSlopes ? static_cast<C>(p.scale) : C(1);
       if constexpr (part == Part::out) {
         factor = total[r] == C(0) ? C(0) : C(1) / total[r];
-        if (w.slice == 0 && block.thread % kSide == 0)
-          static_cast<C*>(logsumexp)[row] = total[r] == C(0) ? kNoScore<C> : top[r] + std::log(total[r]);
+        if (w.slice == 0 && block.thread % kSide == 0) static_cast<C*>(logsumexp)[row] = total[r] == C(0) ? kNoScore<C> : top[r] + std::log(total[r]);
       }
-      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c)
-        if (const std::int64_t x = column_of(block, w, c); x < width()) result.put(row * width() + x, sums[r][c] * factor);
+      DTENSOR_UNROLL for (int c = 0; c < kWide; ++c) if (const std::int64_t x = column_of(block, w, c); x < width())
+          result.put(row * width() + x, sums[r][c] * factor);
     }
   }
 };
 
 template <class C, Part part>
-void make_part(const char* name, const AttentionProblem& p, const AttentionSlopes& slopes, const EarlierAttention& earlier, const AttentionResult& result,
-               void* logsumexp, Stream stream) {
+void make_part(const char* name, const AttentionProblem& p, const AttentionSlopes& slopes, const EarlierAttention& earlier,
+               const AttentionResult& result, void* logsumexp, Stream stream) {
   const std::int64_t width = part == Part::out || part == Part::value ? p.e : p.d, rows = of_queries(part) ? p.t : p.s;
   const auto run = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     using Kernel = AttentionPart<C, kWidth, part>;
@@ -297,8 +295,7 @@ void attention(const cpu::AttentionCall& call, const Tensor& out, const Tensor& 
   RankDevice& device = rank_device(out);
   const AttentionOnDevice problem(device, call);
   const EarlierAttention earlier{call.logsumexp ? call.out.raw() : nullptr, call.logsumexp ? call.logsumexp.raw() : nullptr};
-  if (by_mma(problem.get(), kMmaWidth))
-    return attention_mma(problem.get(), earlier, result_of(out), logsumexp.raw_as<float>(), device.current);
+  if (by_mma(problem.get(), kMmaWidth)) return attention_mma(problem.get(), earlier, result_of(out), logsumexp.raw_as<float>(), device.current);
   visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
     make_part<C, Part::out>("attention", problem.get(), {}, earlier, result_of(out), logsumexp.raw(), device.current);
   });
@@ -317,7 +314,8 @@ void attention_backward(const cpu::AttentionCall& call, const Tensor& grad, cons
   const Scratch dots(device, static_cast<std::size_t>(logsumexp.numel()) * sizeof(double));
   attention_dots(p, grad, out, dots.as<void>(), device.current);
   const AttentionSlopes slopes{attention_operand(grad), attention_operand(logsumexp), dots.as<void>()};
-  const AttentionResult query = result_of(gradients.query, gradients.add_to_query), key = result_of(gradients.key), value = result_of(gradients.value);
+  const AttentionResult query = result_of(gradients.query, gradients.add_to_query), key = result_of(gradients.key),
+                        value = result_of(gradients.value);
   if (by_mma(p, kMmaBackwardWidth)) return attention_backward_mma(p, slopes, query, key, value, device.current);
   visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
     make_part<C, Part::query>("attention query gradient", p, slopes, {}, query, nullptr, device.current);

@@ -35,7 +35,10 @@ void division(const char* name, Dtype type, const Tensor& out, const MapArgument
 }
 
 // In the order of the enumerators.
-constexpr Runner kBinary[] = {number<Add, 2>, number<Sub, 2>, number<Mul, 2>, floating<Div, 2>, division<DivFloorReal, DivFloor>, division<DivTruncReal, DivTrunc>, number<Maximum, 2>, number<Minimum, 2>, number<Pow, 2>, floating<Atan2, 2>, division<Remainder, Remainder>, division<Fmod, Fmod>, integer<And, 2>, integer<Or, 2>, integer<Xor, 2>};
+constexpr Runner kBinary[] = {
+    number<Add, 2>,     number<Sub, 2>,     number<Mul, 2>, floating<Div, 2>,   division<DivFloorReal, DivFloor>, division<DivTruncReal, DivTrunc>,
+    number<Maximum, 2>, number<Minimum, 2>, number<Pow, 2>, floating<Atan2, 2>, division<Remainder, Remainder>,   division<Fmod, Fmod>,
+    integer<And, 2>,    integer<Or, 2>,     integer<Xor, 2>};
 // The numbers are floating: there is no form for integers.
 void is_close(const char* name, Dtype type, const Tensor& out, const MapArgument* inputs, const Scalar* numbers) {
   constexpr std::make_index_sequence<2> kInputs;
@@ -44,7 +47,8 @@ void is_close(const char* name, Dtype type, const Tensor& out, const MapArgument
 }
 
 // Greater is less with the sides exchanged.
-constexpr Runner kCompare[] = {predicate<Eq, 2>, predicate<Ne, 2>, predicate<Lt, 2>, predicate<Le, 2>, predicate<Lt, 2>, predicate<Le, 2>, predicate<LogicalAnd, 2>, predicate<LogicalOr, 2>, predicate<LogicalXor, 2>, is_close};
+constexpr Runner kCompare[] = {predicate<Eq, 2>, predicate<Ne, 2>,         predicate<Lt, 2>,        predicate<Le, 2>,         predicate<Lt, 2>,
+                               predicate<Le, 2>, predicate<LogicalAnd, 2>, predicate<LogicalOr, 2>, predicate<LogicalXor, 2>, is_close};
 constexpr Runner kTernary[] = {number<Clamp, 3>, floating<Lerp, 3>, number<Addcmul, 3>, floating<Addcdiv, 3>};
 
 void binary(cpu::Binary op, const cpu::Value& a, const cpu::Value& b, const Tensor& out, const Scalar* numbers) {

@@ -25,11 +25,16 @@ struct alignas(16) Word16 {
 template <class F>
 void visit_word(int bytes, const F& f) {
   switch (bytes) {
-    case 1: return f(std::type_identity<std::uint8_t>());
-    case 2: return f(std::type_identity<std::uint16_t>());
-    case 4: return f(std::type_identity<std::uint32_t>());
-    case 8: return f(std::type_identity<std::uint64_t>());
-    default: return f(std::type_identity<Word16>());
+    case 1:
+      return f(std::type_identity<std::uint8_t>());
+    case 2:
+      return f(std::type_identity<std::uint16_t>());
+    case 4:
+      return f(std::type_identity<std::uint32_t>());
+    case 8:
+      return f(std::type_identity<std::uint64_t>());
+    default:
+      return f(std::type_identity<Word16>());
   }
 }
 
@@ -98,8 +103,8 @@ struct Transpose {
   static constexpr std::size_t kBytes = sizeof(Word) * kSide * kPitch;
   Word* dst;
   const Word* src;
-  std::int64_t rows, columns;             ///< rows: where the source is dense, columns: where the destination is
-  std::int64_t dst_row, src_column;       ///< strides
+  std::int64_t rows, columns;        ///< rows: where the source is dense, columns: where the destination is
+  std::int64_t dst_row, src_column;  ///< strides
   std::int64_t row_squares, column_squares;
   int dims = 0;  ///< the others
   std::int64_t sizes[kMaxDims] = {}, dst_strides[kMaxDims] = {}, src_strides[kMaxDims] = {};
@@ -178,12 +183,9 @@ void copy_bytes(void* dst, const void* src, StridedLoop<2> loop, int bytes, Stre
   }
   const int word = widen<2>(loop, {dst, src}, bytes);
   const auto list = operands<2>(loop, {dst, const_cast<void*>(src)}, word);
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread},
-            [&](const MapWalk<kMostOperands>& walk) {
-              visit_word(word, [&]<class Word>(std::type_identity<Word>) {
-                launch_elements("copy", walk.threads, stream, CopyWords<Word>{walk.first<2>()});
-              });
-            });
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread}, [&](const MapWalk<kMostOperands>& walk) {
+    visit_word(word, [&]<class Word>(std::type_identity<Word>) { launch_elements("copy", walk.threads, stream, CopyWords<Word>{walk.first<2>()}); });
+  });
 }
 
 struct Same {
@@ -195,10 +197,9 @@ struct Same {
 template <class T>
 void convert_in(const StridedLoop<2>& loop, std::array<MapOperand, 2> list, Stream stream) {
   constexpr Taken kTaken = kMapTaken<T>;
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kTaken,
-            [&](const MapWalk<kMostOperands>& walk) {
-              launch_elements("convert", walk.threads, stream, detail::MapKernel<kTaken.width, kTaken.pack, Same, 1, T, T>{{}, walk.first<2>(), {}});
-            });
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, kTaken, [&](const MapWalk<kMostOperands>& walk) {
+    launch_elements("convert", walk.threads, stream, detail::MapKernel<kTaken.width, kTaken.pack, Same, 1, T, T>{{}, walk.first<2>(), {}});
+  });
 }
 
 }  // namespace
@@ -217,7 +218,8 @@ void convert_box(void* dst, Dtype dst_dtype, std::span<const std::int64_t> dst_s
   else convert_in<std::int64_t>(loop, list, stream);
 }
 
-void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std::span<const std::int64_t> sizes, const Scalar& value, Stream stream) {
+void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std::span<const std::int64_t> sizes, const Scalar& value,
+              Stream stream) {
   auto loop = strided_loop<1>(sizes, {strides});
   if (loop.numel == 0) return;
   const int bytes = info(dtype).bytes;
@@ -231,13 +233,12 @@ void fill_box(void* dst, Dtype dtype, std::span<const std::int64_t> strides, std
     return set_bytes(dst, static_cast<int>(pattern[0]), static_cast<std::size_t>(loop.numel) * static_cast<std::size_t>(bytes), stream);
   const int word = widen<1>(loop, {dst}, bytes);
   const auto list = operands<1>(loop, {dst}, word);
-  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread},
-            [&](const MapWalk<kMostOperands>& walk) {
-              visit_word(word, [&]<class Word>(std::type_identity<Word>) {
-                std::array<Word, 16 / sizeof(Word)> words = std::bit_cast<std::array<Word, 16 / sizeof(Word)>>(pattern);
-                launch_elements("fill", walk.threads, stream, FillWords<Word>{walk.first<1>(), words[0]});
-              });
-            });
+  for_walks({loop.sizes.data(), static_cast<std::size_t>(loop.ndim)}, list, Taken{kWordsPerThread}, [&](const MapWalk<kMostOperands>& walk) {
+    visit_word(word, [&]<class Word>(std::type_identity<Word>) {
+      std::array<Word, 16 / sizeof(Word)> words = std::bit_cast<std::array<Word, 16 / sizeof(Word)>>(pattern);
+      launch_elements("fill", walk.threads, stream, FillWords<Word>{walk.first<1>(), words[0]});
+    });
+  });
 }
 
 }  // namespace dtensor::local::cuda

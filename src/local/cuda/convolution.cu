@@ -291,8 +291,9 @@ void forward(const Work& w, const void* input, const void* weight, const void* b
 
 template <class T, class I>
 void gather(const Work& w, std::int64_t count, const void* columns, const void* bias, void* image) {
-  launch_elements("convolution input gradient", count * w.image(), w.d.current,
-                  FromColumns<T, I>{Windows<I>(w.s), static_cast<const Accumulate<T>*>(columns), static_cast<const T*>(bias), static_cast<T*>(image)});
+  launch_elements(
+      "convolution input gradient", count * w.image(), w.d.current,
+      FromColumns<T, I>{Windows<I>(w.s), static_cast<const Accumulate<T>*>(columns), static_cast<const T*>(bias), static_cast<T*>(image)});
 }
 void input_gradient(const Work& w, const void* grad, const void* weight, const void* bias, void* out) {
   const ConvolutionSizes& s = w.s;
@@ -358,9 +359,9 @@ void convolution(const Convolution& c, const Tensor& input, const Tensor& weight
   if (!goes_direct(w.s, w.dtype)) return forward(w, input.raw(), weight.raw(), addend, out.raw());
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
     w.with_index([&]<class I>(std::type_identity<I>) {
-      launch_elements("convolution", out.numel(), w.d.current,
-                      DirectMap<T, I>{Windows<I>(w.s), input.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
-                                      out.raw_as<T>()});
+      launch_elements(
+          "convolution", out.numel(), w.d.current,
+          DirectMap<T, I>{Windows<I>(w.s), input.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend), out.raw_as<T>()});
     });
   });
 }
@@ -371,9 +372,9 @@ void convolution_input_gradient(const Convolution& c, const Tensor& grad, const 
   if (!goes_direct(w.s, w.dtype)) return input_gradient(w, grad.raw(), weight.raw(), addend, out.raw());
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
     w.with_index([&]<class I>(std::type_identity<I>) {
-      launch_elements("convolution input gradient", out.numel(), w.d.current,
-                      DirectInput<T, I>{Windows<I>(w.s), grad.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend),
-                                        out.raw_as<T>()});
+      launch_elements(
+          "convolution input gradient", out.numel(), w.d.current,
+          DirectInput<T, I>{Windows<I>(w.s), grad.raw_as<const T>(), weight.raw_as<const T>(), static_cast<const T*>(addend), out.raw_as<T>()});
     });
   });
 }

@@ -250,9 +250,8 @@ void with_plan(const Tensor& values, const Tensor& table, const cpu::DepositOpti
 }
 
 void deposit_rows(const cpu::RowsCall& c, const Tensor& grad, const Tensor& sums, const cpu::DepositOptions& options) {
-  with_plan(grad, sums, options, Fold::sum, [&]<class T>(RankDevice& device, const FoldPlan<T>& plan) {
-    fold_slices(device, plan, slices_of(c), 1, c.length);
-  });
+  with_plan(grad, sums, options, Fold::sum,
+            [&]<class T>(RankDevice& device, const FoldPlan<T>& plan) { fold_slices(device, plan, slices_of(c), 1, c.length); });
 }
 void sum_bags_backward(const Tensor& at, const Tensor& grad, const Tensor* share, const Tensor& sums) {
   const cpu::RowsCall rows{.outer = 1, .length = sums.shape()[0], .inner = sums.shape()[1], .at = at};
@@ -264,9 +263,8 @@ void sum_bags_backward(const Tensor& at, const Tensor& grad, const Tensor* share
   });
 }
 void deposit_points(const cpu::PointsCall& c, const Tensor& values, const Tensor& sums, const cpu::DepositOptions& options) {
-  with_plan(values, sums, options, Fold::sum, [&]<class T>(RankDevice& device, const FoldPlan<T>& plan) {
-    fold_slices(device, plan, slices_of(c), c.granule, sums.numel());
-  });
+  with_plan(values, sums, options, Fold::sum,
+            [&]<class T>(RankDevice& device, const FoldPlan<T>& plan) { fold_slices(device, plan, slices_of(c), c.granule, sums.numel()); });
 }
 
 // A thread per line: every position by the first element that has it.

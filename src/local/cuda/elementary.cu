@@ -12,8 +12,13 @@ namespace {
 using namespace formulas;
 
 // In the order of the enumerators.
-constexpr Runner kElementary[] = {floating<Asin, 1>, floating<Acos, 1>, floating<Atan, 1>, floating<Sinh, 1>, floating<Cosh, 1>, floating<Asinh, 1>, floating<Acosh, 1>, floating<Atanh, 1>, floating<Erfc, 1>, floating<Erfinv, 1>, floating<Exp2, 1>, floating<Log10, 1>, floating<Frac, 1>, floating<Sinc, 1>, floating<Lgamma, 1>, floating<Digamma, 1>, floating<Polygamma, 1>, floating<Logit, 1>, floating<NanToNum, 1>};
-constexpr Runner kPairs[] = {floating<Xlogy, 2>, floating<Logaddexp, 2>, floating<Logaddexp2, 2>, floating<Hypot, 2>, floating<Copysign, 2>, number<Fmax, 2>, number<Fmin, 2>, number<Heaviside, 2>, integer<LeftShift, 2>, integer<RightShift, 2>, integer<Gcd, 2>, integer<Lcm, 2>};
+constexpr Runner kElementary[] = {floating<Asin, 1>,    floating<Acos, 1>,      floating<Atan, 1>,  floating<Sinh, 1>,    floating<Cosh, 1>,
+                                  floating<Asinh, 1>,   floating<Acosh, 1>,     floating<Atanh, 1>, floating<Erfc, 1>,    floating<Erfinv, 1>,
+                                  floating<Exp2, 1>,    floating<Log10, 1>,     floating<Frac, 1>,  floating<Sinc, 1>,    floating<Lgamma, 1>,
+                                  floating<Digamma, 1>, floating<Polygamma, 1>, floating<Logit, 1>, floating<NanToNum, 1>};
+constexpr Runner kPairs[] = {floating<Xlogy, 2>,    floating<Logaddexp, 2>, floating<Logaddexp2, 2>, floating<Hypot, 2>,
+                             floating<Copysign, 2>, number<Fmax, 2>,        number<Fmin, 2>,         number<Heaviside, 2>,
+                             integer<LeftShift, 2>, integer<RightShift, 2>, integer<Gcd, 2>,         integer<Lcm, 2>};
 
 void elementary(cpu::Elementary op, const Tensor& x, const Tensor& out, const Scalar* numbers) {
   const MapArgument inputs[] = {x};

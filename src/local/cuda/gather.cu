@@ -46,7 +46,7 @@ Piece<16> value_piece(const Scalar& value, Dtype dtype) {
 // Pieces of slices, numbered as the values lie: innermost, slice, the rest.
 template <std::size_t bytes>
 struct SlicePieces {
-  Slices s;  // in pieces
+  Slices s;           // in pieces
   std::size_t scale;  // bytes
   std::byte* table;
   std::byte* values;

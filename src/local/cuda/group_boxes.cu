@@ -60,11 +60,16 @@ struct CopyBoxes {
     while (n + 1 < count && boxes[n + 1].first <= i) ++n;
     const UnitBox& b = boxes[n];
     switch (b.width) {
-      case 16: return copy<Sixteen>(b, i - b.first);
-      case 8: return copy<std::uint64_t>(b, i - b.first);
-      case 4: return copy<std::uint32_t>(b, i - b.first);
-      case 2: return copy<std::uint16_t>(b, i - b.first);
-      default: return copy<std::uint8_t>(b, i - b.first);
+      case 16:
+        return copy<Sixteen>(b, i - b.first);
+      case 8:
+        return copy<std::uint64_t>(b, i - b.first);
+      case 4:
+        return copy<std::uint32_t>(b, i - b.first);
+      case 2:
+        return copy<std::uint16_t>(b, i - b.first);
+      default:
+        return copy<std::uint8_t>(b, i - b.first);
     }
   }
   template <class Unit>
@@ -149,13 +154,20 @@ enum class Combination : std::int32_t { sum, product, min, max, bits_and, bits_o
 Combination combination(ReduceOp op) {
   switch (op) {
     case ReduceOp::sum:
-    case ReduceOp::avg: return Combination::sum;
-    case ReduceOp::product: return Combination::product;
-    case ReduceOp::min: return Combination::min;
-    case ReduceOp::max: return Combination::max;
-    case ReduceOp::band: return Combination::bits_and;
-    case ReduceOp::bor: return Combination::bits_or;
-    case ReduceOp::bxor: return Combination::bits_xor;
+    case ReduceOp::avg:
+      return Combination::sum;
+    case ReduceOp::product:
+      return Combination::product;
+    case ReduceOp::min:
+      return Combination::min;
+    case ReduceOp::max:
+      return Combination::max;
+    case ReduceOp::band:
+      return Combination::bits_and;
+    case ReduceOp::bor:
+      return Combination::bits_or;
+    case ReduceOp::bxor:
+      return Combination::bits_xor;
   }
   return Combination::sum;
 }
@@ -178,11 +190,16 @@ struct Reduce {
   template <int V>
   DTENSOR_DEVICE void run(std::int64_t i) const {
     switch (op) {
-      case Combination::sum: return combine_all<V, combine::Sum>(i);
-      case Combination::product: return combine_all<V, combine::Product>(i);
-      case Combination::min: return combine_all<V, combine::Min>(i);
-      case Combination::max: return combine_all<V, combine::Max>(i);
-      default: break;
+      case Combination::sum:
+        return combine_all<V, combine::Sum>(i);
+      case Combination::product:
+        return combine_all<V, combine::Product>(i);
+      case Combination::min:
+        return combine_all<V, combine::Min>(i);
+      case Combination::max:
+        return combine_all<V, combine::Max>(i);
+      default:
+        break;
     }
     if constexpr (std::is_integral_v<T>) {
       if (op == Combination::bits_and) return combine_all<V, combine::And>(i);
@@ -240,7 +257,7 @@ void launch_reduce(std::span<void* const> dsts, const Shape& dst_strides, std::s
   const auto strides_of = [&](std::size_t s) -> const Shape& { return source_strides.size() == 1 ? source_strides[0] : source_strides[s]; };
   // A scalar has one element and no dimension; else units are 16 bytes where every operand allows it.
   bool wide = j.ndim > 0;
-  const auto put = [&](std::int64_t (&to)[kMaxDims], const Shape& strides, const void* address) {
+  const auto put = [&](std::int64_t(&to)[kMaxDims], const Shape& strides, const void* address) {
     for (int d = 0; d < j.ndim; ++d) to[d] = strides[j.kept[d]];
     wide = wide && to[last] == 1 &&
            load_bytes(reinterpret_cast<std::uintptr_t>(address), j.sizes[last], kBytes, std::span<const std::int64_t>(to, last)) == 16;

@@ -56,10 +56,8 @@ struct CoreTile {
     const int g = block.lane() / 4, t = block.lane() % 4;
     const std::int64_t row = i0 + block.warp() / 4 * kWarpRows + g, column = j0 + block.warp() % 4 * kWarpColumns + 2 * t;
     DTENSOR_UNROLL
-    for (int x = 0; x < kDown; ++x)
-      DTENSOR_UNROLL
-    for (int y = 0; y < kAcross; ++y)
-      DTENSOR_UNROLL
+    for (int x = 0; x < kDown; ++x) DTENSOR_UNROLL
+    for (int y = 0; y < kAcross; ++y) DTENSOR_UNROLL
     for (int h = 0; h < 2; ++h) {
       const std::int64_t i = row + 16 * x + 8 * h, j = column + 8 * y;
       if (i >= m) continue;
@@ -96,25 +94,23 @@ struct CoreTile {
       DTENSOR_UNROLL
       for (int x = 0; x < kDown; ++x) {
         const int down = i + 16 * x;
-        load_matrices<left_deep>(block,
-                                 left_deep ? left + (q + line + second) * pitch(true) + down + first
-                                           : left + (down + line + first) * pitch(false) + q + second,
-                                 rows[x].word);
+        load_matrices<left_deep>(
+            block, left_deep ? left + (q + line + second) * pitch(true) + down + first : left + (down + line + first) * pitch(false) + q + second,
+            rows[x].word);
       }
       DTENSOR_UNROLL
       for (int y = 0; y < kAcross; y += 2) {
         const int across = j + 8 * y;
         std::uint32_t words[4];
-        load_matrices<right_deep>(block,
-                                  right_deep ? right + (q + line + first) * pitch(true) + across + second
-                                             : right + (across + line + second) * pitch(false) + q + first,
-                                  words);
+        load_matrices<right_deep>(
+            block,
+            right_deep ? right + (q + line + first) * pitch(true) + across + second : right + (across + line + second) * pitch(false) + q + first,
+            words);
         columns[y] = {{words[0], words[1]}};
         columns[y + 1] = {{words[2], words[3]}};
       }
       DTENSOR_UNROLL
-      for (int x = 0; x < kDown; ++x)
-        DTENSOR_UNROLL
+      for (int x = 0; x < kDown; ++x) DTENSOR_UNROLL
       for (int y = 0; y < kAcross; ++y) multiply_add<T>(block, rows[x], columns[y], sums[x][y]);
     }
   }
@@ -237,11 +233,11 @@ class GroupsOnDevice {
  public:
   GroupsOnDevice(RankDevice& d, const cpu::Groups& g, std::int64_t rows, std::int64_t tile)
       : count_(g.ends.numel()), memory_(d, static_cast<std::size_t>(2 * (count_ + 2)) * sizeof(std::int64_t)) {
-    Fault* const fault =
-        d.faults.expect(d.current, [op = std::string(g.op), rows](std::int64_t end) { return cpu::wrong_end(op, end, rows); });
+    Fault* const fault = d.faults.expect(d.current, [op = std::string(g.op), rows](std::int64_t end) { return cpu::wrong_end(op, end, rows); });
     visit_integral(g.ends.dtype(), [&]<class I>(std::type_identity<I>) {
-      launch_blocks("groups", 1, kWarp, 0, d.current,
-                    FindGroups<I>{g.ends.raw_as<const I>(), count_, rows, tile, memory_.as<std::int64_t>(), memory_.as<std::int64_t>() + count_ + 2, fault});
+      launch_blocks(
+          "groups", 1, kWarp, 0, d.current,
+          FindGroups<I>{g.ends.raw_as<const I>(), count_, rows, tile, memory_.as<std::int64_t>(), memory_.as<std::int64_t>() + count_ + 2, fault});
     });
   }
   std::int64_t count() const { return count_; }

@@ -186,8 +186,7 @@ std::optional<std::int64_t> linear_exp_sum(const LinearClasses& c, const Tensor&
     using A = Accumulate<T>;
     const Chunks<T> chunks(input, weight);
     const TargetsOnDevice targets(chunks.device(), c, target, true);
-    chunks.reduce("linear_exp_sum",
-                  {Put::shifted_sum, targets.get(), top.raw_as<const A>(), sums.raw_as<A>(), logit.raw_as<A>(), 0, 0, nullptr});
+    chunks.reduce("linear_exp_sum", {Put::shifted_sum, targets.get(), top.raw_as<const A>(), sums.raw_as<A>(), logit.raw_as<A>(), 0, 0, nullptr});
   });
   return {};
 }

@@ -15,8 +15,17 @@ using namespace formulas;
 using M = DeviceMath;
 
 // In the order of the enumerators.
-constexpr Runner kUnary[] = {mixed<NegFloat, Neg, 1>, number<Abs, 1>, number<Sign, 1>, floating<Exp<M>, 1>, floating<Log<M>, 1>, floating<Log2, 1>, floating<Log1p<M>, 1>, floating<Expm1, 1>, floating<Sqrt, 1>, floating<Rsqrt, 1>, number<Square, 1>, floating<Reciprocal, 1>, floating<Sin, 1>, floating<Cos, 1>, floating<Tan, 1>, floating<Tanh<M>, 1>, floating<Sigmoid<M>, 1>, floating<Erf<M>, 1>, number<Floor, 1>, number<Ceil, 1>, number<Trunc, 1>, number<Round, 1>, number<Relu, 1>, floating<Gelu<M>, 1>, floating<GeluTanh<M>, 1>, floating<Silu<M>, 1>, floating<Softplus<M>, 1>, predicate<LogicalNot, 1>, predicate<IsNan, 1>, predicate<IsInf, 1>, predicate<IsFinite, 1>};
-constexpr Runner kUnaryBackward[] = {floating<ReluBackward, 2>, floating<TanhBackward, 2>, floating<SigmoidBackward, 2>, floating<GeluBackward<M>, 2>, floating<GeluTanhBackward<M>, 2>, floating<SiluBackward<M>, 2>, floating<SoftplusBackward<M>, 2>, floating<ClampBackward, 2>};
+constexpr Runner kUnary[] = {mixed<NegFloat, Neg, 1>,  number<Abs, 1>,       number<Sign, 1>,          floating<Exp<M>, 1>,
+                             floating<Log<M>, 1>,      floating<Log2, 1>,    floating<Log1p<M>, 1>,    floating<Expm1, 1>,
+                             floating<Sqrt, 1>,        floating<Rsqrt, 1>,   number<Square, 1>,        floating<Reciprocal, 1>,
+                             floating<Sin, 1>,         floating<Cos, 1>,     floating<Tan, 1>,         floating<Tanh<M>, 1>,
+                             floating<Sigmoid<M>, 1>,  floating<Erf<M>, 1>,  number<Floor, 1>,         number<Ceil, 1>,
+                             number<Trunc, 1>,         number<Round, 1>,     number<Relu, 1>,          floating<Gelu<M>, 1>,
+                             floating<GeluTanh<M>, 1>, floating<Silu<M>, 1>, floating<Softplus<M>, 1>, predicate<LogicalNot, 1>,
+                             predicate<IsNan, 1>,      predicate<IsInf, 1>,  predicate<IsFinite, 1>};
+constexpr Runner kUnaryBackward[] = {floating<ReluBackward, 2>,        floating<TanhBackward, 2>,        floating<SigmoidBackward, 2>,
+                                     floating<GeluBackward<M>, 2>,     floating<GeluTanhBackward<M>, 2>, floating<SiluBackward<M>, 2>,
+                                     floating<SoftplusBackward<M>, 2>, floating<ClampBackward, 2>};
 
 struct SwigluBackward {
   template <class T>

@@ -203,8 +203,8 @@ void add_at_indices(const Tensor& grad, const Tensor& indices, const cpu::MaxWin
   const Stream stream = rank_device(out).current;
   visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
     launch_elements("add at indices", out.numel(), stream,
-                    AddChosen<T>{y, x, part, grad.shape()[n - 2], grad.shape()[n - 1], out.shape()[n - 2], out.shape()[n - 1],
-                                 grad.raw_as<const T>(), indices.raw_as<const std::int64_t>(), out.raw_as<T>()});
+                    AddChosen<T>{y, x, part, grad.shape()[n - 2], grad.shape()[n - 1], out.shape()[n - 2], out.shape()[n - 1], grad.raw_as<const T>(),
+                                 indices.raw_as<const std::int64_t>(), out.raw_as<T>()});
   });
 }
 
@@ -279,8 +279,7 @@ void append_inverse(std::span<const std::int64_t> at, std::int64_t size, std::ve
   }
   list.resize(list.size() + static_cast<std::size_t>(total));
   for (std::size_t i = 0; i < at.size(); ++i)
-    if (inside(at[i]))
-      list[begin + static_cast<std::size_t>(size + next[static_cast<std::size_t>(at[i])]++)] = static_cast<std::int64_t>(i);
+    if (inside(at[i])) list[begin + static_cast<std::size_t>(size + next[static_cast<std::size_t>(at[i])]++)] = static_cast<std::int64_t>(i);
 }
 
 template <class T>

@@ -103,8 +103,7 @@ template <class T>
 struct Uniform {
   double low, range;
   DTENSOR_DEVICE void operator()(const formulas::WordPair& words, T* values) const {
-    for (int k = 0; k < 2; ++k)
-      values[k] = convert<T>(static_cast<double>(Exact(low) + Exact(formulas::unit_of<T>(words.of[k])) * Exact(range)));
+    for (int k = 0; k < 2; ++k) values[k] = convert<T>(static_cast<double>(Exact(low) + Exact(formulas::unit_of<T>(words.of[k])) * Exact(range)));
   }
 };
 struct Root {
@@ -159,8 +158,7 @@ void generate(const char* name, const Tensor& out, std::uint64_t seed, std::uint
 void fill_uniform(const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map, double low, double high) {
   check_random(out, map, "uniform", true);
   into(out, [&](const Tensor& rows) {
-    visit_floating(out.dtype(),
-                   [&]<class T>(std::type_identity<T>) { generate<T>("uniform", rows, seed, call, map, Uniform<T>{low, high - low}); });
+    visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) { generate<T>("uniform", rows, seed, call, map, Uniform<T>{low, high - low}); });
   });
 }
 
@@ -185,10 +183,14 @@ void fill_keep_mask(const Tensor& out, std::uint64_t seed, std::uint64_t call, c
   into(out, [&](const Tensor& rows) {
     const auto run = [&]<class Bits>(Bits value) { generate<Bits>("keep mask", rows, seed, call, map, Keep<Bits>{probability, value}); };
     switch (info(out.dtype()).bytes) {
-      case 1: return run(static_cast<std::uint8_t>(bits));
-      case 2: return run(static_cast<std::uint16_t>(bits));
-      case 4: return run(static_cast<std::uint32_t>(bits));
-      default: return run(bits);
+      case 1:
+        return run(static_cast<std::uint8_t>(bits));
+      case 2:
+        return run(static_cast<std::uint16_t>(bits));
+      case 4:
+        return run(static_cast<std::uint32_t>(bits));
+      default:
+        return run(bits);
     }
   });
 }

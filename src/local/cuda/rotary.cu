@@ -118,9 +118,8 @@ void rotary_table(const cpu::RotaryTable& table, const Tensor& out) {
   RankDevice& device = rank_device(out);
   const DeviceNumbers rows(device, table.rows), columns(device, table.columns);
   visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
-    launch_elements(
-        "rotary table", static_cast<std::int64_t>(table.rows.size()) * width, device.current,
-        FillTable<T>{rows.get(), columns.get(), out.raw_as<T>(), width, table.theta, static_cast<double>(table.head_dim), table.sine});
+    launch_elements("rotary table", static_cast<std::int64_t>(table.rows.size()) * width, device.current,
+                    FillTable<T>{rows.get(), columns.get(), out.raw_as<T>(), width, table.theta, static_cast<double>(table.head_dim), table.sine});
   });
 }
 

@@ -27,8 +27,8 @@ struct Choose {
 };
 void choose(const Tensor& p, const Tensor& numbers, std::string_view op, const Tensor& chosen) {
   RankDevice& device = rank_device(p);
-  Fault* fault = device.faults.expect(
-      device.current, [op = std::string(op)](std::int64_t bits) { return cpu::not_a_probability(op, std::bit_cast<double>(bits)); });
+  Fault* fault = device.faults.expect(device.current,
+                                      [op = std::string(op)](std::int64_t bits) { return cpu::not_a_probability(op, std::bit_cast<double>(bits)); });
   launch_elements("choose", p.numel(), device.current,
                   Choose{p.raw_as<const double>(), numbers.raw_as<const double>(), chosen.raw_as<double>(), fault});
 }
@@ -81,10 +81,8 @@ void choose_classes(const Tensor& weights, const Tensor& numbers, bool replaceme
   const int last = weights.ndim() - 1;
   const std::int64_t n = weights.shape()[last], samples = classes.shape()[last], rows = weights.numel() / n, needed = replacement ? 1 : samples;
   const std::string name(op);
-  Fault* wrong =
-      device.faults.expect(device.current, [name](std::int64_t bits) { return cpu::not_a_weight(name, std::bit_cast<double>(bits)); });
-  Fault* few =
-      device.faults.expect(device.current, [name, needed](std::int64_t positive) { return cpu::too_few_classes(name, needed, positive); });
+  Fault* wrong = device.faults.expect(device.current, [name](std::int64_t bits) { return cpu::not_a_weight(name, std::bit_cast<double>(bits)); });
+  Fault* few = device.faults.expect(device.current, [name, needed](std::int64_t positive) { return cpu::too_few_classes(name, needed, positive); });
   const auto *w = weights.raw_as<const double>(), *u = numbers.raw_as<const double>();
   launch_blocks("check weights", rows, 256, kWarp * sizeof(std::int64_t), device.current, CheckWeights{w, n, needed, wrong, few});
   const Tensor work = Tensor::empty(weights.shape(), Dtype::f64, weights.device());

@@ -124,9 +124,7 @@ struct WriteLine {
   void* base;
   Dtype dtype;
   LineMap at;
-  DTENSOR_DEVICE void operator()(std::int64_t line, std::int64_t i, A /*before*/, A after) const {
-    put_element<A>(base, dtype, at(line, i), after);
-  }
+  DTENSOR_DEVICE void operator()(std::int64_t line, std::int64_t i, A /*before*/, A after) const { put_element<A>(base, dtype, at(line, i), after); }
 };
 
 // Calls f(double) or f(std::int64_t).
@@ -250,8 +248,7 @@ void cumulative_extreme(const Tensor& input, int dim, bool largest, const Tensor
   const Layout layout(input.shape(), dim);
   in_scan_type(input.dtype(), [&](auto type) {
     using A = decltype(type);
-    scan_lines("cumulative extreme", rank_device(values), layout.lines, Extreme<A>{largest},
-               ReadIndexed<A>{{input.raw(), input.dtype(), layout.map}},
+    scan_lines("cumulative extreme", rank_device(values), layout.lines, Extreme<A>{largest}, ReadIndexed<A>{{input.raw(), input.dtype(), layout.map}},
                WriteIndexed<A>{{values.raw(), values.dtype(), layout.map}, indices.raw_as<std::int64_t>()});
   });
 }
@@ -360,7 +357,8 @@ void scan_from(const cpu::ScanCall& scan, const Tensor& input, const Tensor& tot
     map.reverse = scan.reverse;
     for (const placements::Run& run : scan.runs) {
       map.length = run.length;
-      const FromTotals<A> initial{{sums.raw(), sums.dtype(), of_totals.map}, scan.reverse ? parts - 1 : 0, cpu::part_of(scan, run), scan.reverse ? -1 : 1};
+      const FromTotals<A> initial{
+          {sums.raw(), sums.dtype(), of_totals.map}, scan.reverse ? parts - 1 : 0, cpu::part_of(scan, run), scan.reverse ? -1 : 1};
       scan_lines("scan from", rank_device(output), {layout.lines.count, map.length, map.inner}, Fold<A>{scan.op},
                  ReadLine<A>{rows.raw(), rows.dtype(), map}, WriteLine<A>{output.raw(), output.dtype(), map}, initial);
       map.first += run.length;

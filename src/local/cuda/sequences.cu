@@ -64,7 +64,8 @@ struct ClearTriangle {
   std::int64_t height, width, diagonal;
   bool above;
   DTENSOR_DEVICE void operator()(std::int64_t i) const {
-    const std::int64_t line = quotient(i, width), j = i - line * width, distance = columns.to_global(j) - rows.to_global(line - quotient(line, height) * height);
+    const std::int64_t line = quotient(i, width), j = i - line * width,
+                       distance = columns.to_global(j) - rows.to_global(line - quotient(line, height) * height);
     if (above ? distance > diagonal : distance < diagonal) put_element<std::int64_t>(out, dtype, i, 0);
   }
 };

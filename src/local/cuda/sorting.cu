@@ -186,9 +186,7 @@ struct RankElements {
   }
 };
 constexpr std::int64_t kShortLine = 128, kMediumLine = 2048, kFewComparisons = std::int64_t{1} << 24;
-bool ranks_elements(const LineShape& s) {
-  return s.length <= kShortLine || (s.length <= kMediumLine && s.numel() * s.length <= kFewComparisons);
-}
+bool ranks_elements(const LineShape& s) { return s.length <= kShortLine || (s.length <= kMediumLine && s.numel() * s.length <= kFewComparisons); }
 
 void order_lines(const cpu::OrderCall& c, const Tensor& in, const Tensor& values, const Tensor& indices) {
   if (values.numel() == 0) return;
@@ -197,8 +195,8 @@ void order_lines(const cpu::OrderCall& c, const Tensor& in, const Tensor& values
   if (ranks_elements(shape)) {
     return visit_dtype(in.dtype(), [&]<class T>(std::type_identity<T>) {
       launch_elements("rank elements", shape.numel(), device.current,
-                      RankElements<T>{in.raw_as<const T>(), shape, c.first, c.count, c.descending, c.nan_first && kIsFloating<T>,
-                                      values.raw_as<T>(), indices.raw_as<std::int64_t>()});
+                      RankElements<T>{in.raw_as<const T>(), shape, c.first, c.count, c.descending, c.nan_first && kIsFloating<T>, values.raw_as<T>(),
+                                      indices.raw_as<std::int64_t>()});
     });
   }
   const LineOrder order(device, in, shape, c.descending);
@@ -265,8 +263,7 @@ struct BeginGroups {
   std::uint8_t* begins;
   DTENSOR_DEVICE void operator()(std::int64_t j) const {
     bool different = j == 0;
-    for (std::int64_t x = 0; !different && x < width; ++x)
-      different = !(load(rows[order[j - 1] * width + x]) == load(rows[order[j] * width + x]));
+    for (std::int64_t x = 0; !different && x < width; ++x) different = !(load(rows[order[j - 1] * width + x]) == load(rows[order[j] * width + x]));
     begins[j] = different ? 1 : 0;
   }
 };

@@ -60,7 +60,8 @@ void inclusive_sum(const std::uint8_t* flags, std::int64_t* sums, std::int64_t c
 }
 
 std::size_t row_sort_scratch(std::int64_t rows) { return rows_in_order({nullptr, 0}, nullptr, rows, nullptr, 0, nullptr); }
-void sort_rows(const std::uint64_t* keys, std::int64_t width, std::int64_t* order, std::int64_t rows, void* scratch, std::size_t bytes, Stream stream) {
+void sort_rows(const std::uint64_t* keys, std::int64_t width, std::int64_t* order, std::int64_t rows, void* scratch, std::size_t bytes,
+               Stream stream) {
   rows_in_order({keys, width}, order, rows, scratch, bytes, native(stream));
 }
 
