@@ -28,6 +28,6 @@ TEST_CASE("without a device the CPU works, and a CUDA tensor is refused with the
   CHECK_THROWS_WITH_AS(run_ranks({.ranks = 2, .device = Device::cuda(0)}, [](World&) {}), text.c_str(), DeviceError);
   run_ranks({.ranks = 2}, [](World& world) {
     const DTensor a = ones({4}, world.mesh({{"x", 2}}), {{"x", Shard(0)}});
-    CHECK(add(a, a).full_tensor().values<const float>()[3] == 2);
+    CHECK(add(a, a).full_tensor().local().values<const float>()[3] == 2);
   });
 }
