@@ -95,9 +95,10 @@ void Group::advance() {
   // One that nobody launches on is not made: its members may have ended when the last of them comes.
   if (stage_ == Stage::wants_id && is_busy()) begin();
   if (stage_ == Stage::initialising) check_joining();
+  if (stage_ == Stage::queueing && !go_on_queueing()) return;
   if (stage_ != Stage::ready) return;
   while (!waiting_.empty()) {
-    issue(*waiting_.front());
+    if (!step(*waiting_.front())) return;
     flying_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
@@ -162,38 +163,56 @@ void Group::check(Result result, const std::string& what) {
                         name_);
 }
 
-// Until NCCL has queued all: before, the stream is not to be touched.
-void Group::settle(const std::string& what) {
-  const auto begin = Clock::now();
-  for (;;) {
-    const Result now = state(comm_);
-    if (now == Result::success) return;
-    if (now != Result::in_progress) check(now, what);
-    if (job_.exceeded(begin))
-      base::fail<CommError>("{}: NCCL has not queued it within {} s (rank {}, group {}){}", what, job_.options().time_limit_s,
-                            ranks_[static_cast<std::size_t>(member_)], name_, job_.everybody());
-    std::this_thread::sleep_for(std::chrono::microseconds(20));
+// NCCL queues the exchanges of the first launch that waits.
+bool Group::go_on_queueing() {
+  const Launch& launch = *waiting_.front();
+  const Result now = state(comm_);
+  if (now == Result::in_progress) {
+    if (job_.exceeded(queued_at_)) fail_late(launch);
+    return false;
   }
+  check(now, fmt::format("{} {}", launch.kind, launch.sequence));
+  stage_ = Stage::ready;
+  return true;
 }
 
-void Group::issue(Launch& launch) {
+// Before NCCL has queued all, the stream is not to be touched. The first exchange with a peer may last until the peer has come to it: that is not for
+// the host to wait for, who may have to call what the peer waits for.
+bool Group::settled(const Launch& launch) {
+  queued_at_ = Clock::now();
+  Result now = state(comm_);
+  while (now == Result::in_progress && Clock::now() - queued_at_ < std::chrono::microseconds(50)) now = state(comm_);
+  if (now == Result::in_progress) stage_ = Stage::queueing;
+  else check(now, fmt::format("{} {}", launch.kind, launch.sequence));
+  return now == Result::success;
+}
+
+// Queues as much of a launch as NCCL allows; false: again when NCCL has queued what it has.
+bool Group::step(Launch& launch) {
   local::cuda::use_device(job_.options().device.index);
-  if (launch.ready) backend_.order_after(*stream_, *launch.ready);
-  queue_packs(launch, backend_, *stream_);
-  launch.started = backend_.record(*stream_);
-  call_all(launch, &Lowered::first);
-  queue_combinations(launch, backend_, *stream_);
-  call_all(launch, &Lowered::second);
+  if (launch.phase == 0) {
+    if (launch.ready) backend_.order_after(*stream_, *launch.ready);
+    queue_packs(launch, backend_, *stream_);
+    launch.started = backend_.record(*stream_);
+    launch.phase = 1;
+    if (call_all(launch, &Lowered::first) && !settled(launch)) return false;
+  }
+  if (launch.phase == 1) {
+    queue_combinations(launch, backend_, *stream_);
+    launch.phase = 2;
+    if (call_all(launch, &Lowered::second) && !settled(launch)) return false;
+  }
   queue_unpacks(launch, backend_, *stream_);
   launch.finished = backend_.record(*stream_);
   for (const auto& memory : launch.memory) memory->used_until(launch.finished);
   launch.memory.clear();
   launch.issued.store(true, std::memory_order_release);
+  return true;
 }
 
-void Group::call_all(const Launch& launch, std::vector<Exchange> Lowered::*which) {
+bool Group::call_all(const Launch& launch, std::vector<Exchange> Lowered::*which) {
   const bool any = std::any_of(launch.operations.begin(), launch.operations.end(), [&](const Prepared& o) { return !((*o.lowered).*which).empty(); });
-  if (!any) return;
+  if (!any) return false;
   for (const Prepared& o : launch.operations)
     for (const Exchange& e : (*o.lowered).*which)
       if (e.verb == Verb::reduce_scatter || e.verb == Verb::all_reduce) static_cast<void>(op_of(o.lowered->in_nccl, type_of(o.dtype)));
@@ -202,7 +221,7 @@ void Group::call_all(const Launch& launch, std::vector<Exchange> Lowered::*which
   for (const Prepared& o : launch.operations)
     for (const Exchange& e : (*o.lowered).*which) call(o, e);
   check(group_end(), what);
-  settle(what);
+  return true;
 }
 
 void Group::call(const Prepared& o, const Exchange& e) {
@@ -263,12 +282,15 @@ void Group::look_at_flying() {
     first.seen = true;
     first.seen_at = Clock::now();
   }
-  if (first.seen && job_.exceeded(first.seen_at))
-    base::fail<CommError>(
-        "{}: not all ranks have come within {} s (rank {} waits in collective {} of group {}{}{}); is one caught in a condition that others "
-        "do not share? raise the limit with DTENSOR_TIME_LIMIT, 0 for none{}",
-        first.kind, job_.options().time_limit_s, ranks_[static_cast<std::size_t>(member_)], first.sequence, name_, first.detail.empty() ? "" : ": ",
-        first.detail, job_.everybody());
+  if (first.seen && job_.exceeded(first.seen_at)) fail_late(first);
+}
+
+void Group::fail_late(const Launch& launch) {
+  base::fail<CommError>(
+      "{}: not all ranks have come within {} s (rank {} waits in collective {} of group {}{}{}); is one caught in a condition that others "
+      "do not share? raise the limit with DTENSOR_TIME_LIMIT, 0 for none{}",
+      launch.kind, job_.options().time_limit_s, ranks_[static_cast<std::size_t>(member_)], launch.sequence, name_, launch.detail.empty() ? "" : ": ",
+      launch.detail, job_.everybody());
 }
 
 void Group::abort() noexcept {

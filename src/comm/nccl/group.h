@@ -34,6 +34,7 @@ struct Launch {
   std::vector<Prepared> operations;
   std::vector<base::Ref<local::Buffer>> memory;
   local::DeviceEventRef ready;  ///< on the rank's stream: inputs are there, outputs are free
+  int phase = 0;                ///< what is queued: nothing, all until the first exchanges, all until the second
   std::atomic<bool> issued{false};
   // From when it is issued on.
   local::DeviceEventRef started, finished;
@@ -61,22 +62,25 @@ class Group {
   /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.
   void advance();
   void abort() noexcept;
-  /// Launches wait for the communicator, which may be ready any moment.
+  /// Launches wait for the communicator, which may be ready any moment, or NCCL is still queueing one.
   bool is_busy() const noexcept { return !waiting_.empty(); }
   Clock::time_point looked_at() const noexcept { return looked_at_; }
 
  private:
-  enum class Stage : std::uint8_t { wants_id, initialising, ready, aborted };
+  enum class Stage : std::uint8_t { wants_id, initialising, ready, queueing, aborted };
   void begin();
   void check_joining();
   bool is_late() const noexcept;
-  void issue(Launch& launch);
-  void call_all(const Launch& launch, std::vector<Exchange> Lowered::*which);
+  bool go_on_queueing();
+  bool step(Launch& launch);
+  bool settled(const Launch& launch);
+  /// Whether there was anything to call.
+  bool call_all(const Launch& launch, std::vector<Exchange> Lowered::*which);
   void call(const Prepared& operation, const Exchange& e);
   Op op_of(const Reduction& reduction, Type type);
   void check(Result result, const std::string& what);
-  void settle(const std::string& what);
   void look_at_flying();
+  [[noreturn]] void fail_late(const Launch& launch);
   [[noreturn]] void fail_joining();
 
   NcclJob& job_;
@@ -87,7 +91,7 @@ class Group {
   bool borrowed_ = false;
   Comm comm_ = nullptr;
   const Clock::time_point made_ = Clock::now();
-  Clock::time_point since_, looked_at_{}, ask_at_{};  // since_: the first launch waits
+  Clock::time_point since_, looked_at_{}, ask_at_{}, queued_at_{};  // since_: the first launch waits; queued_at_: NCCL queues it
   local::DeviceBackend& backend_;
   local::DeviceStreamRef stream_;
   std::uint64_t sequence_ = 0;

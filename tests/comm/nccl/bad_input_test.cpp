@@ -85,6 +85,22 @@ TEST_CASE("a rank that does not come to a collective is found by the time limit,
   CHECK(recorded::taken_mismatches().empty());
 }
 
+TEST_CASE("a rank that never lets NCCL queue a collective is found by the time limit") {
+  recorded::taken_lives();
+  recorded::set({.connects = true});
+  const auto errors = errors_over_nccl(2,
+                                       [](World& world) {
+                                         const Communicator c = all(world);
+                                         c.all_reduce(ones(world)).to(Device::cpu());
+                                         if (world.rank() == 1) return pause(1.5);
+                                         c.reduce_scatter(ones(world), ReduceOp::sum).to(Device::cpu());
+                                       },
+                                       {.time_limit_s = 0.4});
+  recorded::set({});
+  CHECK(contains(errors[0], "reduce_scatter: not all ranks have come within 0.4 s (rank 0 waits in collective 1 of group {0, 1}: f32[4])"));
+  CHECK(recorded::taken_lives().aborted == 2);
+}
+
 TEST_CASE("an asynchronous error aborts each communicator once and is thrown by every later call") {
   recorded::taken_lives();
   const auto errors = errors_over_nccl(2, [](World& world) {

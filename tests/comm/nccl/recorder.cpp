@@ -50,6 +50,7 @@ struct Member {
   std::vector<BatchRef> batches;
   std::vector<std::pair<BatchRef, Posted*>> collectives;
   std::map<int, std::deque<std::pair<BatchRef, Posted*>>> sends, receives;  // by peer
+  std::map<int, std::size_t> sent, received;                                // how many of each
 };
 struct Clique {
   int size = 0;
@@ -170,6 +171,19 @@ bool try_batch(Member& m, Batch& batch) {
   return batch.is_done();
 }
 
+// All whom the member's operations need have come to theirs.
+bool is_connected(const Member& m) {
+  for (const Member* peer : m.clique->members) {
+    if (peer->collectives.size() < m.collectives.size()) return false;
+    const auto count = [](const auto& posted, int rank) {
+      const auto at = posted.find(rank);
+      return at == posted.end() ? std::size_t{0} : at->second;
+    };
+    if (count(m.sent, peer->rank) > count(peer->received, m.rank) || count(m.received, peer->rank) > count(peer->sent, m.rank)) return false;
+  }
+  return true;
+}
+
 void compare(Member& m) {
   const std::size_t number = m.collectives.size() - 1;
   const Posted& mine = *m.collectives[number].second;
@@ -210,8 +224,10 @@ void close_group() {
       world().calls.push_back(p.call);
       if (p.call.verb == "Send") {
         m->sends[p.call.peer].emplace_back(batch, &p);
+        ++m->sent[p.call.peer];
       } else if (p.call.verb == "Recv") {
         m->receives[p.call.peer].emplace_back(batch, &p);
+        ++m->received[p.call.peer];
       } else {
         m->collectives.emplace_back(batch, &p);
         compare(*m);
@@ -313,6 +329,7 @@ Result state(Comm comm) {
   if (m.error != Result::success) return m.error;
   if (!m.clique->complete()) return Result::in_progress;
   if (m.lingers > 0 && m.lingers-- > 0) return Result::in_progress;
+  if (world().settings.connects && !is_connected(m)) return Result::in_progress;
   if (!m.finalizing) return Result::success;
   bool done = true;
   for (const BatchRef& b : m.batches) {
@@ -352,7 +369,7 @@ Result group_start() {
 }
 Result group_end() {
   if (--open.depth == 0) close_group();
-  return world().settings.lingers > 0 ? Result::in_progress : Result::success;
+  return world().settings.lingers > 0 || world().settings.connects ? Result::in_progress : Result::success;
 }
 
 Result all_gather(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream) {

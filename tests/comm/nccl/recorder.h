@@ -35,6 +35,7 @@ struct Settings {
   int version = 22809;
   int lingers = 0;                    ///< how often state() is in_progress after a group
   Result init = Result::in_progress;  ///< another: what init() gives
+  bool connects = false;              ///< state() is in_progress after a group until all peers of its operations have closed theirs
 };
 /// From now on, for all.
 void set(const Settings& settings);

@@ -136,3 +136,30 @@ TEST_CASE("what NCCL has not queued at once is waited for") {
   }));
   comm::nccl::recorded::set({});
 }
+
+TEST_CASE("no host waits until a peer has come to what NCCL queues, and nothing of the stream overtakes it") {
+  comm::nccl::recorded::set({.connects = true});
+  CHECK(runs_over_nccl(3,
+                       [](World& world) {
+                         const Communicator c = all(world);
+                         const int next = (world.rank() + 1) % 3, before = (world.rank() + 2) % 3;
+                         const Tensor mine = input_of(world.rank(), {5}, Dtype::f32).to(world.device());
+                         const Tensor theirs = Tensor::zeros({5}, Dtype::f32, world.device());
+                         for (int turn = 0; turn < 3; ++turn) {
+                           Work sent = c.send(mine, next);
+                           Work received = c.recv(theirs, before);
+                           received.wait();
+                           sent.wait();
+                           CHECK(doubles_of(theirs.to(Device::cpu())) == doubles_of(input_of(before, {5}, Dtype::f32)));
+                         }
+                         // Two groups with a combination between, and launches behind it.
+                         const Tensor x = input_of(world.rank(), {20'000}, Dtype::f32).to(world.device());
+                         const Tensor largest = c.all_reduce(x, ReduceOp::max), sum = c.all_reduce(largest);
+                         double expected = input_value(0, 17, Dtype::f32);
+                         for (int r = 1; r < 3; ++r) expected = std::max(expected, input_value(r, 17, Dtype::f32));
+                         CHECK(doubles_of(largest.to(Device::cpu()))[17] == expected);
+                         CHECK(doubles_of(sum.to(Device::cpu()))[17] == 3 * expected);
+                       },
+                       {.time_limit_s = 5}));
+  comm::nccl::recorded::set({});
+}
