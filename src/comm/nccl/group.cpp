@@ -218,9 +218,15 @@ bool Group::call_all(const Launch& launch, std::vector<Exchange> Lowered::*which
       if (e.verb == Verb::reduce_scatter || e.verb == Verb::all_reduce) static_cast<void>(op_of(o.lowered->in_nccl, type_of(o.dtype)));
   const std::string what = fmt::format("{} {}", launch.kind, launch.sequence);
   check(group_start(), what);
-  for (const Prepared& o : launch.operations)
-    for (const Exchange& e : (*o.lowered).*which) call(o, e);
-  check(group_end(), what);
+  // NCCL keeps a group per thread: one that stays open would take in all that the thread calls later.
+  std::exception_ptr bad;
+  try {
+    for (const Prepared& o : launch.operations)
+      for (const Exchange& e : (*o.lowered).*which) call(o, e);
+  } catch (...) { bad = std::current_exception(); }
+  const Result ended = group_end();
+  if (bad) std::rethrow_exception(bad);
+  check(ended, what);
   return true;
 }
 

@@ -141,6 +141,15 @@ TEST_CASE("NCCL's own failures come with its words") {
   recorded::set({});
 }
 
+TEST_CASE("a call that NCCL refuses within a group leaves no group open") {
+  recorded::set({.fails_at = 1});
+  const auto errors = errors_over_nccl(
+      2, [](World& world) { all(world).all_reduce(input_of(0, {20'000}, Dtype::f32).to(world.device()), ReduceOp::max).to(Device::cpu()); });
+  recorded::set({});
+  for (const std::string& e : errors) CHECK(contains(e, ": unhandled system error (rank "));
+  CHECK(recorded::open_groups() == 0);
+}
+
 TEST_CASE("a tensor of another device is refused before anything moves") {
   const auto errors = errors_over_nccl(2, [](World& world) {
     const Tensor wrong = ones(world).to(Device::cpu()).to(Device::cuda(1 - world.rank()));

@@ -2,6 +2,7 @@
 #include "comm/nccl/recorder.h"
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -196,10 +197,11 @@ void compare(Member& m) {
 }
 
 struct Open {
-  int depth = 0;
+  int depth = 0, calls = 0;
   std::vector<std::pair<Member*, std::pair<Stream, Posted>>> posted;
 };
 thread_local Open open;
+std::atomic<int> open_groups{0};
 
 void close_group() {
   const auto lock = emulated::stopped();
@@ -242,6 +244,7 @@ void close_group() {
 Result post(Comm comm, Stream stream, const char* verb, std::size_t count, Type type, const void* in, void* out, Op op = kSum, int peer = -1) {
   Member& m = of(comm);
   if (m.aborted) return Result::invalid_usage;
+  if (open.depth > 0 && open.calls++ == world().settings.fails_at) return Result::system_error;
   Posted p;
   p.call = {m.name, m.rank, verb, static_cast<std::int64_t>(count), type, op, m.factors.contains(op) ? m.factors[op] : 1.0, peer, 0, stream};
   p.in = in;
@@ -273,6 +276,7 @@ void set(const Settings& settings) {
   const auto lock = emulated::stopped();
   world().settings = settings;
 }
+int open_groups() { return nccl::open_groups.load(); }
 void break_comm(std::string_view name, Result error) {
   const auto lock = emulated::stopped();
   for (const auto& m : world().members)
@@ -364,11 +368,17 @@ Result abort(Comm comm) {
 }
 
 Result group_start() {
-  ++open.depth;
+  if (open.depth++ == 0) {
+    open.calls = 0;
+    ++open_groups;
+  }
   return Result::success;
 }
 Result group_end() {
-  if (--open.depth == 0) close_group();
+  if (--open.depth == 0) {
+    --open_groups;
+    close_group();
+  }
   return world().settings.lingers > 0 || world().settings.connects ? Result::in_progress : Result::success;
 }
 

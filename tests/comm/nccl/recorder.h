@@ -35,10 +35,13 @@ struct Settings {
   int version = 22809;
   int lingers = 0;                    ///< how often state() is in_progress after a group
   Result init = Result::in_progress;  ///< another: what init() gives
+  int fails_at = -1;                  ///< the call of a group that gives system_error and does nothing; 0-based
   bool connects = false;              ///< state() is in_progress after a group until all peers of its operations have closed theirs
 };
 /// From now on, for all.
 void set(const Settings& settings);
+/// Groups that are open, of all threads.
+int open_groups();
 /// The communicators of a name have met an error.
 void break_comm(std::string_view name, Result error);
 struct Lives {
