@@ -309,6 +309,8 @@ void record(Event event, Stream stream) {
   note("record " + name_of(event), stream);
   const std::lock_guard lock(state().mutex);
   auto* mark = static_cast<Mark*>(event);
+  if (stream != nullptr && !state().queues.contains(static_cast<Queue*>(stream)))
+    throw DeviceError("event: invalid resource handle (cudaErrorInvalidResourceHandle)");
   mark->asked = 0;
   mark->queue = static_cast<Queue*>(stream);
   if (mark->queue != nullptr) mark->after = mark->queue->done + mark->queue->waiting.size();

@@ -46,6 +46,21 @@ TEST_CASE("kernels run on the current stream, which a scope changes and gives ba
   CHECK(Stream::current(kGpu) == own);
 }
 
+TEST_CASE("what the host stages for kernels outlives the stream on which it was staged") {
+  run_ranks({.ranks = 1, .device = kGpu}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 1}});
+    const DTensor table = randn({7, 3}, mesh), rows = randint(0, 7, {5}, mesh);
+    const auto read = [&] { return to_string(embedding(rows, table).local().to(Device::cpu())); };
+    const std::string expected = read();
+    {
+      const Stream gone = Stream::create(kGpu);
+      const StreamScope scope(gone);
+      CHECK(read() == expected);
+    }
+    CHECK(read() == expected);
+  });
+}
+
 TEST_CASE("a tensor is used inside a scope and outside in the order of the program") {
   const Stream other = Stream::create(kGpu);
   const Tensor x = filled(2), y = filled(0);

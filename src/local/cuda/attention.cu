@@ -112,6 +112,7 @@ struct AttentionPart {
     score(block, w, other, scores);
     if constexpr (kGradient) weigh(block, w, other, scores, products);
     else absorb(scores, block, sums, top, total);
+    if (p.d == 0) block.sync();  // no dot product has: the weights of the tile before may still be read
     const int row = block.thread / kSide * kRowsEach, column = block.thread % kSide * kColumnsEach;
     DTENSOR_UNROLL for (int c = 0; c < kColumnsEach; ++c) {
       Four<C> four;

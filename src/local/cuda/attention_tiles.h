@@ -404,7 +404,7 @@ struct AttentionMma {
   }
   static DTENSOR_DEVICE void put_row(const Block& block, const SumsFragment (&sums)[2 * kSteps], int r, float factor, const AttentionResult& to,
                                      std::int64_t row, std::int64_t width) {
-    const bool pairs = width % 2 == 0 && to.dtype == dtype_of<T>();
+    const bool pairs = width % 2 == 0 && to.dtype == dtype_of<T>() && reinterpret_cast<std::uintptr_t>(to.data) % 4 == 0;
     DTENSOR_UNROLL for (int c = 0; c < 2 * kSteps; ++c) {
       const std::int64_t x = c * 8 + block.lane() % 4 * 2;
       const float first = sums[c].at[2 * r] * factor, next = sums[c].at[2 * r + 1] * factor;

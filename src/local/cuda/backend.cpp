@@ -85,8 +85,11 @@ class CudaBackend final : public DeviceBackend {
   DeviceStreamRef current_stream(Device device) override { return cuda::rank_device(device).current_stream; }
   DeviceStreamRef set_current_stream(DeviceStreamRef stream) override {
     cuda::RankDevice& d = cuda::unchecked_rank_device(stream->device());
-    d.current = stream->native();
-    return std::exchange(d.current_stream, std::move(stream));
+    DeviceStreamRef before = std::exchange(d.current_stream, std::move(stream));
+    d.current = d.current_stream->native();
+    d.staging.leave();  // the stream before may be destroyed
+    d.faults.leave();
+    return before;
   }
   DeviceEventRef record(const DeviceStream& stream) override { return std::make_shared<cuda::PooledEvent>(stream.device(), stream.native()); }
   void order_after(const DeviceStream& stream, DeviceEvent& event) override { static_cast<cuda::PooledEvent&>(event).order(stream.native()); }

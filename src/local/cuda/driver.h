@@ -37,7 +37,7 @@ struct MemoryInfo {
 };
 MemoryInfo device_memory(int device);
 
-/// Memory of the host that the device reads and writes at the same address. Zeros.
+/// Memory of the host that the device reads and writes at the same address. Zeros. A negative device: the thread's, whichever that is.
 void* pinned_malloc(int device, std::size_t bytes);
 void pinned_free(void* memory) noexcept;
 

@@ -165,7 +165,8 @@ class Product {
     const MatrixOperand& o = c_.addend;
     bool one = (c_.m == 1 || o.row == 0) && (c_.n == 1 || o.column == 1) && c_.beta.as_double() == 1;
     for (int d = 0; d < c_.batch.ndim(); ++d) one = one && (c_.batch[d] == 1 || o.batch[d] == 0);
-    shape_.has_bias = one && c_.dtype != Dtype::f64 && out_dtype_ == c_.dtype;
+    // An epilogue may read the row 16 bytes at a time, and no preference says how it lies.
+    shape_.has_bias = one && c_.dtype != Dtype::f64 && out_dtype_ == c_.dtype && reinterpret_cast<std::uintptr_t>(o.data) % 16 == 0;
     return shape_.has_bias;
   }
   bool takes_addend() const {

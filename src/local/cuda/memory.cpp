@@ -85,7 +85,7 @@ void* DeviceAllocator::take(std::size_t size_class, Stream stream) {
 void* DeviceAllocator::create(std::size_t bytes, std::size_t size_class) {
   if (stats_.current + stats_.cached > most_ + most_ / 4 + kSlack) release_kept();
   const std::size_t size = CachingAllocator::class_bytes(size_class);
-  if (pinned_) return pinned_malloc(device_.index, size);
+  if (pinned_) return pinned_malloc(-1, size);
   void* memory = device_malloc(device_.index, size);
   if (memory == nullptr) {
     collect(true);

@@ -2,6 +2,7 @@
 #include "local/cuda/pinned.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "dtensor/error.h"
@@ -36,8 +37,9 @@ void PinnedRing::open_next() {
 void* PinnedRing::take(std::size_t bytes, Stream stream, std::function<void()> before_reuse) {
   const std::size_t size = (bytes + 31) / 32 * 32;
   if (size > arc_bytes_) throw InternalError("a piece of pinned memory is larger than its arc");
-  if (used_ != 0 && (stream != stream_ || used_ + size > arc_bytes_)) {
-    close();
+  const bool closed = arcs_[static_cast<std::size_t>(current_)].closed;
+  if (used_ != 0 && (closed || stream != stream_ || used_ + size > arc_bytes_)) {
+    if (!closed) close();
     open_next();
   }
   stream_ = stream;
@@ -62,10 +64,13 @@ Fault* Faults::expect(Stream stream, std::function<std::string(std::int64_t)> te
 }
 
 void Faults::fail() {
+  const auto is_raised = [](const auto& e) { return e.first->raised != 0; };
   *any_ = 0;
-  const auto raised = std::find_if(expected_.begin(), expected_.end(), [](const auto& e) { return e.first->raised != 0; });
-  const std::string text = raised == expected_.end() ? "a kernel met a wrong value" : raised->second(raised->first->value);
-  expected_.clear();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const auto raised = std::find_if(expected_.begin(), expected_.end(), is_raised);
+  if (raised == expected_.end()) return;  // other threads of a kernel whose fault has been said
+  const std::string text = raised->second(raised->first->value);
+  std::erase_if(expected_, is_raised);
   throw Error(text);
 }
 

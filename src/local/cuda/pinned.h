@@ -24,6 +24,10 @@ class PinnedRing {
   std::size_t arc_bytes() const noexcept { return arc_bytes_; }
   /// 16-byte aligned, at most arc_bytes(). `before_reuse` runs when all that used the piece's arc is done and before it is given out again.
   void* take(std::size_t bytes, Stream stream, std::function<void()> before_reuse = {});
+  /// Before the stream of the last piece may go away.
+  void leave() {
+    if (used_ != 0 && !arcs_[static_cast<std::size_t>(current_)].closed) close();
+  }
 
  private:
   static constexpr int kArcs = 4;
@@ -47,10 +51,18 @@ struct Fault {
   std::int32_t raised = 0;
   std::int32_t* any = nullptr;  ///< of all of the rank
 };
+/// What the calling thread wrote to memory of the host is seen there before what it writes next.
+DTENSOR_DEVICE inline void fence_for_host() {
+#if defined(__CUDA_ARCH__)
+  __threadfence_system();
+#endif
+}
 /// Of kernels: the first or any later value counts.
 DTENSOR_DEVICE inline void raise(Fault* fault, std::int64_t value) {
   fault->value = value;
+  fence_for_host();
   fault->raised = 1;
+  fence_for_host();
   *fault->any = 1;
 }
 
@@ -62,10 +74,11 @@ class Faults {
   Faults(const Faults&) = delete;
   /// For kernels that are queued on `stream` next.
   Fault* expect(Stream stream, std::function<std::string(std::int64_t)> text);
-  /// @throws Error with the text of a fault that has been raised; all are forgotten then.
+  /// @throws Error with the text of a fault that has been raised; once for each.
   void check() {
     if (*any_ != 0) fail();
   }
+  void leave() { ring_.leave(); }
 
  private:
   static constexpr std::size_t kArcBytes = 64 * sizeof(Fault);

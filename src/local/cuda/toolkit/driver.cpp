@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <optional>
 
 #include "base/error_text.h"
 #include "local/cuda/launched.h"
@@ -100,7 +101,8 @@ MemoryInfo device_memory(int device) {
   return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
 }
 void* pinned_malloc(int device, std::size_t bytes) {
-  const OnDevice on(device);
+  std::optional<OnDevice> on;
+  if (device >= 0) on.emplace(device);
   void* memory = nullptr;
   check(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped), "allocate pinned memory");
   std::memset(memory, 0, bytes);
@@ -165,6 +167,7 @@ void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream s
   const bool to_host = kind == CopyKind::to_host || kind == CopyKind::device_to_pinned;
   const cudaMemcpyKind how = from_host ? cudaMemcpyHostToDevice : to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
   check(cudaMemcpyAsync(to, from, bytes, how, of(stream)), "copy");
+  if (kind == CopyKind::to_device) check(cudaStreamSynchronize(of(stream)), "copy");  // the runtime may read the host's memory later
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill"); }
 
