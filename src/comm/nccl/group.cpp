@@ -299,13 +299,9 @@ void Group::fail_late(const Launch& launch) {
       launch.detail, job_.everybody());
 }
 
-void Group::abort() noexcept {
+Comm Group::give_up() noexcept {
   stage_ = Stage::aborted;
-  waiting_.clear();
-  flying_.clear();
-  if (comm_ == nullptr || borrowed_) return;
-  static_cast<void>(nccl::abort(comm_));
-  comm_ = nullptr;
+  return borrowed_ ? nullptr : std::exchange(comm_, nullptr);
 }
 
 }  // namespace dtensor::comm::nccl

@@ -61,9 +61,11 @@ class Group {
   void queue(std::shared_ptr<Launch> launch);
   /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.
   void advance();
-  void abort() noexcept;
+  /// Does nothing any more. Gives what is to be aborted, null for nothing. What waits here stays until the group ends: its memory goes back to the
+  /// allocator, whose mutex the rank's thread may hold while it waits for NCCL.
+  Comm give_up() noexcept;
   /// Launches wait for the communicator, which may be ready any moment, or NCCL is still queueing one.
-  bool is_busy() const noexcept { return !waiting_.empty(); }
+  bool is_busy() const noexcept { return stage_ != Stage::aborted && !waiting_.empty(); }
   Clock::time_point looked_at() const noexcept { return looked_at_; }
 
  private:

@@ -50,8 +50,10 @@ Result state(Comm comm);
 Result membership(Comm comm, int& rank, int& size, int& device);
 Result finalize(Comm comm);
 Result destroy(Comm comm);
-/// Stops what is queued and frees the communicator; any thread.
+/// Stops what is queued and frees the communicator; any thread. May wait for kernels of the device's other communicators.
 Result abort(Comm comm);
+/// From this version on, aborts within a group are done together.
+inline constexpr int kGroupsAborts = 22200;
 
 Result group_start();
 Result group_end();

@@ -23,6 +23,21 @@ std::string here(int rank) { return fmt::format("here/{}", rank); }
 std::string left(int rank) { return fmt::format("left/{}", rank); }
 std::string place(int rank) { return fmt::format("at/{}", rank); }
 
+// At once: an abort may wait for kernels of another communicator, which end when that one is aborted.
+void abort_all(const std::vector<Comm>& comms) noexcept {
+  if (comms.size() > 1 && version() >= kGroupsAborts) {
+    static_cast<void>(group_start());
+    for (const Comm c : comms) static_cast<void>(nccl::abort(c));
+    static_cast<void>(group_end());
+    return;
+  }
+  std::vector<std::thread> threads;
+  for (const Comm c : comms) try {
+      threads.emplace_back([c] { static_cast<void>(nccl::abort(c)); });
+    } catch (const std::exception&) { static_cast<void>(nccl::abort(c)); }
+  for (std::thread& t : threads) t.join();
+}
+
 }  // namespace
 
 NcclJob::NcclJob(const JobOptions& options) : options_(options), context_(base::current_rank()) {
@@ -139,7 +154,10 @@ void NcclJob::over_by(const std::string& text, bool shared, bool elsewhere) noex
   shared_text_ = shared;
   elsewhere_.store(elsewhere);
   over_.store(true, std::memory_order_release);
-  for (Group* g : groups_) g->abort();
+  std::vector<Comm> comms;
+  for (Group* g : groups_)
+    if (const Comm comm = g->give_up(); comm != nullptr) comms.push_back(comm);
+  abort_all(comms);
 }
 
 void NcclJob::end(const std::string& text) noexcept {

@@ -103,7 +103,7 @@ TEST_CASE("a rank that never lets NCCL queue a collective is found by the time l
 
 TEST_CASE("an asynchronous error aborts each communicator once and is thrown by every later call") {
   recorded::taken_lives();
-  const auto errors = errors_over_nccl(2, [](World& world) {
+  const auto broken = [](World& world) {
     const Communicator c = all(world), other = world.communicator(world.mesh({{"y", 2}}, std::vector<int>{1, 0}), "y");
     c.all_reduce(ones(world)).to(Device::cpu());
     other.all_reduce(ones(world)).to(Device::cpu());
@@ -112,10 +112,16 @@ TEST_CASE("an asynchronous error aborts each communicator once and is thrown by 
     pause(0.5);
     CHECK(contains(error_of([&] { c.all_reduce(ones(world)); }), "remote process exited or there was a network error"));
     c.all_reduce(ones(world));
-  });
-  for (const std::string& e : errors) CHECK(contains(e, "remote process exited or there was a network error (rank "));
-  CHECK(recorded::taken_lives().aborted == 6);  // the world's, two of the user's; on both ranks
-  CHECK(recorded::taken_mismatches().empty());
+  };
+  for (const int version : {22809, 22105}) {
+    recorded::set({.version = version});
+    for (const std::string& e : errors_over_nccl(2, broken)) CHECK(contains(e, "remote process exited or there was a network error (rank "));
+    const recorded::Lives lives = recorded::taken_lives();
+    CHECK(lives.aborted == 6);  // the world's, two of the user's; on both ranks
+    CHECK(lives.aborted_together == (version >= 22200 ? 6 : 0));
+    CHECK(recorded::taken_mismatches().empty());
+  }
+  recorded::set({});
 }
 
 TEST_CASE("an error in one rank's program reaches the others with its text") {

@@ -364,6 +364,7 @@ Result abort(Comm comm) {
   if (of(comm).aborted) world().mismatches.push_back(of(comm).name + ": aborted twice");
   of(comm).aborted = true;
   ++world().lives.aborted;
+  if (open.depth > 0) ++world().lives.aborted_together;
   return Result::success;
 }
 

@@ -46,6 +46,7 @@ int open_groups();
 void break_comm(std::string_view name, Result error);
 struct Lives {
   int made = 0, aborted = 0, destroyed = 0;
+  int aborted_together = 0;  ///< of those aborted: within a group
 };
 /// Of all communicators since the last call.
 Lives taken_lives();
