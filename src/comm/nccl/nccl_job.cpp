@@ -99,11 +99,7 @@ void NcclJob::listen() {
   try {
     if (const auto error = options_.store->get(kError)) {
       const std::lock_guard lock(mutex_);
-      const std::size_t space = error->find(' ');
-      const bool program = error->starts_with('e');
-      const std::string text = error->substr(space + 1);
-      over_by(program ? fmt::format("rank {} ended with an error ({}); the world is over", error->substr(1, space - 1), text) : text, !program,
-              program);
+      hear(*error);
     }
     publish_place();
   } catch (const std::exception& e) {
@@ -160,21 +156,34 @@ void NcclJob::over_by(const std::string& text, bool shared, bool elsewhere) noex
   abort_all(comms);
 }
 
+// What stands in the store: it is the first error of all.
+void NcclJob::hear(const std::string& error) noexcept {
+  const std::size_t space = error.find(' ');
+  const bool program = error.starts_with('e');
+  const std::string text = error.substr(space + 1);
+  over_by(program ? fmt::format("rank {} ended with an error ({}); the world is over", error.substr(1, space - 1), text) : text, !program, program);
+}
+
+// Before anything is aborted, which the others would take for the reason. Gives what stands there already.
+std::optional<std::string> NcclJob::tell(const std::string& error) noexcept {
+  try {
+    if (!options_.store->set_new(kError, error)) return options_.store->get(kError);
+  } catch (const std::exception&) { return std::nullopt; }  // each rank finds out by itself
+  return std::nullopt;
+}
+
 void NcclJob::end(const std::string& text) noexcept {
   if (over_.load()) return;
-  over_by(text, true, false);
-  try {
-    options_.store->set_new(kError, "s " + text);
-  } catch (const std::exception&) { return; }  // each rank finds out by itself
+  if (const auto first = tell("s " + text)) hear(*first);
+  else over_by(text, true, false);
 }
 
 void NcclJob::fail(const std::string& text) noexcept {
   const std::lock_guard lock(mutex_);
-  if (over_.load()) return;
-  over_by(text, true, false);
-  try {
-    options_.store->set_new(kError, fmt::format("e{} {}", options_.rank, text));
-  } catch (const std::exception&) { return; }
+  if (!over_.load()) {
+    if (const auto first = tell(fmt::format("e{} {}", options_.rank, text))) hear(*first);
+    else over_by(text, true, false);
+  }
 }
 
 void NcclJob::throw_over(std::string_view op) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -68,6 +69,8 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void run() noexcept;
   void advance_groups();
   void listen();
+  void hear(const std::string& error) noexcept;
+  std::optional<std::string> tell(const std::string& error) noexcept;
   void over_by(const std::string& text, bool shared, bool elsewhere) noexcept;
   void publish_place();
   std::string last_collective() const;

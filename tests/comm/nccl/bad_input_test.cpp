@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "comm/expected.h"
+#include "comm/nccl/nccl_job.h"
 #include "comm/nccl/ranks.h"
 #include "dtensor/comm.h"
 #include "dtensor/error.h"
@@ -134,6 +135,21 @@ TEST_CASE("an error in one rank's program reaches the others with its text") {
   CHECK(errors[2] == "no bread");
   CHECK(contains(errors[0], "rank 2 ended with an error (no bread); the world is over"));
   CHECK(contains(errors[1], "rank 2 ended with an error (no bread); the world is over"));
+}
+
+TEST_CASE("an error that comes second gives way to the first") {
+  const auto errors = errors_over_nccl(2, [](World& world) {
+    all(world).all_reduce(ones(world)).to(Device::cpu());
+    world.barrier();
+    if (world.rank() == 0) {
+      auto& job = dynamic_cast<comm::nccl::NcclJob&>(*world::WorldData::of(world).job);
+      CHECK(job.options().store->set_new("error", "e1 no bread"));
+      const std::lock_guard lock(job.mutex());
+      job.end("remote process exited");
+    }
+    for (;;) all(world).all_reduce(ones(world)).to(Device::cpu());
+  });
+  for (const std::string& e : errors) CHECK(contains(e, "rank 1 ended with an error (no bread); the world is over"));
 }
 
 TEST_CASE("NCCL's own failures come with its words") {
