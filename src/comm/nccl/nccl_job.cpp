@@ -184,6 +184,8 @@ void NcclJob::fail(const std::string& text) noexcept {
     if (const auto first = tell(fmt::format("e{} {}", options_.rank, text))) hear(*first);
     else over_by(text, true, false);
   }
+  // An error of the rank's own is one that no other rank prints.
+  if (text.find(text_) == std::string::npos) elsewhere_.store(false);
 }
 
 void NcclJob::throw_over(std::string_view op) {

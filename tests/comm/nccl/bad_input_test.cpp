@@ -223,6 +223,12 @@ TEST_CASE("processes of a launcher become ranks, and one that is killed is known
   });
   CHECK(failed[0] == "1");  // the rank that failed has said it
   CHECK(failed[1] == "no bread\n1");
+  const auto failed_both = both([](World& world) {
+    if (world.rank() == 1) throw std::runtime_error("no bread");
+    pause(0.6);
+    throw std::runtime_error("no wine");
+  });
+  CHECK(failed_both == std::vector<std::string>{"no wine\n1", "no bread\n1"});
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(60));
 }
 
