@@ -52,7 +52,8 @@ bool has_all_to_all() noexcept { return find_all_to_all() != nullptr; }
 
 std::string text_of(Result code, Comm comm) {
   std::string text = ncclGetErrorString(static_cast<ncclResult_t>(code));
-  const char* last = comm != nullptr ? ncclGetLastError(of(comm)) : nullptr;
+  // Of a communicator that has not been made there are details too.
+  const char* last = ncclGetLastError(of(comm));
   if (last != nullptr && *last != '\0') text += std::string(": ") + last;
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -70,7 +71,11 @@ Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name
   std::memcpy(&of_all, id.data(), sizeof of_all);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
   config.commName = name;
+#else
+  static_cast<void>(name);
+#endif
   ncclComm_t made = nullptr;
   const Result done = result(ncclCommInitRankConfig(&made, size, of_all, rank, &config));
   comm = made;
