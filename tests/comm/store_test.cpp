@@ -2,6 +2,7 @@
 // Stores among threads and among processes of this machine.
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -167,6 +168,26 @@ TEST_CASE("the last word of a process that is killed appears, that of one that l
   });
   CHECK(code_of(left) == 0);
   CHECK(!server->wait("left", 0.1));
+}
+
+TEST_CASE("both ends of a connection find out that the other machine is lost") {
+  const auto option = [](int socket, int level, int name) {
+    int value = 0;
+    socklen_t length = sizeof value;
+    return ::getsockopt(socket, level, name, &value, &length) == 0 ? value : -1;
+  };
+  const auto store = comm::tcp_store({.host = {}, .port = 0, .serve = true, .time_limit_s = 5, .who = "test"});
+  store->set("a", "b");
+  int ends = 0;
+  for (int s = 3; s < 256; ++s) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    if (::getpeername(s, reinterpret_cast<sockaddr*>(&peer), &length) != 0 || peer.ss_family == AF_UNIX) continue;
+    ++ends;
+    CHECK(option(s, SOL_SOCKET, SO_KEEPALIVE) == 1);
+    CHECK(option(s, IPPROTO_TCP, TCP_KEEPIDLE) + option(s, IPPROTO_TCP, TCP_KEEPINTVL) * option(s, IPPROTO_TCP, TCP_KEEPCNT) <= 30);
+  }
+  CHECK(ends == 2);
 }
 
 TEST_CASE("a store that is gone is an error that names it, at the next call and at every later one") {

@@ -53,6 +53,15 @@ int port_of(int socket) {
 
 }  // namespace
 
+void prepare_connection(int socket) {
+  const int yes = 1, idle_s = 10, between_s = 5, tries = 3;
+  ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+  ::setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+  ::setsockopt(socket, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof between_s);
+  ::setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
+}
+
 TcpServer::TcpServer(int port, const std::string& who) {
   listener_ = bound_socket(port, AF_INET6);
   if (listener_ < 0 && errno != EADDRINUSE && errno != EACCES) listener_ = bound_socket(port, AF_INET);
@@ -96,8 +105,7 @@ void TcpServer::run() {
 void TcpServer::accept_one() {
   const int s = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (s < 0) return;
-  const int yes = 1;
-  ::setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  prepare_connection(s);
   clients_.push_back({s, {}, {}, {}});
 }
 

@@ -12,6 +12,9 @@
 
 namespace dtensor::comm {
 
+/// Of either end: small messages go at once, and a machine that is lost without a word is known within half a minute.
+void prepare_connection(int socket);
+
 class TcpServer {
  public:
   /// @throws CommError when the port is taken.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -62,9 +61,7 @@ int connected(const addrinfo& to, int limit_ms) {
       return -1;
     }
   }
-  const int yes = 1;
-  ::setsockopt(s.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-  ::setsockopt(s.get(), SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+  prepare_connection(s.get());
   return s.release();
 }
 
