@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "world/launcher.h"
 
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+
 #include "base/environment.h"
 #include "base/error_text.h"
 
@@ -26,14 +30,11 @@ std::optional<Launcher> several(const Names& n) {
   if (rank >= *size) base::fail<InvalidArgument>("run: {}={} is no rank of {}={}; ranks are 0 to {}", n.rank, rank, n.size, *size, *size - 1);
   const auto local_rank = base::env_int(n.local_rank, 0, kMost);
   // Slurm writes "4(x2)" where machines have several.
-  const std::string local_size = base::env(n.local_size).value_or("");
-  const bool number = !local_size.empty() && local_size.find_first_not_of("0123456789") == std::string::npos;
-  return Launcher{n.size,
-                  n.rank,
-                  static_cast<int>(*size),
-                  static_cast<int>(rank),
-                  static_cast<int>(local_rank.value_or(rank)),
-                  number ? static_cast<int>(*base::env_int(n.local_size, 0, kMost)) : 0};
+  const std::string text = base::env(n.local_size).value_or("");
+  int local_size = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), local_size).ec != std::errc{}) local_size = 0;
+  return Launcher{
+      n.size, n.rank, static_cast<int>(*size), static_cast<int>(rank), static_cast<int>(local_rank.value_or(rank)), std::max(local_size, 0)};
 }
 
 // torchrun's own store is at MASTER_PORT then.
@@ -74,7 +75,10 @@ Meeting find_meeting() {
   const auto port = base::env_int("MASTER_PORT", 1, 65535), job = base::env_int("SLURM_JOB_ID");
   if (!port && !job) base::fail<InvalidArgument>("run: MASTER_PORT is missing; set it to a free port of {}", m.host);
   const std::int64_t step = base::env_int("SLURM_STEP_ID").value_or(0);
-  m.port = static_cast<int>(port ? *port + (port_is_taken() ? 1 : 0) : 20'000 + (*job * 7 + step) % 20'000);
+  if (port == 65535 && port_is_taken())
+    base::fail<InvalidArgument>("run: MASTER_PORT is 65535, which torchrun's own store has, and there is no next one; choose a smaller port");
+  // Below those that systems give to outgoing connections.
+  m.port = static_cast<int>(port ? *port + (port_is_taken() ? 1 : 0) : 20'000 + (*job * 7 + step) % 12'000);
   return m;
 }
 

@@ -55,7 +55,7 @@ TEST_CASE("each launcher's variables give rank, size and number on the machine")
     const Environment e{{"SLURM_PROCID", "3"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_LOCALID", "1"}, {"SLURM_STEP_TASKS_PER_NODE", "2(x2)"}};
     const auto l = find_launcher();
     REQUIRE(l);
-    CHECK((l->rank == 3 && l->size == 4 && l->local_rank == 1 && l->local_size == 0));
+    CHECK((l->rank == 3 && l->size == 4 && l->local_rank == 1 && l->local_size == 2));
   }
   {
     const Environment e{{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}};  // an allocation, not a step
@@ -91,6 +91,8 @@ TEST_CASE("the meeting place is a folder, or an address and a port that Slurm ma
     CHECK((find_meeting().host == "node1" && find_meeting().port == 29500));
     const Environment agent{{"TORCHELASTIC_USE_AGENT_STORE", "True"}};
     CHECK(find_meeting().port == 29501);
+    const Environment last{{"MASTER_PORT", "65535"}};
+    CHECK(contains(error_of([] { find_meeting(); }), "run: MASTER_PORT is 65535, which torchrun's own store has"));
   }
   {
     const Environment e{{"MASTER_ADDR", "node1"}, {"MASTER_PORT", "0"}};
@@ -100,9 +102,9 @@ TEST_CASE("the meeting place is a folder, or an address and a port that Slurm ma
     const Environment e{{"MASTER_ADDR", "node1"}};
     CHECK_THROWS_WITH_AS(find_meeting(), "run: MASTER_PORT is missing; set it to a free port of node1", InvalidArgument);
   }
-  const Environment e{{"SLURM_STEP_NODELIST", "gpu[03-07,9],login"}, {"SLURM_JOB_ID", "4711"}};
+  const Environment e{{"SLURM_STEP_NODELIST", "gpu[03-07,9],login"}, {"SLURM_JOB_ID", "4714"}};
   CHECK(find_meeting().host == "gpu03");
-  CHECK((find_meeting().port >= 20000 && find_meeting().port < 40000));
+  CHECK((find_meeting().port >= 20000 && find_meeting().port < 32000));
 }
 
 TEST_CASE("the first host of Slurm's lists") {
