@@ -118,7 +118,8 @@ World adopt_nccl(void* comm, const AdoptOptions& options) {
   if (options.device && !(*options.device == Device::cuda(m.device)))
     base::fail<InvalidArgument>("adopt: the communicator is on cuda:{} and AdoptOptions.device is {}; give the same", m.device,
                                 to_string(*options.device));
-  comm::JobOptions job{.rank = m.rank, .size = m.size, .device = Device::cuda(m.device), .time_limit_s = options.time_limit_s, .adopted = comm};
+  const double time_limit_s = world::hub_options({.time_limit_s = options.time_limit_s}, "adopt").time_limit_s;
+  comm::JobOptions job{.rank = m.rank, .size = m.size, .device = Device::cuda(m.device), .time_limit_s = time_limit_s, .adopted = comm};
   job.in_rank_order = base::env_bool("DTENSOR_REPRODUCIBLE").value_or(false);
   if (!options.store_folder.empty()) {
     job.store = comm::file_store(options.store_folder);
@@ -126,16 +127,20 @@ World adopt_nccl(void* comm, const AdoptOptions& options) {
     comm::TcpOptions tcp{.host = comm::host_name(),
                          .port = 0,
                          .serve = m.rank == 0,
-                         .time_limit_s = options.time_limit_s,
+                         .time_limit_s = time_limit_s,
                          .who = fmt::format("rank {} of {}", m.rank, m.size)};
     constexpr std::size_t kAddressBytes = 512;
     std::string address;
-    if (m.rank == 0) {
-      job.store = comm::tcp_store(tcp);
-      address = fmt::format("{} {}", tcp.host, comm::tcp_port(*job.store));
-    }
+    std::exception_ptr bad;
+    if (m.rank == 0) try {
+        job.store = comm::tcp_store(tcp);
+        address = fmt::format("{} {}", tcp.host, comm::tcp_port(*job.store));
+      } catch (...) { bad = std::current_exception(); }
+    // The others wait for an address: none says that rank 0 has failed.
     address.resize(kAddressBytes, '\0');
     if (m.size > 1) address = comm::nccl_broadcast(comm, m, std::move(address));
+    if (bad) std::rethrow_exception(bad);
+    if (address[0] == '\0') base::fail<CommError>("adopt: rank 0 could not serve a store (it says why); or give AdoptOptions.store_folder");
     if (m.rank != 0) {
       const std::size_t space = address.find(' ');
       tcp.host = address.substr(0, space) == tcp.host ? "localhost" : address.substr(0, space);

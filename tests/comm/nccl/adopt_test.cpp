@@ -92,6 +92,18 @@ TEST_CASE("after an error in one program the adopted communicator is left to the
   CHECK(recorded::taken_lives().aborted == 2);  // the barrier's
 }
 
+TEST_CASE("the environment's time limit holds for an adopted communicator") {
+  setenv("DTENSOR_TIME_LIMIT", "1", 1);
+  const auto errors = with_communicators(2, [&](void* comm) {
+    World world = adopt_nccl(comm, {});
+    world.barrier();
+    if (world.rank() == 1) return std::this_thread::sleep_for(std::chrono::seconds(3));
+    world.barrier();
+  });
+  unsetenv("DTENSOR_TIME_LIMIT");
+  CHECK(contains(errors[0], "barrier: not all ranks have come within 1 s (rank 0 "));
+}
+
 TEST_CASE("what cannot be adopted is refused") {
   CHECK_THROWS_WITH_AS(adopt_nccl(nullptr, {}), "adopt: the communicator is null; give one that ncclCommInitRank has made", InvalidArgument);
   const auto errors = with_communicators(1, [](void* comm) { adopt_nccl(comm, {.device = Device::cuda(3)}); });
