@@ -11,6 +11,7 @@
 #include "local/kernels/sequences.h"
 #include "local/neutral.h"
 #include "ops/families.h"
+#include "ops/index_rules.h"
 #include "tensor/impl.h"
 #include "tensor/move_ops.h"
 
@@ -62,12 +63,6 @@ constexpr OpDef kEmpty{
     .kernel = [](const KernelCall&) {},
 };
 
-std::vector<local::GlobalRun> runs_of(const Place& place, int dim) {
-  std::vector<local::GlobalRun> runs;
-  for (const IndexRun& r : place.runs[static_cast<std::size_t>(dim)]) runs.push_back({r.begin, r.length});
-  return runs;
-}
-
 // start and step are handed to the kernel, the length is static.
 constexpr OpDef kArange{
     .name = "arange",
@@ -75,7 +70,7 @@ constexpr OpDef kArange{
     .shape = [](ShapeCall& s) { s.output(0) = {.shape = {s.attribute(0).as_int()}, .dtype = s.attribute(3).as_dtype()}; },
     .kernel =
         [](const KernelCall& call) {
-          local::kernels::fill_steps(call.attribute(1).scalar(), call.attribute(2).scalar(), runs_of(call.output_place(0), 0), call.output(0));
+          local::kernels::fill_steps(call.attribute(1).scalar(), call.attribute(2).scalar(), ops::runs_of(call.output_place(0), 0), call.output(0));
         },
     .samples =
         [] {
@@ -97,7 +92,7 @@ constexpr OpDef kEye{
     .kernel =
         [](const KernelCall& call) {
           const Place& place = call.output_place(0);
-          local::kernels::fill_diagonal(runs_of(place, 0), runs_of(place, 1), call.output(0));
+          local::kernels::fill_diagonal(ops::runs_of(place, 0), ops::runs_of(place, 1), call.output(0));
         },
     .samples =
         [] {
@@ -115,7 +110,7 @@ void triangle(const KernelCall& call, bool lower) {
   const Tensor& out = call.output(0);
   const Place& place = call.output_place(0);
   out.copy_(call.input(0));
-  local::kernels::clear_triangle(runs_of(place, out.ndim() - 2), runs_of(place, out.ndim() - 1), call.attribute(0).as_int(), lower, out);
+  local::kernels::clear_triangle(ops::runs_of(place, out.ndim() - 2), ops::runs_of(place, out.ndim() - 1), call.attribute(0).as_int(), lower, out);
 }
 constexpr OpDef kTril{
     .name = "tril",

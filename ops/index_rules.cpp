@@ -18,9 +18,14 @@ Place lined(const Place& place) { return place.global.empty() ? Place{{1}, {{{0,
 
 int line_dim(const Attribute& dim, int ndim, std::string_view op) { return normalize_dim(static_cast<int>(dim.as_int()), std::max(ndim, 1), op); }
 
-Tensor positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end) {
+std::vector<local::GlobalRun> runs_of(const Place& place, int dim) {
   std::vector<local::GlobalRun> runs;
   for (const IndexRun& r : place.runs[static_cast<std::size_t>(dim)]) runs.push_back({r.begin, r.length});
+  return runs;
+}
+
+Tensor positions(const KernelCall& call, int index, const Place& place, int dim, const char* what, bool from_end) {
+  const std::vector<local::GlobalRun> runs = runs_of(place, dim);
   return local::kernels::resolve_positions(call.input(index), {call.op_name, what, place.global[dim], runs, from_end});
 }
 

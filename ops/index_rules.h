@@ -8,6 +8,7 @@
 
 #include "dtensor/op.h"
 #include "local/cpu/embedding.h"
+#include "local/random.h"
 
 namespace dtensor::ops {
 
@@ -19,6 +20,8 @@ Place lined(const Place& place);
 /// A dim in [0, max(ndim, 1)). @throws InvalidArgument otherwise.
 int line_dim(const Attribute& dim, int ndim, std::string_view op);
 
+/// The runs of one dim, for kernels.
+std::vector<local::GlobalRun> runs_of(const Place& place, int dim);
 /// Values of input `index` -> positions in what this rank holds of dimension `dim` of `place`, or kElsewhere. A value outside the global size fails, naming
 /// `what`; with `from_end` negative values count from the end. `what` is in
 /// static memory. An i64 tensor of the index's shape on its device, where the error shows at a later call.

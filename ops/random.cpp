@@ -13,6 +13,7 @@
 #include "local/kernels/sampling.h"
 #include "local/kernels/sorting.h"
 #include "ops/families.h"
+#include "ops/index_rules.h"
 #include "tensor/impl.h"
 #include "tensor/move_ops.h"
 #include "tensor/state.h"
@@ -24,10 +25,7 @@ namespace {
 class Runs {
  public:
   explicit Runs(const Place& place) : global_(place.global) {
-    for (const auto& dim : place.runs) {
-      auto& list = runs_.emplace_back();
-      for (const IndexRun& r : dim) list.push_back({r.begin, r.length});
-    }
+    for (int d = 0; d < place.global.ndim(); ++d) runs_.push_back(ops::runs_of(place, d));
     for (const auto& list : runs_) spans_.emplace_back(list);
   }
   local::GlobalMap map() const { return {global_, spans_}; }
