@@ -2,6 +2,8 @@
 // A build with CUDA on a machine without a device: the CPU works, and what asks for a device is told why there is none.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "dtensor/cuda.h"
@@ -21,6 +23,7 @@ TEST_CASE("without a device the CPU works, and a CUDA tensor is refused with the
     return;
   }
   CHECK(!info.why_none.empty());
+  if (const char* start = std::getenv("DTENSOR_TEST_WHY_NONE")) CHECK(info.why_none.rfind(start, 0) == 0);
   const std::string text = "cuda: cuda:0 cannot be used (" + info.why_none + "); use Device::cpu()";
   const Tensor x = Tensor::of(std::vector<float>{1, 2}, {2});
   CHECK_THROWS_WITH_AS(x.to(Device::cuda(0)), text.c_str(), DeviceError);
