@@ -28,6 +28,9 @@ constexpr OpDef kRowDot{
       DTensor up = unsqueeze(g.grad_output(0), 1) * g.attribute(0).as_double();
       return {g.needs(0) ? up * g.input(1) : DTensor(), g.needs(1) ? up * g.input(0) : DTensor()};
     },
+    .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> {  // on devices that it has no kernel for
+      return {sum(c.input(0) * c.input(1), 1) * c.attribute(0).as_double()};
+    },
     .samples =
         [] {
           return std::vector<Sample>{{.shapes = {{4, 6}, {4, 6}}}, {.shapes = {{0, 3}, {0, 3}}}};

@@ -219,7 +219,11 @@ class Builder {
     check_meshes();
     types_.emplace(op_, input_types(), present_, attributes_);
     op_.shape(*types_);
-    if (is_composite(op_)) plan_->decomposed = true;
+    const bool runs = has_kernel_for(op_, device_.kind);
+    if (!runs && op_.decompose == nullptr)
+      base::fail<Unsupported>("{}: no kernel for {}; give the op one ({} or .kernel) or a .decompose, or move the tensors to another device",
+                              op_.name, to_string(device_), device_.kind == DeviceKind::cuda ? ".cuda" : ".cpu");
+    if (!runs) plan_->decomposed = true;
     else if (first == nullptr) factory(*placements);
     else propagate();
   }

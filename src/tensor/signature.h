@@ -41,6 +41,10 @@ inline bool has_kernel(const OpDef& op) noexcept { return op.kernel != nullptr |
 inline bool is_composite(const OpDef& op) noexcept { return !has_kernel(op) && op.decompose != nullptr; }
 /// @throws InvalidArgument with the column of a slip.
 Signature parse_signature(const OpDef& op);
+/// Whether a kernel of the op runs there; tensors without memory (meta) have none to run.
+inline bool has_kernel_for(const OpDef& op, DeviceKind kind) noexcept {
+  return kind == DeviceKind::meta ? has_kernel(op) : op.kernel != nullptr || (kind == DeviceKind::cuda ? op.cuda : op.cpu) != nullptr;
+}
 /// A value from text for an attribute of this type: "1", "true", "[2, 3]", "f32", "none". Lists and texts are stored in `signature`-like storage given.
 Attribute parse_attribute(std::string_view op, const AttributeInfo& info, std::string_view text, std::deque<std::vector<std::int64_t>>& lists,
                           std::deque<std::string>& texts);

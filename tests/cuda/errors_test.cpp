@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dtensor/error.h"
+#include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/factories.h"
 #include "dtensor/world.h"
@@ -32,6 +33,39 @@ TEST_CASE("an op takes tensors of one device") {
     const DTensor a = from_local(Tensor::zeros({2}, Dtype::f32), mesh, {{"x", Shard(0)}});
     const DTensor b = from_local(Tensor::zeros({2}, Dtype::f32, Device::cuda(0)), mesh, {{"x", Shard(0)}});
     CHECK_THROWS_WITH_AS(add(a, b), "add: tensors on different devices (cpu and cuda:0); move one with to()", InvalidArgument);
+  });
+}
+
+TEST_CASE("an op with a kernel for the CPU alone runs by its decomposition on a device, and says what to give when it has none") {
+  static constexpr auto twice_on_cpu = [](const KernelCall& c) {
+    const auto in = c.input(0).values<const float>();
+    const auto out = c.output(0).values<float>();
+    for (std::size_t i = 0; i < in.size(); ++i) out[i] = 2 * in[i];
+  };
+  static constexpr auto same_type = [](ShapeCall& s) { s.output(0) = s.input(0); };
+  static constexpr OpDef kNeither{.name = "app::twice",
+                                  .signature = "a -> out",
+                                  .rule = "... -> ...",
+                                  .dtypes = "f32",
+                                  .contiguous = true,
+                                  .shape = same_type,
+                                  .cpu = twice_on_cpu};
+  static constexpr OpDef kTwice{.name = "app::twice_or_sum",
+                                .signature = "a -> out",
+                                .rule = "... -> ...",
+                                .dtypes = "f32",
+                                .contiguous = true,
+                                .shape = same_type,
+                                .cpu = twice_on_cpu,
+                                .decompose = [](const DecomposeCall& c) -> std::vector<DTensor> { return {c.input(0) + c.input(0)}; }};
+  run_ranks({.ranks = 2, .device = Device::cuda(0)}, [](World& world) {
+    const DTensor a = arange(6, world.mesh({{"x", 2}}), {Shard(0)}, {.dtype = Dtype::f32});
+    const DTensor b = call(kTwice, {a}, {});
+    CHECK(to_string(b) == to_string(a));
+    CHECK(b.full_tensor().local().to(Device::cpu()).values<const float>()[5] == 10);
+    CHECK_THROWS_WITH_AS(
+        call(kNeither, {a}, {}),
+        "app::twice: no kernel for cuda:0; give the op one (.cuda or .kernel) or a .decompose, or move the tensors to another device", Unsupported);
   });
 }
 
