@@ -35,7 +35,7 @@ struct Outcome {
   std::int64_t reduce_scatters = 0;
 };
 
-Outcome train(const DeviceMesh& mesh, bool sharded) {
+Outcome train(const World& world, const DeviceMesh& mesh, bool sharded) {
   manual_seed(3);
   Stack model(mesh);
   if (sharded) {
@@ -54,17 +54,18 @@ Outcome train(const DeviceMesh& mesh, bool sharded) {
     optimizer.step();
     optimizer.zero_grad();
     outcome.losses.push_back(loss.item());
-    if (step == 1) reset_peak_memory();
+    if (step == 1) reset_peak_memory(world.device());
   }
-  outcome.kept = memory_stats().current;
-  outcome.peak = memory_stats().peak;
+  const MemoryStats memory = memory_stats(world.device());
+  outcome.kept = memory.current;
+  outcome.peak = memory.peak;
   outcome.reduce_scatters = counter.launches("reduce_scatter");
   return outcome;
 }
 
 int program(World& world) {
   const DeviceMesh mesh = world.mesh({{"dp", world.size()}});
-  const Outcome plain = train(mesh, false), sharded = train(mesh, true);
+  const Outcome plain = train(world, mesh, false), sharded = train(world, mesh, true);
   double worst = 0;
   for (std::size_t i = 0; i < plain.losses.size(); ++i) worst = std::max(worst, std::abs(plain.losses[i] - sharded.losses[i]));
   world.print({"losses differ by at most ", worst});
