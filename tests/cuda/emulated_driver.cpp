@@ -33,6 +33,7 @@ namespace {
 
 struct Queue {
   int device = 0;
+  std::uint64_t id = 0;
   std::deque<std::function<bool()>> waiting;  // false: it cannot run yet
   std::uint64_t done = 0;                     // of all that was ever queued
   bool running = false;
@@ -121,10 +122,12 @@ struct State {
   std::string failing, failure;  // the kernel that will fail; what has happened
   int devices = 2;
   std::int64_t bytes = std::int64_t{1} << 30;
+  std::size_t shared = 227 << 10;
   std::map<void*, std::pair<int, std::int64_t>> blocks;
   std::map<int, std::int64_t> in_use;
   std::set<Queue*> queues;
-  std::vector<std::unique_ptr<Queue>> freed;  // events may still speak of them
+  std::vector<Queue*> freed;  // events may still speak of them
+  std::uint64_t next_id = 1;
 };
 State& state() {
   static State s;
@@ -201,6 +204,7 @@ void set_devices(int count, std::int64_t bytes) {
   state().devices = count;
   state().bytes = bytes;
 }
+void set_shared(std::size_t bytes) { state().shared = bytes; }
 void fail_kernel(std::string kernel) {
   const std::lock_guard lock(state().mutex);
   state().failing = std::move(kernel);
@@ -209,6 +213,13 @@ void clear_failure() {
   const std::lock_guard lock(state().mutex);
   state().failing.clear();
   state().failure.clear();
+}
+void free_stream(Stream stream) noexcept {
+  const std::lock_guard lock(state().mutex);
+  auto* q = static_cast<Queue*>(stream);
+  run_all(*q);
+  state().queues.erase(q);
+  state().freed.push_back(q);
 }
 std::int64_t bytes_in_use(int device) {
   const std::lock_guard lock(state().mutex);
@@ -234,7 +245,7 @@ int device_count() noexcept { return state().devices; }
 std::string why_none() { return state().devices > 0 ? "" : "there is no driver"; }
 int driver_version() noexcept { return state().devices > 0 ? 13000 : 0; }
 int runtime_version() noexcept { return 13000; }
-DeviceFacts device_facts(int /*device*/) { return {"emulated", 9, 0, 4}; }
+DeviceFacts device_facts(int /*device*/) { return {"emulated", 9, 0, 4, state().shared}; }
 void use_device(int device) {
   if (device >= state().devices) throw DeviceError("device: invalid device ordinal (cudaErrorInvalidDevice)");
 }
@@ -279,18 +290,21 @@ void* pinned_malloc(int /*device*/, std::size_t bytes) { return std::calloc(byte
 void pinned_free(void* memory) noexcept { std::free(memory); }
 
 Stream make_stream(int device) {
-  auto* q = new Queue{.device = device, .waiting = {}};
-  const std::lock_guard lock(state().mutex);
-  state().queues.insert(q);
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  Queue* q = nullptr;
+  // The handle of the last that was destroyed, as a driver may do: nobody may take it for the same stream.
+  if (s.freed.empty()) q = new Queue{};
+  else {
+    q = s.freed.back();
+    s.freed.pop_back();
+  }
+  q->device = device;
+  q->id = s.next_id++;
+  s.queues.insert(q);
   return q;
 }
-void free_stream(Stream stream) noexcept {
-  const std::lock_guard lock(state().mutex);
-  auto* q = static_cast<Queue*>(stream);
-  run_all(*q);
-  state().queues.erase(q);
-  state().freed.emplace_back(q);
-}
+std::uint64_t stream_id(Stream stream) { return stream == nullptr ? 0 : static_cast<Queue*>(stream)->id; }
 bool is_idle(Stream stream) {
   const std::lock_guard lock(state().mutex);
   return stream == nullptr || static_cast<Queue*>(stream)->waiting.empty();

@@ -20,6 +20,8 @@ struct Entry {
 std::vector<Entry> taken_entries();
 /// Devices that there are (default 2), and the bytes of each (default 1 GiB).
 void set_devices(int count, std::int64_t bytes);
+/// Shared memory that a block may ask for (default 227 KiB).
+void set_shared(std::size_t bytes);
 /// Queues a function of the host on a stream.
 void queue_host(Stream stream, std::function<void()> work);
 /// The same for work that may have to wait for other streams: it is tried again while it returns false. Returns how many works the stream has had with it.
@@ -31,6 +33,8 @@ std::unique_lock<std::recursive_mutex> stopped();
 /// The next launch of `kernel` that runs fails like one that leaves its memory: the error sticks until clear_failure().
 void fail_kernel(std::string kernel);
 void clear_failure();
+/// Destroys a stream when what is queued on it has run. The next make_stream() gives its handle again.
+void free_stream(Stream stream) noexcept;
 /// Memory in use on a device.
 std::int64_t bytes_in_use(int device);
 

@@ -22,6 +22,7 @@ int runtime_version() noexcept;
 struct DeviceFacts {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0;
+  std::size_t shared_per_block = 0;  ///< bytes of shared memory that a launch may ask for
 };
 DeviceFacts device_facts(int device);
 /// The calling thread's device.
@@ -41,8 +42,10 @@ MemoryInfo device_memory(int device);
 void* pinned_malloc(int device, std::size_t bytes);
 void pinned_free(void* memory) noexcept;
 
+/// Never destroyed.
 Stream make_stream(int device);
-void free_stream(Stream stream) noexcept;
+/// No two streams of the process have the same, although a handle is given out again once its stream is destroyed.
+std::uint64_t stream_id(Stream stream);
 /// Whether all that is queued has run.
 bool is_idle(Stream stream);
 int device_of(Stream stream);

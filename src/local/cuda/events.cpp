@@ -2,53 +2,66 @@
 #include "local/cuda/events.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <mutex>
+#include <vector>
 
 namespace dtensor::local::cuda {
 namespace {
 
-struct Pool {
-  std::mutex mutex;
-  std::map<int, std::vector<Event>> by_device;
+// Handles that nobody has, by device. Those of the process are never destroyed: what static objects hold comes back late.
+class Pool {
+ public:
+  Pool(void* (*make)(int device), bool (*is_fit)(void* handle)) : make_(make), is_fit_(is_fit) {}
+  void* take(int device) {
+    {
+      const std::lock_guard lock(mutex_);
+      auto& free = by_device_[device];
+      if (const auto found = std::find_if(free.rbegin(), free.rend(), is_fit_); found != free.rend()) {
+        void* const handle = *found;
+        free.erase(std::next(found).base());
+        return handle;
+      }
+    }
+    return make_(device);
+  }
+  void give(int device, void* handle) noexcept {
+    const std::lock_guard lock(mutex_);
+    by_device_[device].push_back(handle);
+  }
+
+ private:
+  void* (*make_)(int device);
+  bool (*is_fit_)(void* handle);
+  std::mutex mutex_;
+  std::map<int, std::vector<void*>> by_device_;
 };
-// Never destroyed: memory of static objects comes back after it.
-Pool& pool() {
-  static Pool* const p = new Pool;
+Pool& events() {
+  static Pool* const p = new Pool(make_event, [](void*) { return true; });
   return *p;
 }
-
-Event take(int device) {
-  Pool& p = pool();
-  {
-    const std::lock_guard lock(p.mutex);
-    auto& free = p.by_device[device];
-    if (!free.empty()) {
-      const Event event = free.back();
-      free.pop_back();
-      return event;
-    }
-  }
-  return make_event(device);
-}
-
-void give(int device, Event event) noexcept {
-  Pool& p = pool();
-  const std::lock_guard lock(p.mutex);
-  p.by_device[device].push_back(event);
+// One on which something hangs, as after a collective that nobody else joined, is not given again.
+Pool& streams() {
+  static Pool* const p = new Pool(make_stream, is_idle);
+  return *p;
 }
 
 }  // namespace
 
-PooledEvent::PooledEvent(Device device, Stream stream) : device_(device.index), event_(take(device.index)) {
+OwnedStream::OwnedStream(Device device) : DeviceStream(device, streams().take(device.index)) {}
+OwnedStream::~OwnedStream() { streams().give(device().index, native()); }
+
+PooledEvent::PooledEvent(Device device, Stream stream) : device_(device.index), event_(events().take(device.index)) {
   try {
     record(event_, stream);
   } catch (...) {
-    give(device_, event_);
+    events().give(device_, event_);
     throw;
   }
 }
 
-PooledEvent::~PooledEvent() { give(device_, event_); }
+PooledEvent::~PooledEvent() { events().give(device_, event_); }
 
 bool PooledEvent::done() noexcept {
   try {
@@ -57,13 +70,14 @@ bool PooledEvent::done() noexcept {
 }
 
 void PooledEvent::order(Stream stream) {
+  const std::uint64_t id = stream_id(stream);
   const std::lock_guard lock(mutex_);
-  if (std::find(before_.begin(), before_.end(), stream) != before_.end()) return;
+  if (std::find(before_.begin(), before_.end(), id) != before_.end()) return;
   order_after(stream, event_);
-  before_.push_back(stream);
+  before_.push_back(id);
 }
 
-bool PooledEvent::ordered(Stream stream) const {
+bool PooledEvent::ordered(std::uint64_t stream) const {
   const std::lock_guard lock(mutex_);
   return std::find(before_.begin(), before_.end(), stream) != before_.end();
 }

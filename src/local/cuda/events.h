@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams and events of the backend as objects. Events come from a pool of the process.
+// Streams and events of the backend as objects. Both come from pools of the process.
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 #include <vector>
 
@@ -10,12 +11,12 @@
 
 namespace dtensor::local::cuda {
 
+/// A stream of the library. Native streams go back to a pool of the process and are never destroyed: blocks of memory that belong to one serve the next
+/// object that has it, in order after what the one before has queued.
 class OwnedStream final : public DeviceStream {
  public:
-  explicit OwnedStream(Device device) : DeviceStream(device, make_stream(device.index)) {}
-  /// Of a driver's stream that the object takes over.
-  OwnedStream(Device device, Stream stream) noexcept : DeviceStream(device, stream) {}
-  ~OwnedStream() override { free_stream(native()); }
+  explicit OwnedStream(Device device);
+  ~OwnedStream() override;
 };
 
 class PooledEvent final : public DeviceEvent {
@@ -27,14 +28,14 @@ class PooledEvent final : public DeviceEvent {
   void host_waits() override { cuda::host_waits(event_); }
   /// What is queued on `stream` from now on runs after the event.
   void order(Stream stream);
-  /// Whether order(stream) has been called.
-  bool ordered(Stream stream) const;
+  /// Whether order has been called for the stream of this number (stream_id).
+  bool ordered(std::uint64_t stream) const;
 
  private:
   int device_;
   Event event_;
   mutable std::mutex mutex_;
-  std::vector<Stream> before_;
+  std::vector<std::uint64_t> before_;  // numbers of streams
 };
 
 }  // namespace dtensor::local::cuda

@@ -2,6 +2,8 @@
 #include "local/cuda/memory.h"
 
 #include <algorithm>
+#include <exception>
+#include <iterator>
 #include <utility>
 
 #include "base/error_text.h"
@@ -18,7 +20,7 @@ std::int64_t held_by(std::size_t size_class) noexcept { return static_cast<std::
 
 }  // namespace
 
-DeviceBuffer::DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, Stream stream,
+DeviceBuffer::DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, BlockStream stream,
                            std::shared_ptr<DeviceAllocator> home) noexcept
     : Buffer(data, bytes, device, nullptr, false), size_class_(size_class), stream_(stream), home_(std::move(home)) {}
 
@@ -28,14 +30,14 @@ bool DeviceBuffer::pinned() const noexcept { return home_->pinned(); }
 
 void DeviceBuffer::used_until(const DeviceEventRef& event) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(users_.events, [&](const auto& e) { return (!pinned() && e->ordered(stream_)) || e->done(); });
+  std::erase_if(users_.events, [&](const auto& e) { return (!pinned() && e->ordered(stream_.id)) || e->done(); });
   users_.events.push_back(std::static_pointer_cast<PooledEvent>(event));
 }
 
 void DeviceBuffer::used_on(const DeviceStreamRef& stream) {
   const std::lock_guard lock(mutex_);
   const auto same = [&](const DeviceStreamRef& s) { return s->native() == stream->native(); };
-  if (stream->native() != stream_ && std::none_of(users_.streams.begin(), users_.streams.end(), same)) users_.streams.push_back(stream);
+  if (stream_id(stream->native()) != stream_.id && std::none_of(users_.streams.begin(), users_.streams.end(), same)) users_.streams.push_back(stream);
 }
 
 DeviceAllocator::~DeviceAllocator() {
@@ -46,31 +48,47 @@ DeviceAllocator::~DeviceAllocator() {
 }
 
 base::Ref<Buffer> DeviceAllocator::allocate(std::size_t bytes, Stream stream) {
+  const auto asked = static_cast<std::int64_t>(bytes);
   const std::size_t size_class = class_of(bytes);
+  const BlockStream of{stream, pinned_ ? 0 : stream_id(stream)};
+  reserve(asked);
   void* memory = nullptr;
+  try {
+    if (bytes != 0) memory = obtain(bytes, size_class, of.id);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    stats_.current -= asked;
+    throw;
+  }
+  if (memory != nullptr && !pinned_) mark_used(memory, bytes, CachingAllocator::class_bytes(size_class), stream);
   {
     const std::lock_guard lock(mutex_);
-    const auto asked = static_cast<std::int64_t>(bytes);
-    if (cap_ != 0 && stats_.current + asked > cap_)
-      base::fail<DeviceError>(
-          "allocate: beyond the memory cap of this rank (asked {} bytes, in use {}, cap {}); raise set_memory_cap, shard over more ranks, or free "
-          "tensors",
-          bytes, stats_.current, cap_);
-    if (bytes != 0) {
-      collect(false);
-      memory = take(size_class, stream);
-      if (memory == nullptr) memory = create(bytes, size_class);
-      if (!pinned_) mark_used(memory, bytes, CachingAllocator::class_bytes(size_class), stream);
-    }
-    stats_.current += asked;
     stats_.peak = std::max(stats_.peak, stats_.current);
     most_ = std::max(most_, stats_.current);
     ++stats_.allocations;
   }
-  return base::Ref<Buffer>(new DeviceBuffer(memory, bytes, pinned_ ? Device::cpu() : device_, size_class, stream, shared_from_this()));
+  return base::Ref<Buffer>(new DeviceBuffer(memory, bytes, pinned_ ? Device::cpu() : device_, size_class, of, shared_from_this()));
 }
 
-void* DeviceAllocator::take(std::size_t size_class, Stream stream) {
+// The cap holds for requests that other threads make meanwhile.
+void DeviceAllocator::reserve(std::int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (cap_ != 0 && stats_.current + bytes > cap_)
+    base::fail<DeviceError>(
+        "allocate: beyond the memory cap of this rank (asked {} bytes, in use {}, cap {}); raise set_memory_cap, shard over more ranks, or free "
+        "tensors",
+        bytes, stats_.current, cap_);
+  stats_.current += bytes;
+}
+
+void* DeviceAllocator::obtain(std::size_t bytes, std::size_t size_class, std::uint64_t stream) {
+  collect(false);
+  if (void* memory = take(size_class, stream)) return memory;
+  return create(bytes, size_class);
+}
+
+void* DeviceAllocator::take(std::size_t size_class, std::uint64_t stream) {
+  const std::lock_guard lock(mutex_);
   const auto at = kept_.find(size_class);
   if (at == kept_.end()) return nullptr;
   auto& list = at->second;
@@ -83,7 +101,12 @@ void* DeviceAllocator::take(std::size_t size_class, Stream stream) {
 }
 
 void* DeviceAllocator::create(std::size_t bytes, std::size_t size_class) {
-  if (stats_.current + stats_.cached > most_ + most_ / 4 + kSlack) release_kept();
+  const bool crowded = [&] {
+    const std::lock_guard lock(mutex_);
+    const std::int64_t used = stats_.current - static_cast<std::int64_t>(bytes);
+    return used + stats_.cached > most_ + most_ / 4 + kSlack;
+  }();
+  if (crowded) release_kept();
   const std::size_t size = CachingAllocator::class_bytes(size_class);
   if (pinned_) return pinned_malloc(-1, size);
   void* memory = device_malloc(device_.index, size);
@@ -96,41 +119,54 @@ void* DeviceAllocator::create(std::size_t bytes, std::size_t size_class) {
   return memory;
 }
 
-void DeviceAllocator::fail_memory(std::size_t bytes) {
+void DeviceAllocator::fail_memory(std::size_t bytes) const {
   const MemoryInfo all = device_memory(device_.index);
   base::fail<DeviceError>(
       "allocate: {} has no more memory (asked {} bytes, in use by this rank {}, free on the device {} of {}); shard over more ranks, use smaller "
       "batches or checkpoint(), or free tensors",
-      to_string(device_), bytes, stats_.current, all.free, all.total);
+      to_string(device_), bytes, stats().current - static_cast<std::int64_t>(bytes), all.free, all.total);
 }
 
-void DeviceAllocator::give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, BlockUsers& users) noexcept {
-  const std::lock_guard lock(mutex_);
-  stats_.current -= static_cast<std::int64_t>(bytes);
-  if (memory == nullptr) return;
+void DeviceAllocator::give(void* memory, std::size_t bytes, std::size_t size_class, const BlockStream& stream, BlockUsers& users) noexcept {
   // What comes after an event on the block's own stream needs no more order.
-  std::erase_if(users.events, [&](const auto& e) { return (!pinned_ && e->ordered(stream)) || e->done(); });
+  std::erase_if(users.events, [&](const auto& e) { return (!pinned_ && e->ordered(stream.id)) || e->done(); });
   try {
     for (const DeviceStreamRef& user : users.streams) users.events.push_back(std::make_shared<PooledEvent>(user->device(), user->native()));
   } catch (const Error&) { users.events.clear(); }  // the device has failed: nothing uses the memory any more
-  if (users.events.empty()) return keep(memory, size_class, stream);
-  busy_.push_back({memory, size_class, stream, std::move(users.events)});
+  const std::lock_guard lock(mutex_);
+  stats_.current -= static_cast<std::int64_t>(bytes);
+  if (memory == nullptr) return;
+  if (users.events.empty()) return keep(memory, size_class, stream.id);
+  busy_.push_back({memory, size_class, stream.id, std::move(users.events)});
 }
 
-void DeviceAllocator::keep(void* memory, std::size_t size_class, Stream stream) {
+// The mutex is held.
+void DeviceAllocator::keep(void* memory, std::size_t size_class, std::uint64_t stream) {
   kept_[size_class].push_back({memory, stream});
   stats_.cached += held_by(size_class);
 }
 
-// Blocks whose other users are done.
+// Blocks whose other users are done. Only the calling thread sees the others meanwhile.
 void DeviceAllocator::collect(bool wait) {
-  std::erase_if(busy_, [&](const Busy& b) {
-    if (wait)
-      for (const auto& e : b.until) e->host_waits();
-    if (!std::all_of(b.until.begin(), b.until.end(), [](const auto& e) { return e->done(); })) return false;
-    keep(b.memory, b.size_class, b.stream);
-    return true;
-  });
+  std::vector<Busy> busy;
+  {
+    const std::lock_guard lock(mutex_);
+    busy.swap(busy_);
+  }
+  if (busy.empty()) return;
+  std::exception_ptr failure;
+  if (wait) try {
+      for (const Busy& b : busy)
+        for (const auto& e : b.until) e->host_waits();
+    } catch (const DeviceError&) { failure = std::current_exception(); }
+  const auto is_busy = [](const Busy& b) { return !std::all_of(b.until.begin(), b.until.end(), [](const auto& e) { return e->done(); }); };
+  const auto done = std::partition(busy.begin(), busy.end(), is_busy);
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto b = done; b != busy.end(); ++b) keep(b->memory, b->size_class, b->stream);
+    busy_.insert(busy_.end(), std::make_move_iterator(busy.begin()), std::make_move_iterator(done));
+  }
+  if (failure) std::rethrow_exception(failure);
 }
 
 void DeviceAllocator::release(void* memory) noexcept {
@@ -139,10 +175,14 @@ void DeviceAllocator::release(void* memory) noexcept {
 }
 
 void DeviceAllocator::release_kept() {
-  for (const auto& [size_class, list] : kept_)
+  KeptBlocks kept;
+  {
+    const std::lock_guard lock(mutex_);
+    kept.swap(kept_);
+    stats_.cached = 0;
+  }
+  for (const auto& [size_class, list] : kept)
     for (const Kept& k : list) release(k.memory);
-  kept_.clear();
-  stats_.cached = 0;
 }
 
 MemoryStats DeviceAllocator::stats() const {
@@ -154,7 +194,6 @@ void DeviceAllocator::reset_peak() {
   stats_.peak = stats_.current;
 }
 void DeviceAllocator::empty_cache() {
-  const std::lock_guard lock(mutex_);
   collect(true);
   release_kept();
 }

@@ -19,6 +19,12 @@ namespace dtensor::local::cuda {
 
 class DeviceAllocator;
 
+/// The stream for which a block was made. A handle of a stream that is gone may be given to a new one, its number never is.
+struct BlockStream {
+  Stream native = nullptr;
+  std::uint64_t id = 0;
+};
+
 /// What work other than that of a block's own stream uses it.
 struct BlockUsers {
   std::vector<DeviceStreamRef> streams;  ///< all that is queued on them when the block is let go
@@ -28,22 +34,23 @@ struct BlockUsers {
 /// A piece of memory. It may be reused by work queued on the stream it was made for as soon as it is let go; other users say so.
 class DeviceBuffer final : public Buffer {
  public:
-  DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, Stream stream, std::shared_ptr<DeviceAllocator> home) noexcept;
+  DeviceBuffer(void* data, std::size_t bytes, Device device, std::size_t size_class, BlockStream stream,
+               std::shared_ptr<DeviceAllocator> home) noexcept;
   ~DeviceBuffer() override;
-  Stream stream() const noexcept { return stream_; }
+  Stream stream() const noexcept { return stream_.native; }
   bool pinned() const noexcept override;
   void used_until(const DeviceEventRef& event) override;
   void used_on(const DeviceStreamRef& stream) override;
 
  private:
   std::size_t size_class_;
-  Stream stream_;
+  BlockStream stream_;
   std::shared_ptr<DeviceAllocator> home_;
   std::mutex mutex_;
   BlockUsers users_;
 };
 
-/// Thread-safe: blocks come back from any thread. Kept blocks never make the memory held exceed 1.25 times the highest use plus 64 MiB.
+/// Thread-safe: blocks come back from any thread, and never wait there for what another thread waits for. Kept blocks never make the memory held exceed 1.25 times the highest use plus 64 MiB.
 class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
  public:
   /// Of the device; `pinned`: of the host, for copies from and to devices.
@@ -63,27 +70,30 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
   friend class DeviceBuffer;
   struct Kept {
     void* memory;
-    Stream stream;
+    std::uint64_t stream;  // its number
   };
   struct Busy {
     void* memory;
     std::size_t size_class;
-    Stream stream;
+    std::uint64_t stream;
     std::vector<std::shared_ptr<PooledEvent>> until;
   };
-  void* take(std::size_t size_class, Stream stream);
+  using KeptBlocks = std::map<std::size_t, std::vector<Kept>>;  // by size class
+  void reserve(std::int64_t bytes);
+  void* obtain(std::size_t bytes, std::size_t size_class, std::uint64_t stream);
+  void* take(std::size_t size_class, std::uint64_t stream);
   void* create(std::size_t bytes, std::size_t size_class);
-  void give(void* memory, std::size_t bytes, std::size_t size_class, Stream stream, BlockUsers& users) noexcept;
-  void keep(void* memory, std::size_t size_class, Stream stream);
+  void give(void* memory, std::size_t bytes, std::size_t size_class, const BlockStream& stream, BlockUsers& users) noexcept;
+  void keep(void* memory, std::size_t size_class, std::uint64_t stream);
   void collect(bool wait);
   void release_kept();
   void release(void* memory) noexcept;
-  [[noreturn]] void fail_memory(std::size_t bytes);
+  [[noreturn]] void fail_memory(std::size_t bytes) const;
 
   const Device device_;
   const bool pinned_;
-  mutable std::mutex mutex_;                       // of all below
-  std::map<std::size_t, std::vector<Kept>> kept_;  // by size class
+  mutable std::mutex mutex_;  // of all below; not held in calls that wait for a device
+  KeptBlocks kept_;
   std::vector<Busy> busy_;
   MemoryStats stats_;
   std::int64_t most_ = 0, cap_ = 0;

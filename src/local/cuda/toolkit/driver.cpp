@@ -73,7 +73,7 @@ int runtime_version() noexcept {
 DeviceFacts device_facts(int device) {
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "device");
-  return {p.name, p.major, p.minor, p.multiProcessorCount};
+  return {p.name, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
 }
 
 void use_device(int device) { check(cudaSetDevice(device), "device"); }
@@ -116,7 +116,11 @@ Stream make_stream(int device) {
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
   return stream;
 }
-void free_stream(Stream stream) noexcept { static_cast<void>(cudaStreamDestroy(of(stream))); }
+std::uint64_t stream_id(Stream stream) {
+  unsigned long long id = 0;
+  check(cudaStreamGetId(of(stream), &id), "stream");
+  return id;
+}
 bool is_idle(Stream stream) {
   const cudaError_t code = cudaStreamQuery(of(stream));
   if (code == cudaErrorNotReady) {
