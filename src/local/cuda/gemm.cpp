@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
-#include "base/rank.h"
 #include "local/cuda/boxes.h"
 #include "local/cuda/launched.h"
 #include "local/cuda/product_cache.h"
@@ -20,25 +18,6 @@ namespace {
 
 using cpu::GemmCall;
 using cpu::MatrixOperand;
-
-struct Caches {
-  std::vector<std::unique_ptr<ProductCache>> by_index;
-  ProductCache& at(Device device) {
-    const auto i = static_cast<std::size_t>(device.index);
-    if (i < by_index.size() && by_index[i] != nullptr) return *by_index[i];
-    if (by_index.size() <= i) by_index.resize(i + 1);
-    by_index[i] = std::make_unique<ProductCache>();
-    return *by_index[i];
-  }
-};
-// The device is the thread's: rank_device() made it so.
-ProductCache& cache_of(Device device) {
-  if (base::RankContext* const context = base::current_rank()) return base::rank_state<Caches>(*context).at(device);
-  static std::mutex mutex;
-  static Caches* const shared = new Caches;
-  const std::lock_guard lock(mutex);
-  return shared->at(device);
-}
 
 const void* moved(const void* data, std::int64_t elements, Dtype dtype) { return static_cast<const std::byte*>(data) + elements * info(dtype).bytes; }
 
@@ -211,7 +190,7 @@ class Product {
     shape_.b.alignment = alignment_of(p.b);
     shape_.out.alignment = alignment_of(p.out);
     if (shape_.has_c) shape_.c.alignment = alignment_of(p.c);
-    ProductCache& cache = cache_of(d_.device);
+    ProductCache& cache = device_state<ProductCache>(d_.device);
     const auto plan = cache.find(shape_, p.bias);
     if (plan == nullptr) return without_library(p);
     std::optional<Scratch> workspace;

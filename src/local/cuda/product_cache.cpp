@@ -5,7 +5,7 @@
 
 namespace dtensor::local::cuda {
 
-std::size_t ProductCache::Hash::operator()(const ProductShape& s) const noexcept {
+std::size_t ProductHash::operator()(const ProductShape& s) const noexcept {
   const auto word = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
   std::uint64_t h =
       base::mix(word(static_cast<int>(s.dtype) * 64 + static_cast<int>(s.out_dtype) * 8 + s.tf32 * 4 + s.has_c * 2 + s.has_bias), word(s.m));
@@ -16,21 +16,6 @@ std::size_t ProductCache::Hash::operator()(const ProductShape& s) const noexcept
     h = base::mix(h, word(m->batch));
   }
   return h;
-}
-
-std::shared_ptr<const ProductPlan> ProductCache::find(const ProductShape& shape, const void* bias) {
-  const std::lock_guard lock(mutex_);
-  if (const auto at = plans_.find(shape); at != plans_.end()) {
-    recent_.splice(recent_.begin(), recent_, at->second);
-    return at->second->second;
-  }
-  recent_.emplace_front(shape, plan_product(*library_, shape, bias));
-  plans_.emplace(shape, recent_.begin());
-  if (plans_.size() > kMostPlans) {
-    plans_.erase(recent_.back().first);
-    recent_.pop_back();
-  }
-  return recent_.front().second;
 }
 
 }  // namespace dtensor::local::cuda

@@ -1,37 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Algorithms of products that were asked for: those of the shapes used last.
+// Algorithms of products that were asked for.
 #pragma once
 
 #include <cstddef>
-#include <list>
 #include <memory>
-#include <mutex>
-#include <unordered_map>
-#include <utility>
 
+#include "local/cuda/plan_cache.h"
 #include "local/cuda/products.h"
 
 namespace dtensor::local::cuda {
 
+struct ProductHash {
+  std::size_t operator()(const ProductShape& shape) const noexcept;
+};
+
 /// Of one rank on one device. Thread-safe.
 class ProductCache {
  public:
-  static constexpr std::size_t kMostPlans = 2048;
+  using Plans = PlanCache<ProductShape, ProductPlan, ProductHash>;
+  static constexpr std::size_t kMostPlans = Plans::kMostPlans;
   ProductCache() : library_(make_product_library()) {}
   /// Null: there is no algorithm.
-  std::shared_ptr<const ProductPlan> find(const ProductShape& shape, const void* bias);
+  std::shared_ptr<const ProductPlan> find(const ProductShape& shape, const void* bias) {
+    return plans_.find(shape, [&] { return plan_product(*library_, shape, bias); });
+  }
   ProductLibrary& library() noexcept { return *library_; }
   std::size_t size() const noexcept { return plans_.size(); }
 
  private:
-  struct Hash {
-    std::size_t operator()(const ProductShape& shape) const noexcept;
-  };
-  using Entry = std::pair<ProductShape, std::shared_ptr<const ProductPlan>>;
   std::shared_ptr<ProductLibrary> library_;
-  std::mutex mutex_;
-  std::list<Entry> recent_;  // the last used first
-  std::unordered_map<ProductShape, std::list<Entry>::iterator, Hash> plans_;
+  Plans plans_;
 };
 
 }  // namespace dtensor::local::cuda
