@@ -5,10 +5,15 @@
 
 #include <cmath>
 #include <cstdint>
+#include <set>
 #include <string>
 
+#include "dtensor/error.h"
+#include "dtensor/ops/matmul.h"
 #include "dtensor/values.h"
+#include "emulated_cudnn.h"
 #include "emulator.h"
+#include "local/cuda/library_convolution.h"
 
 using namespace dtensor;
 using namespace dtensor::local;
@@ -70,29 +75,164 @@ void compare(const Case& k, Dtype dtype, bool with_bias) {
   for (int i = 0; i < 3; ++i) same(device[i], host[i], dtype);
 }
 
-}  // namespace
+const Case kCases[] = {
+    {1, 3, 1, 5, 4, {33}, {3}, {1}, {1}, {1}},
+    {1, 2, 2, 3, 2, {31}, {4}, {3}, {2}, {2}},
+    {2, 2, 1, 8, 3, {9, 7}, {3, 2}, {2, 1}, {1, 0}, {1, 2}},
+    {2, 3, 1, 6, 5, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
+    {2, 3, 2, 6, 5, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
+    {2, 2, 6, 1, 1, {8, 8}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 2, 3, 2, 2, {5, 8}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+    {2, 0, 1, 2, 2, {5, 8}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
+    {2, 2, 1, 2, 0, {4, 4}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {3, 2, 1, 3, 2, {4, 5, 6}, {2, 3, 2}, {1, 2, 1}, {0, 1, 1}, {1, 1, 2}},
+};
 
-TEST_CASE("convolutions and their gradients are those of the CPU") {
-  const Case cases[] = {
-      {1, 3, 1, 5, 4, {33}, {3}, {1}, {1}, {1}},
-      {1, 2, 2, 3, 2, {31}, {4}, {3}, {2}, {2}},
-      {2, 2, 1, 8, 3, {9, 7}, {3, 2}, {2, 1}, {1, 0}, {1, 2}},
-      {2, 3, 1, 6, 5, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
-      {2, 3, 2, 6, 5, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
-      {2, 2, 6, 1, 1, {8, 8}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
-      {2, 2, 3, 2, 2, {5, 8}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
-      {2, 0, 1, 2, 2, {5, 8}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
-      {2, 1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
-      {2, 2, 1, 2, 0, {4, 4}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
-      {3, 2, 1, 3, 2, {4, 5, 6}, {2, 3, 2}, {1, 2, 1}, {0, 1, 1}, {1, 1, 2}},
-  };
-  for (const Case& k : cases)
+void compare_all() {
+  for (const Case& k : kCases)
     for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16, Dtype::f16, Dtype::i64, Dtype::i32, Dtype::u8})
       compare(k, dtype, (k.samples + static_cast<int>(dtype)) % 2 == 0);
 }
 
+// cuDNN as a test wants it while the object lives.
+struct Cudnn {
+  explicit Cudnn(bool present, bool refuses = false) {
+    cuda::emulated::set_cudnn(present);
+    cuda::emulated::refuse_cudnn_plans(refuses);
+  }
+  ~Cudnn() {
+    cuda::emulated::set_cudnn(true);
+    cuda::emulated::refuse_cudnn_plans(false);
+  }
+};
+
+std::multiset<std::string> queued() {
+  std::multiset<std::string> list;
+  for (const auto& e : cuda::emulated::taken_entries()) list.insert(e.what);
+  return list;
+}
+const std::string kByCudnn = "launch cuDNN convolution";
+
+struct Operands {
+  Tensor image, weight, map, bias;
+};
+Operands operands(Dtype dtype, std::int64_t groups = 1) {
+  return {numbers({2, 4, 6, 5}, dtype, 1).to(kDevice), numbers({6, 4 / groups, 3, 3}, dtype, 2).to(kDevice),
+          Tensor::empty({2, 6, 6, 5}, dtype, kDevice), numbers({6}, dtype, 4).to(kDevice)};
+}
+Convolution padded() {
+  Convolution rule;
+  rule.padding = {0, 1, 1};
+  return rule;
+}
+
+}  // namespace
+
+TEST_CASE("convolutions and their gradients are those of the CPU, by cuDNN too") {
+  for (bool present : {false, true}) {
+    CAPTURE(present);
+    const Cudnn as(present);
+    compare_all();
+  }
+}
+
+TEST_CASE("what cuDNN has no algorithm for is computed without it") {
+  const Cudnn as(true, true);
+  Operands o = operands(Dtype::f32);
+  // A shape that no other case has asked for.
+  o.image = numbers({1, 4, 7, 13}, Dtype::f32, 1).to(kDevice);
+  o.map = Tensor::empty({1, 6, 7, 13}, Dtype::f32, kDevice);
+  queued();
+  kernels::convolution(padded(), o.image, o.weight, &o.bias, o.map);
+  CHECK(queued().count(kByCudnn) == 0);
+  const Tensor host = Tensor::empty({1, 6, 7, 13}, Dtype::f32), bias = o.bias.to(Device::cpu());
+  cpu::convolution(padded(), o.image.to(Device::cpu()), o.weight.to(Device::cpu()), &bias, host);
+  same(o.map, host, Dtype::f32);
+}
+
+TEST_CASE("a convolution by cuDNN is one call, its bias part of it, and the host never waits") {
+  if (!cuda::uses_cudnn()) return;
+  for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::f64}) {
+    const Operands o = operands(dtype);
+    kernels::convolution(padded(), o.image, o.weight, &o.bias, o.map);
+    queued();
+    kernels::convolution(padded(), o.image, o.weight, &o.bias, o.map);
+    CHECK(queued() == std::multiset<std::string>{kByCudnn});
+    kernels::convolution_input_gradient(padded(), o.map, o.weight, nullptr, o.image);
+    CHECK(queued() == std::multiset<std::string>{kByCudnn});
+    kernels::convolution_weight_gradient(padded(), o.map, o.image, o.weight);
+    CHECK(queued() == std::multiset<std::string>{kByCudnn});
+  }
+}
+
+TEST_CASE("integers, few channels in groups, and windows that are the input do not go to cuDNN") {
+  const auto goes = [](Dtype dtype, std::int64_t groups, std::int64_t side) {
+    const Operands o = operands(dtype, groups);
+    const Tensor weight = Tensor::zeros({6, 4 / groups, side, side}, dtype).to(kDevice);
+    Convolution rule;
+    if (side == 3) rule = padded();
+    queued();
+    kernels::convolution(rule, o.image, weight, nullptr, o.map);
+    return queued().count(kByCudnn) == 1;
+  };
+  CHECK(goes(Dtype::f32, 1, 3) == cuda::uses_cudnn());
+  CHECK_FALSE(goes(Dtype::i32, 1, 3));
+  CHECK_FALSE(goes(Dtype::f32, 2, 3));
+  CHECK_FALSE(goes(Dtype::f32, 1, 1));
+}
+
+TEST_CASE("f32 convolutions use TF32 only where that is asked for") {
+  const auto product = [] {
+    const Tensor image = Tensor::of(std::vector<double>{1 + 1.0 / 4096, 0}, Shape{1, 1, 2}).to(Dtype::f32).to(kDevice),
+                 weight = Tensor::of(std::vector<double>{1, 0}, Shape{1, 1, 2}).to(Dtype::f32).to(kDevice),
+                 out = Tensor::empty({1, 1, 1}, Dtype::f32, kDevice);
+    kernels::convolution({.spatial = 1}, image, weight, nullptr, out);
+    return static_cast<double>(out.to(Device::cpu()).raw_as<float>()[0]);
+  };
+  CHECK(product() == 1 + 1.0 / 4096);
+  set_matmul_precision("high");
+  CHECK(product() == 1);
+  set_matmul_precision("highest");
+  CHECK(product() == 1 + 1.0 / 4096);
+}
+
+TEST_CASE("padding behind the last element is what gives the map's sizes") {
+  using cuda::ConvolutionResult;
+  const auto after = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t before, std::int64_t stride) -> std::int64_t {
+    cpu::ConvolutionSizes s{.rule = {}, .in = {1, 1, in}, .kernel = {1, 1, kernel}, .out = {1, 1, out}, .samples = 1, .groups = 1, .p = 1, .q = 1};
+    s.rule.padding[2] = before;
+    s.rule.stride[2] = stride;
+    const auto shape = cuda::convolution_shape(ConvolutionResult::map, s, Dtype::f32);
+    return shape ? shape->after[2] : -1;
+  };
+  CHECK(after(8, 8, 3, 1, 1) == 1);
+  CHECK(after(8, 4, 3, 1, 2) == 1);  // a position behind is left over
+  CHECK(after(8, 9, 3, 1, 1) == 2);
+  CHECK(after(8, 7, 3, 1, 1) == 0);
+  CHECK(after(8, 5, 3, 1, 1) == -1);  // the last elements are not read
+  CHECK(after(8, 5, 3, 1, 2) == 2);
+  cpu::ConvolutionSizes large{
+      .rule = {}, .in = {1, 50000, 50000}, .kernel = {1, 1, 1}, .out = {1, 50000, 50000}, .samples = 1, .groups = 1, .p = 1, .q = 1};
+  CHECK_FALSE(cuda::convolution_shape(ConvolutionResult::map, large, Dtype::f32));
+}
+
+TEST_CASE("tensors that begin anywhere say how they are aligned") {
+  if (!cuda::uses_cudnn()) return;
+  const Tensor memory = Tensor::zeros({1000}, Dtype::bf16).to(kDevice);
+  const Tensor image = memory.narrow(0, 1, 2 * 3 * 9).reshape({2, 3, 9}), weight = memory.narrow(0, 100, 4 * 3 * 2).reshape({4, 3, 2}),
+               out = Tensor::empty({2, 4, 8}, Dtype::bf16, kDevice);
+  kernels::convolution({.spatial = 1}, image, weight, nullptr, out);
+  const auto shape = cuda::emulated::last_convolution();
+  CHECK(shape.image_alignment == 2);
+  CHECK(shape.weight_alignment == 8);
+  CHECK(shape.map_alignment == 16);
+  CHECK(shape.spatial == 2);
+}
+
 TEST_CASE("samples whose windows do not fit together are added up in their order") {
   // Windows of 34 MB per sample, of which one fits.
+  const Cudnn as(false);
   constexpr std::int64_t kPoints = 65537, kTaps = 64;
   const Convolution rule{.spatial = 1};
   const Tensor x = numbers({2, 1, kPoints + kTaps - 1}, Dtype::f64, 1).to(kDevice), g = numbers({2, 1, kPoints}, Dtype::f64, 3).to(kDevice),

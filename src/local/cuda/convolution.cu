@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions as products of the weight with the windows of some samples at a time; integers and groups of a few channels without them.
+// Convolutions by cuDNN, or as products of the weight with the windows of some samples at a time; integers and groups of a few channels without either.
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -8,6 +8,7 @@
 #include "local/cuda/boxes.h"
 #include "local/cuda/gemm.h"
 #include "local/cuda/launch.h"
+#include "local/cuda/library_convolution.h"
 #include "local/cuda/rank_device.h"
 #include "local/kernels/convolution.h"
 #include "local/strided.h"
@@ -356,7 +357,10 @@ void convolution(const Convolution& c, const Tensor& input, const Tensor& weight
   if (out.numel() == 0) return;
   const Work w{cpu::convolution_sizes(c, input, weight, out), rank_device(out), out.dtype()};
   const void* const addend = bias != nullptr ? bias->raw() : nullptr;
-  if (!goes_direct(w.s, w.dtype)) return forward(w, input.raw(), weight.raw(), addend, out.raw());
+  if (!goes_direct(w.s, w.dtype)) {
+    if (library_convolution(ConvolutionResult::map, w.s, w.d, w.dtype, {input.raw(), weight.raw(), out.raw(), addend})) return;
+    return forward(w, input.raw(), weight.raw(), addend, out.raw());
+  }
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
     w.with_index([&]<class I>(std::type_identity<I>) {
       launch_elements(
@@ -369,7 +373,10 @@ void convolution_input_gradient(const Convolution& c, const Tensor& grad, const 
   if (out.numel() == 0) return;
   const Work w{cpu::convolution_sizes(c, out, weight, grad), rank_device(out), out.dtype()};
   const void* const addend = bias != nullptr ? bias->raw() : nullptr;
-  if (!goes_direct(w.s, w.dtype)) return input_gradient(w, grad.raw(), weight.raw(), addend, out.raw());
+  if (!goes_direct(w.s, w.dtype)) {
+    if (library_convolution(ConvolutionResult::image, w.s, w.d, w.dtype, {out.raw(), weight.raw(), grad.raw(), addend})) return;
+    return input_gradient(w, grad.raw(), weight.raw(), addend, out.raw());
+  }
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
     w.with_index([&]<class I>(std::type_identity<I>) {
       launch_elements(
@@ -381,7 +388,10 @@ void convolution_input_gradient(const Convolution& c, const Tensor& grad, const 
 void convolution_weight_gradient(const Convolution& c, const Tensor& grad, const Tensor& input, const Tensor& out) {
   if (out.numel() == 0) return;
   const Work w{cpu::convolution_sizes(c, input, out, grad), rank_device(out), out.dtype()};
-  if (!goes_direct(w.s, w.dtype)) return weight_gradient(w, grad.raw(), input.raw(), out.raw());
+  if (!goes_direct(w.s, w.dtype)) {
+    if (library_convolution(ConvolutionResult::weight, w.s, w.d, w.dtype, {input.raw(), out.raw(), grad.raw()})) return;
+    return weight_gradient(w, grad.raw(), input.raw(), out.raw());
+  }
   visit_arithmetic(w.dtype, [&]<class T>(std::type_identity<T>) {
     const std::int64_t terms = w.s.samples * w.s.points(), threads = std::clamp<std::int64_t>((terms + kWarp - 1) / kWarp * kWarp, kWarp, 256);
     launch_blocks("convolution weight gradient", std::min(out.numel(), kMostBlocks), static_cast<int>(threads), kWarp * sizeof(Sum<T>), w.d.current,
