@@ -275,7 +275,7 @@ void mark_used([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t used,
                [[maybe_unused]] Stream stream) noexcept {
 #if defined(__SANITIZE_ADDRESS__)
   // What was queued before, when more of the block may have been in use, runs first.
-  push(stream, [=] {
+  push_plain(stream, [=] {
     forbid(static_cast<std::byte*>(memory) + used, held - used);
     allow(memory, used);
   });
