@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "dtensor/export.h"
+#include "dtensor/values.h"
 
 namespace dtensor {
 
@@ -32,6 +33,7 @@ struct CasesOptions {
   std::vector<std::string> meshes = {"2", "3", "2x2"};  ///< "2x2" or "dp=2,tp=2"
   std::string op = {};                                  ///< only cases of this op
   std::string family = {};                              ///< only cases of this family
+  Device device = {};                                   ///< of the tensors of all ranks
   bool fail_fast = false;                               ///< stop after the first case that fails
   std::uint64_t seed = 0;                               ///< of the random placements
   std::function<void(const CaseFailure&)> on_failure = {};

@@ -27,6 +27,7 @@ struct VerifyOptions {
   bool gradients = true;
   bool missing = true;                       ///< look for rules that could do without communication
   std::vector<Dtype> dtypes = {Dtype::f32};  ///< of inputs to which a sample gives no dtype
+  Device device = {};                        ///< of the tensors of all ranks
   std::uint64_t seed = 0;
   int limit = 0;  ///< cases per sample, dtype and mesh; 0: all
 };

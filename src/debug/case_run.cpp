@@ -24,12 +24,12 @@ double leading(double value, Dtype dtype) {
 DTensor place(const CaseTensor& t, const DeviceMesh& mesh, const std::vector<Placement>& placements) {
   const Whole& whole = t.value;
   const auto layout = placements::make_layout(mesh, whole.shape, whole.dtype, Placements(std::span<const Placement>(placements)), "cases");
-  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, {});
+  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, device_here());
   if (t.is_view && mesh.size() == 1) {
     const Tensor buffer = from_numbers(t.buffer, {static_cast<std::int64_t>(t.buffer.size())}, whole.dtype);
-    return tensor::make_dtensor(spec, buffer.as_strided(whole.shape, t.strides, t.offset));
+    return tensor::make_dtensor(spec, buffer.to(spec->device).as_strided(whole.shape, t.strides, t.offset));
   }
-  Tensor part = exact_part(whole, *layout, spec->coordinates);
+  Tensor part = exact_part(whole, *layout, spec->coordinates).to(spec->device);
   if (t.is_view && part.ndim() > 1) part = part.transpose(0, part.ndim() - 1).contiguous().transpose(0, part.ndim() - 1);
   return tensor::make_dtensor(spec, part);
 }

@@ -68,8 +68,8 @@ class CasesRun {
   }
 
   bool run(const RecordedCase& c, const CaseCall& call, const NamedMesh& mesh, const std::vector<Case>& placements) {
-    const Records records =
-        run_all(mesh.sizes, placements.size(), [&](const DeviceMesh& m, std::size_t i) { return run_recorded(c, call, m, placements[i]); });
+    const Records records = run_all({mesh.sizes, options_.device}, placements.size(),
+                                    [&](const DeviceMesh& m, std::size_t i) { return run_recorded(c, call, m, placements[i]); });
     report_.runs += static_cast<std::int64_t>(placements.size());
     for (std::size_t i = 0; i < placements.size(); ++i) {
       const std::string fault = judge(c, records, i);

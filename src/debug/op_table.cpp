@@ -67,7 +67,7 @@ std::vector<OpTraffic> op_traffic(const OpDef& op, int ranks) {
   const std::vector<Choice> choices = choices_of(problem);
   const std::size_t n = choices.size();
   std::vector<std::vector<std::int64_t>> bytes(static_cast<std::size_t>(ranks), std::vector<std::int64_t>(n)), gathered = bytes;
-  const Records records = run_all({ranks}, n, [&](const DeviceMesh& mesh, std::size_t c) {
+  const Records records = run_all({{ranks}}, n, [&](const DeviceMesh& mesh, std::size_t c) {
     CaseRecord record;
     const auto rank = static_cast<std::size_t>(base::require_rank("op_traffic").rank);
     const Choice& choice = choices[c];

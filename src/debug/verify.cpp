@@ -60,10 +60,10 @@ class Checker {
   // The op on one rank; null after an error, which is reported.
   std::unique_ptr<Records> reference(Problem& problem, bool gradients) {
     const Case plain(std::max<std::size_t>(1, problem.types.size()), std::vector<Placement>{Replicate()});
-    auto records = std::make_unique<Records>(run_cases(problem, {1}, {plain}, gradients));
+    auto records = std::make_unique<Records>(run_cases(problem, {{1}, options_.device}, {plain}, gradients));
     if (gradients && !(*records)[0][0].error.empty()) {
       problem.first_only = true;
-      *records = run_cases(problem, {1}, {plain}, gradients);
+      *records = run_cases(problem, {{1}, options_.device}, {plain}, gradients);
     }
     const CaseRecord& r = (*records)[0][0];
     if (r.error.empty()) return records;
@@ -79,7 +79,7 @@ class Checker {
     if (problem.types.empty() && problem.results.empty()) return;
     for (const auto& mesh : options_.meshes) {
       const auto cases = cases_of(problem, mesh);
-      const Records records = run_cases(problem, mesh, cases, options_.gradients);
+      const Records records = run_cases(problem, {mesh, options_.device}, cases, options_.gradients);
       std::vector<Case> communicated;
       for (std::size_t c = 0; c < cases.size(); ++c) {
         ++report_.checked;
@@ -190,7 +190,7 @@ class Checker {
       const auto expected = reference(again, false);
       if (!expected) return;
       varies = varies || varied((*expected)[0][0]);
-      const Records records = run_local(again, mesh, open);
+      const Records records = run_local(again, {mesh, options_.device}, open);
       std::vector<Case> left;
       labels.clear();
       for (std::size_t c = 0; c < open.size(); ++c) {
@@ -227,7 +227,7 @@ class Checker {
       }
     if (others.empty()) return;
     const auto expected = reference(problem, false);
-    const Records records = run_local(problem, mesh, others);
+    const Records records = run_local(problem, {mesh, options_.device}, others);
     std::vector<bool> lucky(open.size());
     for (std::size_t k = 0; expected && k < others.size(); ++k)
       if (right_labels(records, k, (*expected)[0][0], mesh, others[k]).empty()) lucky[of[k]] = true;

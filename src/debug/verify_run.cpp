@@ -162,8 +162,8 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
         continue;
       }
       const Tensor part = place(p.inputs[i], mesh, placements[i], p.seed + i).local();
-      inputs.push_back(
-          tensor::make_dtensor(tensor::intern_spec(self, placements::replicated(self.sizes(), part.ndim()), part.shape(), part.dtype(), {}), part));
+      inputs.push_back(tensor::make_dtensor(
+          tensor::intern_spec(self, placements::replicated(self.sizes(), part.ndim()), part.shape(), part.dtype(), part.device()), part));
     }
     for (const DTensor& t : inputs) borrowed.emplace_back(t);
     if (!parts_fit(p, inputs)) {
@@ -182,28 +182,30 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
 
 }  // namespace
 
+Device device_here() { return base::require_rank("verify").device; }
+
 DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed) {
   const auto layout = placements::make_layout(mesh, whole.shape, whole.dtype, Placements(std::span<const Placement>(placements)), "verify");
-  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, {});
-  return tensor::make_dtensor(spec, make_part(whole, *layout, spec->coordinates, seed));
+  const auto spec = tensor::intern_spec(mesh, layout, whole.shape, whole.dtype, device_here());
+  return tensor::make_dtensor(spec, make_part(whole, *layout, spec->coordinates, seed).to(spec->device));
 }
 
 Seen see(const DTensor& t) {
   if (!t) return {};
   const tensor::Spec& spec = *t.impl()->spec;
   const Tensor local = t.local();
-  return {spec.layout, spec.shape, spec.dtype, {spec.coordinates, local.shape(), numbers(local)}};
+  return {spec.layout, spec.shape, spec.dtype, {spec.coordinates, local.shape(), numbers(local.to(Device::cpu()))}};
 }
 
-Records run_all(const std::vector<int>& sizes, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f) {
-  int ranks = 1;
-  for (int n : sizes) ranks *= n;
-  Records records(static_cast<std::size_t>(ranks), std::vector<CaseRecord>(cases));
+Records run_all(const Ranks& ranks, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f) {
+  int count = 1;
+  for (int n : ranks.sizes) count *= n;
+  Records records(static_cast<std::size_t>(count), std::vector<CaseRecord>(cases));
   std::size_t next = 0;
   for (int restart = 0; next < cases && restart <= kMaxRestarts; ++restart) {
     try {
-      run_ranks({.ranks = ranks, .time_limit_s = kTimeLimit, .threads_per_rank = 1}, [&, next](World& world) {
-        const DeviceMesh mesh = make(sizes);
+      run_ranks({.ranks = count, .device = ranks.device, .time_limit_s = kTimeLimit, .threads_per_rank = 1}, [&, next](World& world) {
+        const DeviceMesh mesh = make(ranks.sizes);
         auto& mine = records[static_cast<std::size_t>(world.rank())];
         for (std::size_t c = next; c < cases; ++c) {
           mine[c] = f(mesh, c);
@@ -265,12 +267,12 @@ std::int64_t Problem::numel() const noexcept {
   return n;
 }
 
-Records run_cases(const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& cases, bool gradients) {
-  return run_all(mesh, cases.size(), [&](const DeviceMesh& m, std::size_t c) { return CaseRun(problem, m, cases[c]).run(gradients); });
+Records run_cases(const Problem& problem, const Ranks& ranks, const std::vector<Case>& cases, bool gradients) {
+  return run_all(ranks, cases.size(), [&](const DeviceMesh& m, std::size_t c) { return CaseRun(problem, m, cases[c]).run(gradients); });
 }
 
-Records run_local(const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& cases) {
-  return run_all(mesh, cases.size(), [&](const DeviceMesh& m, std::size_t c) { return run_local_case(problem, m, cases[c]); });
+Records run_local(const Problem& problem, const Ranks& ranks, const std::vector<Case>& cases) {
+  return run_all(ranks, cases.size(), [&](const DeviceMesh& m, std::size_t c) { return run_local_case(problem, m, cases[c]); });
 }
 
 std::optional<Whole> whole_of(const Records& records, std::size_t at, std::size_t output, bool gradient, std::string& fault) {

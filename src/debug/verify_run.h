@@ -56,17 +56,23 @@ struct CaseRecord {
 };
 using Records = std::vector<std::vector<CaseRecord>>;  // by rank, by case
 
+/// Of the calling rank's world.
+Device device_here();
 /// `whole` on the mesh; contributions of Partial axes are random.
 DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed);
 /// The calling rank's view.
 Seen see(const DTensor& tensor);
-/// Runs f(mesh, case) for every rank and case on threads arranged as a mesh of these sizes. A case that ends the run has the error in all its records; the rest is
-/// run afresh.
-Records run_all(const std::vector<int>& sizes, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f);
-/// Runs all cases on threads arranged as `mesh`. A case that ends the run has the error in all its records; the rest is run afresh.
-Records run_cases(const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& cases, bool gradients);
+/// Where and as what ranks are arranged.
+struct Ranks {
+  std::vector<int> sizes;  ///< of the mesh
+  Device device = {};
+};
+/// Runs f(mesh, case) for every rank and case on threads arranged so. A case that ends the run has the error in all its records; the rest is run afresh.
+Records run_all(const Ranks& ranks, std::size_t cases, const std::function<CaseRecord(const DeviceMesh&, std::size_t)>& f);
+/// Runs all cases. A case that ends the run has the error in all its records; the rest is run afresh.
+Records run_cases(const Problem& problem, const Ranks& ranks, const std::vector<Case>& cases, bool gradients);
 /// The local kernel alone on the parts of every rank: what it gives, without any label.
-Records run_local(const Problem& problem, const std::vector<int>& mesh, const std::vector<Case>& cases);
+Records run_local(const Problem& problem, const Ranks& ranks, const std::vector<Case>& cases);
 /// Result `output` of a case as a global value.
 std::optional<Whole> whole_of(const Records& records, std::size_t at, std::size_t output, bool gradient, std::string& fault);
 
