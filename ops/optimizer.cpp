@@ -8,37 +8,49 @@ namespace dtensor {
 namespace {
 
 namespace cpu = local::cpu;
-namespace kernels = local::kernels;
+using Steps = local::kernels::StepList;
 
-void step_type(ShapeCall& s) {
-  for (int i = 1; i < s.num_inputs(); ++i)
+// The last two inputs are numbers of the step.
+void step_type(ShapeCall& s, int tensors) {
+  for (int i = 1; i < tensors; ++i)
     if (s.has_input(i) && !(s.input(i).shape == s.input(0).shape))
       s.fail("shapes differ (" + s.describe(0) + ", " + s.describe(i) + "); gradient and state have the parameter's shape");
+  for (int i = tensors; i < tensors + 2; ++i)
+    if (s.has_input(i) && (s.input(i).shape.ndim() != 0 || (s.input(i).dtype != Dtype::f64 && s.input(i).dtype != Dtype::f32)))
+      s.fail("a number of the step is no number (" + s.describe(i) + "); give a 0-dimensional f64 or f32 tensor");
   s.output(0) = s.input(0);
 }
+
+Tensor given(const KernelCall& c, int i) { return c.has_input(i) ? c.input(i) : Tensor(); }
 
 constexpr OpDef kAdamW{
     .name = "adamw_step_",
     .signature =
-        "param!, grad, exp_avg!, exp_avg_sq!, max_exp_avg_sq!?, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-08, "
+        "param!, grad, exp_avg!, exp_avg_sq!, max_exp_avg_sq!?, lr_tensor?, step_tensor!?, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = "
+        "0.999, eps: float = 1e-08, "
         "weight_decay: "
         "float = 0.01, "
         "step: float = 1.0, decoupled: bool = true, maximize: bool = false -> param",
-    .rule = "..., ..., ..., ..., ... -> ...",
+    .rule = "..., ..., ..., ..., ..., (), () -> ...",
     .dtypes = "floating",
-    .shape = step_type,
+    .shape = [](ShapeCall& s) { step_type(s, 5); },
     .kernel =
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
-          kernels::adam_step(c.input(0), c.input(1), c.input(2), c.input(3), c.has_input(4) ? c.input(4) : Tensor(),
-                             {.lr = number(0),
-                              .beta1 = number(1),
-                              .beta2 = number(2),
-                              .eps = number(3),
-                              .weight_decay = number(4),
-                              .step = number(5),
-                              .decoupled = c.attribute(6).as_bool(),
-                              .maximize = c.attribute(7).as_bool()});
+          Steps::step(cpu::AdamCall{c.input(0),
+                                    c.input(1),
+                                    c.input(2),
+                                    c.input(3),
+                                    given(c, 4),
+                                    {.lr = number(0),
+                                     .beta1 = number(1),
+                                     .beta2 = number(2),
+                                     .eps = number(3),
+                                     .weight_decay = number(4),
+                                     .step = number(5),
+                                     .decoupled = c.attribute(6).as_bool(),
+                                     .maximize = c.attribute(7).as_bool()},
+                                    {given(c, 5), given(c, 6)}});
         },
     .samples =
         [] {
@@ -52,27 +64,31 @@ constexpr OpDef kAdamW{
 constexpr OpDef kSgd{
     .name = "sgd_step_",
     .signature =
-        "param!, grad, momentum_buffer!?, *, lr: float = 0.001, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: "
+        "param!, grad, momentum_buffer!?, lr_tensor?, step_tensor!?, *, lr: float = 0.001, momentum: float = 0.0, dampening: float = 0.0, "
+        "weight_decay: float = 0.0, nesterov: "
         "bool = false, "
         "maximize: bool = false, first_step: number = false -> param",
-    .rule = "..., ..., ... -> ...",
+    .rule = "..., ..., ..., (), () -> ...",
     .dtypes = "floating",
     .shape =
         [](ShapeCall& s) {
-          step_type(s);
+          step_type(s, 3);
           if (s.attribute(4).as_bool() && !s.has_input(2)) s.fail("nesterov needs a momentum buffer (none given); give one and a momentum above 0");
         },
     .kernel =
         [](const KernelCall& c) {
           const auto number = [&](int i) { return c.attribute(i).as_double(); };
-          kernels::sgd_step(c.input(0), c.input(1), c.has_input(2) ? c.input(2) : Tensor(),
-                            {.lr = number(0),
-                             .momentum = number(1),
-                             .dampening = number(2),
-                             .weight_decay = number(3),
-                             .nesterov = c.attribute(4).as_bool(),
-                             .maximize = c.attribute(5).as_bool(),
-                             .first = c.attribute(6).as_bool()});
+          Steps::step(cpu::SgdCall{c.input(0),
+                                   c.input(1),
+                                   given(c, 2),
+                                   {.lr = number(0),
+                                    .momentum = number(1),
+                                    .dampening = number(2),
+                                    .weight_decay = number(3),
+                                    .nesterov = c.attribute(4).as_bool(),
+                                    .maximize = c.attribute(5).as_bool(),
+                                    .first = c.attribute(6).as_bool()},
+                                   {given(c, 3), given(c, 4)}});
         },
     .samples =
         [] {
@@ -89,18 +105,21 @@ namespace ops {
 OpList optimizer_ops() { return kFamily; }
 }  // namespace ops
 
+namespace {
+Input input(const DTensor& t) { return t ? Input(t) : Input(); }
+}  // namespace
+
 DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq, const DTensor& max_exp_avg_sq,
-                    const AdamWStepOptions& o) {
-  return call(kAdamW, {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq ? Input(max_exp_avg_sq) : Input()},
+                    const AdamWStepOptions& o, const StepTensors& tensors) {
+  return call(kAdamW, {param, grad, exp_avg, exp_avg_sq, input(max_exp_avg_sq), input(tensors.lr), input(tensors.step)},
               {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.step, o.decoupled, o.maximize});
 }
 DTensor adamw_step_(const DTensor& param, const DTensor& grad, const DTensor& exp_avg, const DTensor& exp_avg_sq, const AdamWStepOptions& o) {
   return adamw_step_(param, grad, exp_avg, exp_avg_sq, {}, o);
 }
-DTensor sgd_step_(const DTensor& param, const DTensor& grad, const DTensor& momentum_buffer, const SgdStepOptions& o) {
-  const Input inputs[3] = {param, grad, momentum_buffer ? &momentum_buffer : nullptr};
-  const Attribute attributes[7] = {o.lr, o.momentum, o.dampening, o.weight_decay, o.nesterov, o.maximize, o.first_step};
-  return call_all(kSgd, inputs, attributes)[0];
+DTensor sgd_step_(const DTensor& param, const DTensor& grad, const DTensor& momentum_buffer, const SgdStepOptions& o, const StepTensors& tensors) {
+  return call(kSgd, {param, grad, input(momentum_buffer), input(tensors.lr), input(tensors.step)},
+              {o.lr, o.momentum, o.dampening, o.weight_decay, o.nesterov, o.maximize, o.first_step});
 }
 
 }  // namespace dtensor

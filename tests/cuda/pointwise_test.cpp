@@ -222,8 +222,11 @@ TEST_CASE("steps of optimisers give the CPU's numbers with state of other dtypes
           for (int step = 1; step <= 2; ++step)
             for (const auto* list : {&here, &there}) {
               const auto& t = *list;
-              kernels::adam_step(t[0], t[1], t[2], t[3], t[4], {.weight_decay = 0.1, .step = static_cast<double>(step), .decoupled = n % 2 == 0});
-              kernels::sgd_step(t[0], t[1], keeps_top ? t[2] : Tensor(), {.lr = 0.1, .momentum = 0.9, .nesterov = keeps_top});
+              const cpu::AdamCall adam[] = {
+                  {t[0], t[1], t[2], t[3], t[4], {.weight_decay = 0.1, .step = static_cast<double>(step), .decoupled = n % 2 == 0}}};
+              const cpu::SgdCall sgd[] = {{t[0], t[1], keeps_top ? t[2] : Tensor(), {.lr = 0.1, .momentum = 0.9, .nesterov = keeps_top}}};
+              kernels::adam_steps(adam);
+              kernels::sgd_steps(sgd);
             }
           for (std::size_t i = 0; i < here.size(); ++i)
             if (here[i]) CHECK(distance(there[i], here[i]) <= 8);

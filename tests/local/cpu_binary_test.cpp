@@ -194,17 +194,26 @@ TEST_CASE("adam and sgd steps follow their definitions over several steps") {
       for (int step = 1; step <= 4; ++step) {
         const Tensor g = random_tensor({n}, dtype, -1, 1, static_cast<unsigned>(10 + step));
         const auto dg = doubles(g);
-        adam_step(p, g, m, v, largest,
-                  {.lr = 0.01,
-                   .beta1 = 0.9,
-                   .beta2 = 0.99,
-                   .eps = 1e-6,
-                   .weight_decay = 0.1,
-                   .step = static_cast<double>(step),
-                   .decoupled = decoupled,
-                   .maximize = maximize});
-        sgd_step(q, g, buffer,
-                 {.lr = 0.1, .momentum = 0.9, .dampening = 0.2, .weight_decay = 0.01, .nesterov = true, .maximize = maximize, .first = step == 1});
+        const AdamCall adam[] = {{p,
+                                  g,
+                                  m,
+                                  v,
+                                  largest,
+                                  {.lr = 0.01,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.99,
+                                   .eps = 1e-6,
+                                   .weight_decay = 0.1,
+                                   .step = static_cast<double>(step),
+                                   .decoupled = decoupled,
+                                   .maximize = maximize}}};
+        const SgdCall sgd[] = {
+            {q,
+             g,
+             buffer,
+             {.lr = 0.1, .momentum = 0.9, .dampening = 0.2, .weight_decay = 0.01, .nesterov = true, .maximize = maximize, .first = step == 1}}};
+        adam_steps(adam);
+        sgd_steps(sgd);
         for (std::size_t i = 0; i < wp.size(); ++i) {
           const double towards = maximize ? -dg[i] : dg[i], grad = towards + (decoupled ? 0 : 0.1 * wp[i]);
           if (decoupled) wp[i] -= 0.01 * 0.1 * wp[i];

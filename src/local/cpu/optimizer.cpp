@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local/cpu/optimizer.h"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 
@@ -106,32 +108,60 @@ void sgd_row(const void* const* in, void* const* out, std::int64_t n, const Scal
   give(b + i, tb.values, n - i);
 }
 
-}  // namespace
-
-void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
-               const AdamStep& o) {
-  const Dtype type = compute_type(param.dtype());
-  const auto numbers = adam_numbers(o);
-  if (max_exp_avg_sq) {
-    map(type == Dtype::f64 ? adam_row<double, true> : adam_row<float, true>,
-        {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}},
-        {{param, type}, {exp_avg, type}, {exp_avg_sq, type}, {max_exp_avg_sq, type}}, numbers.data());
-    return;
-  }
-  map(type == Dtype::f64 ? adam_row<double, false> : adam_row<float, false>, {{param, type}, {grad, type}, {exp_avg, type}, {exp_avg_sq, type}},
-      {{param, type}, {exp_avg, type}, {exp_avg_sq, type}}, numbers.data());
+double number(const Tensor& t) { return t.dtype() == Dtype::f64 ? t.values<const double>()[0] : double{t.values<const float>()[0]}; }
+void set_number(const Tensor& t, double value) {
+  if (t.dtype() == Dtype::f64) t.values<double>()[0] = value;
+  else t.values<float>()[0] = static_cast<float>(value);
 }
 
-void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const SgdStep& o) {
-  const Dtype type = compute_type(param.dtype());
-  if (!momentum_buffer) {
-    const auto numbers = descent_numbers(o);
-    map(floating_rows<Descent, 2>().of(type), {{param, type}, {grad, type}}, {{param, type}}, numbers.data());
+template <class F>
+using Derived = std::array<Scalar, static_cast<std::size_t>(F::numbers)>;
+template <class F, class Step>
+Derived<F> derive(Step o, const StepNumbers& given) {
+  if (given.lr) o.lr = number(given.lr);
+  if (given.step) {
+    const double step = number(given.step) + 1;
+    set_number(given.step, step);
+    set_step(o, step);
+  }
+  std::array<double, static_cast<std::size_t>(F::numbers)> k;
+  F::derive(o, k.data());
+  Derived<F> numbers;
+  std::copy(k.begin(), k.end(), numbers.begin());
+  return numbers;
+}
+
+void adam_step(const AdamCall& c) {
+  const Dtype type = compute_type(c.param.dtype());
+  const auto numbers = derive<Adam>(c.step, c.numbers);
+  if (c.max_exp_avg_sq) {
+    map(type == Dtype::f64 ? adam_row<double, true> : adam_row<float, true>,
+        {{c.param, type}, {c.grad, type}, {c.exp_avg, type}, {c.exp_avg_sq, type}, {c.max_exp_avg_sq, type}},
+        {{c.param, type}, {c.exp_avg, type}, {c.exp_avg_sq, type}, {c.max_exp_avg_sq, type}}, numbers.data());
     return;
   }
-  const auto numbers = sgd_numbers(o);
-  map(type == Dtype::f64 ? sgd_row<double> : sgd_row<float>, {{param, type}, {grad, type}, {momentum_buffer, type}},
-      {{param, type}, {momentum_buffer, type}}, numbers.data());
+  map(type == Dtype::f64 ? adam_row<double, false> : adam_row<float, false>,
+      {{c.param, type}, {c.grad, type}, {c.exp_avg, type}, {c.exp_avg_sq, type}}, {{c.param, type}, {c.exp_avg, type}, {c.exp_avg_sq, type}},
+      numbers.data());
+}
+
+void sgd_step(const SgdCall& c) {
+  const Dtype type = compute_type(c.param.dtype());
+  if (!c.momentum_buffer) {
+    map(floating_rows<Descent, 2>().of(type), {{c.param, type}, {c.grad, type}}, {{c.param, type}}, derive<Descent>(c.step, c.numbers).data());
+    return;
+  }
+  map(type == Dtype::f64 ? sgd_row<double> : sgd_row<float>, {{c.param, type}, {c.grad, type}, {c.momentum_buffer, type}},
+      {{c.param, type}, {c.momentum_buffer, type}}, derive<Sgd>(c.step, c.numbers).data());
+}
+
+}  // namespace
+
+void adam_steps(std::span<const AdamCall> calls) {
+  for (const AdamCall& c : calls) adam_step(c);
+}
+void sgd_steps(std::span<const SgdCall> calls) {
+  for (const SgdCall& c : calls) sgd_step(c);
 }
 
 }  // namespace dtensor::local::cpu

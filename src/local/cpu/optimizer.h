@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step of an optimiser on one tensor, every element on its own. The tensors may have different floating dtypes; computed in f64 when `param` is f64,
-// in f32 otherwise.
+// Steps of an optimiser, every element on its own. The tensors of a step may have different floating dtypes; computed in f64 when `param` is f64, in f32
+// otherwise.
 #pragma once
+
+#include <span>
 
 #include "dtensor/tensor.h"
 
@@ -12,17 +14,36 @@ struct AdamStep {
   double step = 1;        ///< 1 at the first call
   bool decoupled = true;  ///< AdamW; false: the decay is added to the gradient
   bool maximize = false;
+  bool operator==(const AdamStep&) const = default;
 };
-/// `max_exp_avg_sq`, the largest exp_avg_sq so far, takes its place in the step; empty: not kept (amsgrad).
-void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
-               const AdamStep& o);
-
 struct SgdStep {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false, maximize = false;
   bool first = false;  ///< the momentum buffer is empty: it becomes the gradient
+  bool operator==(const SgdStep&) const = default;
+};
+
+/// Numbers of a step that lie beside the parameter: 0-dimensional, f64 or f32; an empty one: as in the struct. `step` holds the steps before this one, which
+/// counts it up; an SGD step is a first one where that gives 1.
+struct StepNumbers {
+  Tensor lr, step;
+};
+
+/// `max_exp_avg_sq`, the largest exp_avg_sq so far, takes its place in the step; empty: not kept (amsgrad).
+struct AdamCall {
+  Tensor param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq;
+  AdamStep step;
+  StepNumbers numbers = {};
 };
 /// `momentum_buffer` may be an empty Tensor when momentum is 0.
-void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const SgdStep& o);
+struct SgdCall {
+  Tensor param, grad, momentum_buffer;
+  SgdStep step;
+  StepNumbers numbers = {};
+};
+
+/// Of tensors on one device. No call touches what another one writes; a call gives the same bits whichever others are beside it.
+void adam_steps(std::span<const AdamCall> calls);
+void sgd_steps(std::span<const SgdCall> calls);
 
 }  // namespace dtensor::local::cpu

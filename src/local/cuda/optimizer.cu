@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+// Many steps in one launch: the list of tensors is the kernel's argument, every block takes a part of one tensor. Dtypes are branches that all threads of a
+// block take alike. Tensors that do not lie as one run of memory go through map, one launch each.
 #include "local/kernels/optimizer.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "local/cuda/map.h"
 #include "local/cuda/table.h"
@@ -10,56 +21,433 @@
 namespace dtensor::local::cuda {
 namespace {
 
-using namespace formulas;
+using cpu::AdamCall;
+using cpu::SgdCall;
+using cpu::StepNumbers;
 
-template <class T, bool keeps_top>
-struct AdamElement {
-  Formula<Adam, T> formula;
-  DTENSOR_DEVICE Several<T, keeps_top ? 4 : 3> operator()(T p, T g, T m, T v, T top = T(0)) const {
-    Adam::of<keeps_top>(p, g, m, v, top, formula.k);
-    if constexpr (keeps_top) return {{p, m, v, top}};
-    else return {{p, m, v}};
+// What a formula does with a step's tensors: the parameter, its gradient, state. All but the gradient are written.
+template <bool keeps_top>
+struct AdamForm {
+  using Formula = formulas::Adam;
+  using Options = cpu::AdamStep;
+  static constexpr const char *kName = "adam_step", *kNumbersName = "adam_numbers";
+  static constexpr int kTensors = keeps_top ? 5 : 4;
+  template <class T>
+  DTENSOR_DEVICE_INLINE static void run(T (&x)[kTensors], const T* k) {
+    T none = T(0);
+    if constexpr (keeps_top) Formula::of<true>(x[0], x[1], x[2], x[3], x[4], k);
+    else Formula::of<false>(x[0], x[1], x[2], x[3], none, k);
   }
 };
+struct SgdForm {
+  using Formula = formulas::Sgd;
+  using Options = cpu::SgdStep;
+  static constexpr const char *kName = "sgd_step", *kNumbersName = "sgd_numbers";
+  static constexpr int kTensors = 3;
+  template <class T>
+  DTENSOR_DEVICE_INLINE static void run(T (&x)[kTensors], const T* k) {
+    Formula::of(x[0], x[1], x[2], k);
+  }
+};
+struct DescentForm {
+  using Formula = formulas::Descent;
+  using Options = cpu::SgdStep;
+  static constexpr const char *kName = "sgd_step", *kNumbersName = "sgd_numbers";
+  static constexpr int kTensors = 2;
+  template <class T>
+  DTENSOR_DEVICE_INLINE static void run(T (&x)[kTensors], const T* k) {
+    x[0] = Formula::of(x[0], x[1], k);
+  }
+};
+constexpr int kMostTensors = 5;
+constexpr bool is_written(int tensor) { return tensor != 1; }
+template <class Form>
+constexpr int kCount = Form::Formula::numbers;
+
+// A list is as long as a kernel's argument (32,764 bytes) allows; a short one costs less to launch.
+struct Room {
+  int steps, rows;
+};
+constexpr Room kShort{8, 4}, kLong{464, 32};
+// Elements of one block: enough for its search to cost nothing, few enough for the last blocks to end together.
+constexpr std::int64_t kChunk = 1 << 14;
+// Elements of a thread at a time: two vectors of 16 bytes of what it computes in, one of a 16-bit type.
 template <class T>
-struct SgdElement {
-  Formula<Sgd, T> formula;
-  DTENSOR_DEVICE Several<T, 2> operator()(T p, T g, T buffer) const {
-    Sgd::of(p, g, buffer, formula.k);
-    return {{p, buffer}};
+constexpr int kWidth = 32 / static_cast<int>(sizeof(T));
+
+struct Part {
+  std::byte* data[kMostTensors];
+  std::int64_t count;
+  std::uint32_t first;  // block
+  std::uint16_t row;    // of numbers
+  Dtype dtype[kMostTensors];
+  bool aligned;
+};
+
+// A thread's elements of one tensor as memory has them: all tensors are read before the first is looked at, or every read would wait for the one before.
+constexpr int kWords = 8;
+using Words = std::uint32_t[kWords];
+template <class M, int width>
+DTENSOR_DEVICE_INLINE void read_words(const std::byte* data, bool whole, const std::uint32_t (&at)[width], Words& words) {
+  constexpr int kAll = static_cast<int>(sizeof(M)) * width / 4, kPack = kAll < 4 ? kAll : 4;
+  if (whole) {
+    const auto* vectors = reinterpret_cast<const detail::Pack<std::uint32_t, kPack>*>(data + at[0] * sizeof(M));
+    DTENSOR_UNROLL
+    for (int v = 0; v < kAll / kPack; ++v) {
+      const auto vector = vectors[v];
+      DTENSOR_UNROLL
+      for (int i = 0; i < kPack; ++i) words[v * kPack + i] = vector.at[i];
+    }
+    return;
+  }
+  const M* memory = reinterpret_cast<const M*>(data);
+  DTENSOR_UNROLL
+  for (int n = 0; n < width; ++n) {
+    if constexpr (sizeof(M) == 2) {
+      const std::uint32_t bits = std::bit_cast<std::uint16_t>(memory[at[n]]);
+      words[n / 2] = n % 2 == 0 ? bits : words[n / 2] | bits << 16;
+    } else if constexpr (sizeof(M) == 4) {
+      words[n] = std::bit_cast<std::uint32_t>(memory[at[n]]);
+    } else {
+      const auto bits = std::bit_cast<std::uint64_t>(memory[at[n]]);
+      words[2 * n] = static_cast<std::uint32_t>(bits);
+      words[2 * n + 1] = static_cast<std::uint32_t>(bits >> 32);
+    }
+  }
+}
+template <class M, int width, class T>
+DTENSOR_DEVICE_INLINE void from_words(const Words& words, T (&to)[width]) {
+  DTENSOR_UNROLL
+  for (int n = 0; n < width; ++n) {
+    M value;
+    if constexpr (sizeof(M) == 2) value = std::bit_cast<M>(static_cast<std::uint16_t>(words[n / 2] >> 16 * (n % 2)));
+    else if constexpr (sizeof(M) == 4) value = std::bit_cast<M>(words[n]);
+    else value = std::bit_cast<M>(words[2 * n] | std::uint64_t{words[2 * n + 1]} << 32);
+    to[n] = cast<T>(value);
+  }
+}
+template <class T, int width>
+DTENSOR_DEVICE_INLINE void read_floating(Dtype dtype, const std::byte* data, std::int64_t from, bool whole, const std::uint32_t (&at)[width],
+                                         Words& words) {
+  switch (dtype) {
+    case Dtype::f64:
+      if constexpr (std::is_same_v<T, double>) {
+        read_words<double>(data + from * 8, whole, at, words);
+      } else {  // as many as that have no room as they are
+        T values[width];
+        detail::load_as<width, double>(data + from * 8, whole, at, values);
+        DTENSOR_UNROLL
+        for (int n = 0; n < width; ++n) words[n] = std::bit_cast<std::uint32_t>(values[n]);
+      }
+      return;
+    case Dtype::bf16:
+      return read_words<BFloat16>(data + from * 2, whole, at, words);
+    case Dtype::f16:
+      return read_words<Half>(data + from * 2, whole, at, words);
+    default:
+      return read_words<float>(data + from * 4, whole, at, words);
+  }
+}
+template <int width, class T>
+DTENSOR_DEVICE_INLINE void convert_floating(Dtype dtype, const Words& words, T (&to)[width]) {
+  switch (dtype) {
+    case Dtype::f64:
+      return from_words<T>(words, to);  // T is double, or the words have been made float
+    case Dtype::bf16:
+      return from_words<BFloat16>(words, to);
+    case Dtype::f16:
+      return from_words<Half>(words, to);
+    default:
+      return from_words<float>(words, to);
+  }
+}
+template <int width, class T>
+DTENSOR_DEVICE_INLINE void store_floating(Dtype dtype, std::byte* data, std::int64_t from, bool whole, const std::uint32_t (&at)[width],
+                                          std::uint32_t there, const T (&values)[width]) {
+  switch (dtype) {
+    case Dtype::f64:
+      return detail::store_as<width, double>(data + from * 8, whole, at, there, values);
+    case Dtype::bf16:
+      return detail::store_as<width, BFloat16>(data + from * 2, whole, at, there, values);
+    case Dtype::f16:
+      return detail::store_as<width, Half>(data + from * 2, whole, at, there, values);
+    default:
+      return detail::store_as<width, float>(data + from * 4, whole, at, there, values);
+  }
+}
+
+template <class Form, class T, Room room>
+struct StepKernel {
+  static constexpr int kMostThreads = kElementThreads;
+  const double* made = nullptr;  // rows that the device has made
+  int parts = 0;
+  double rows[room.rows * kCount<Form>];
+  Part part[room.steps];
+
+  DTENSOR_DEVICE void operator()(const Block& block) const {
+    int low = 0, high = parts;  // the last part that begins at or before the block
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      if (part[middle].first <= block.index) low = middle;
+      else high = middle;
+    }
+    const Part& p = part[low];
+    T k[kCount<Form>];
+    DTENSOR_UNROLL
+    for (int i = 0; i < kCount<Form>; ++i) {
+      const int at = p.row * kCount<Form> + i;
+      k[i] = static_cast<T>(made != nullptr ? made[at] : rows[at]);
+    }
+    const std::int64_t begin = (block.index - p.first) * kChunk;
+    const int count = static_cast<int>(p.count - begin < kChunk ? p.count - begin : kChunk);
+    for (int done = 0; done < count; done += block.threads * kWidth<T>) step(p, begin + done, count - done, block, k);
+  }
+
+ private:
+  // Of `count` elements from `from` on those of the thread: neighbours where vectors are read.
+  DTENSOR_DEVICE_INLINE void step(const Part& p, std::int64_t from, int count, const Block& block, const T* k) const {
+    constexpr int width = kWidth<T>;
+    const int first = p.aligned ? block.thread * width : block.thread, apart = p.aligned ? 1 : block.threads;
+    if (first >= count) return;
+    const bool whole = p.aligned && first + width <= count;
+    std::uint32_t at[width], there = 0;
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n) {
+      const bool is_there = first + n * apart < count;
+      at[n] = static_cast<std::uint32_t>(is_there ? first + n * apart : first);
+      if (is_there) there |= 1u << n;
+    }
+    Words words[Form::kTensors];
+    DTENSOR_UNROLL
+    for (int t = 0; t < Form::kTensors; ++t) read_floating<T>(p.dtype[t], p.data[t], from, whole, at, words[t]);
+    T x[Form::kTensors][width];
+    DTENSOR_UNROLL
+    for (int t = 0; t < Form::kTensors; ++t) convert_floating(p.dtype[t], words[t], x[t]);
+    DTENSOR_UNROLL
+    for (int n = 0; n < width; ++n) {
+      T one[Form::kTensors];
+      DTENSOR_UNROLL
+      for (int t = 0; t < Form::kTensors; ++t) one[t] = x[t][n];
+      Form::run(one, k);
+      DTENSOR_UNROLL
+      for (int t = 0; t < Form::kTensors; ++t) x[t][n] = one[t];
+    }
+    DTENSOR_UNROLL
+    for (int t = 0; t < Form::kTensors; ++t)
+      if (is_written(t)) store_floating<width>(p.dtype[t], p.data[t], from, whole, at, there, x[t]);
   }
 };
 
-template <class F>
-void in_type_of(const Tensor& param, const F& f) {
-  if (param.dtype() == Dtype::f64) f(std::type_identity<double>());
-  else f(std::type_identity<float>());
+// A number of a step on the device; no memory: there is none.
+struct DeviceNumber {
+  std::byte* data = nullptr;
+  bool wide = false;
+  DeviceNumber() = default;
+  explicit DeviceNumber(const Tensor& t) : data(t ? static_cast<std::byte*>(t.raw()) : nullptr), wide(t && t.dtype() == Dtype::f64) {}
+  DTENSOR_DEVICE double get() const { return wide ? *reinterpret_cast<const double*>(data) : double{*reinterpret_cast<const float*>(data)}; }
+  DTENSOR_DEVICE void set(double value) const {
+    if (wide) *reinterpret_cast<double*>(data) = value;
+    else *reinterpret_cast<float*>(data) = static_cast<float>(value);
+  }
+};
+struct Source {
+  DeviceNumber lr, step;
+  std::uint16_t options = 0;
+};
+template <class Form, Room room>
+struct NumbersKernel {
+  double* rows = nullptr;
+  typename Form::Options options[room.rows];
+  Source source[room.steps];
+
+  DTENSOR_DEVICE void operator()(std::int64_t i) const {
+    const Source& s = source[i];
+    typename Form::Options o = options[s.options];
+    if (s.lr.data != nullptr) o.lr = s.lr.get();
+    if (s.step.data != nullptr) {
+      const double step = s.step.get() + 1;
+      s.step.set(step);
+      formulas::set_step(o, step);
+    }
+    Form::Formula::derive(o, rows + i * kCount<Form>);
+  }
+};
+
+// The same of one element, for tensors that map walks.
+template <class Form, class T>
+struct StepElement {
+  T k[kCount<Form>];
+  const double* made;
+  StepElement(const double* row, const double* device_row) : made(device_row) {
+    for (int i = 0; i < kCount<Form>; ++i) k[i] = static_cast<T>(row[i]);
+  }
+  template <class... A>
+  DTENSOR_DEVICE auto operator()(A... a) const {
+    T x[] = {a...}, numbers[kCount<Form>];
+    DTENSOR_UNROLL
+    for (int i = 0; i < kCount<Form>; ++i) numbers[i] = made != nullptr ? static_cast<T>(made[i]) : k[i];
+    Form::run(x, numbers);
+    if constexpr (Form::kTensors == 2) {
+      return x[0];
+    } else {
+      Several<T, Form::kTensors - 1> written;
+      DTENSOR_UNROLL
+      for (int t = 0; t < Form::kTensors; ++t)
+        if (is_written(t)) written.at[t == 0 ? 0 : t - 1] = x[t];
+      return written;
+    }
+  }
+};
+
+using Tensors = std::array<const Tensor*, kMostTensors>;
+
+// One run of memory in the same order for all.
+bool is_flat(std::span<const Tensor* const> tensors) {
+  const Tensor& first = *tensors[0];
+  if (std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) { return t->is_contiguous(); })) return true;
+  if (std::any_of(tensors.begin(), tensors.end(), [&](const Tensor* t) { return !(t->strides() == first.strides()); })) return false;
+  const std::array<std::span<const std::int64_t>, 1> strides{first.strides()};
+  const auto loop = strided_loop<1>(first.shape(), strides);
+  return loop.ndim == 1 && loop.unit();
+}
+bool is_aligned(std::span<const Tensor* const> tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) { return reinterpret_cast<std::uintptr_t>(t->raw()) % 16 == 0; });
 }
 
-void adam_step(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& max_exp_avg_sq,
-               const cpu::AdamStep& o) {
-  const auto numbers = adam_numbers(o);
-  const MapArgument results[] = {param, exp_avg, exp_avg_sq, max_exp_avg_sq}, inputs[] = {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq};
-  in_type_of(param, [&]<class T>(std::type_identity<T>) {
-    const Formula<Adam, T> formula(numbers.data());
-    if (max_exp_avg_sq) map<4, T, T, T, T, T, T>("adam_step", AdamElement<T, true>{formula}, results, inputs);
-    else map<3, T, T, T, T, T>("adam_step", AdamElement<T, false>{formula}, results, inputs);
-  });
+// Steps by one formula, computed in T, whose numbers all come from the host or all from the device.
+template <class Form, class T>
+class Batch {
+ public:
+  using Options = typename Form::Options;
+  Batch(RankDevice& device, bool from_device) : device_(device), from_device_(from_device) {}
+
+  void add(const Tensors& all, const Options& o, const StepNumbers& numbers) {
+    const std::span<const Tensor* const> tensors(all.data(), Form::kTensors);
+    const bool empty = all[0]->numel() == 0;
+    if (empty && !from_device_) return;
+    auto options = static_cast<std::size_t>(std::find(options_.begin(), options_.end(), o) - options_.begin());
+    if (steps_ == kLong.steps || options == static_cast<std::size_t>(kLong.rows)) {
+      launch();
+      options = 0;
+    }
+    if (options == options_.size()) options_.push_back(o);
+    if (from_device_) sources_.push_back({DeviceNumber(numbers.lr), DeviceNumber(numbers.step), static_cast<std::uint16_t>(options)});
+    const auto row = static_cast<std::uint16_t>(from_device_ ? steps_ : static_cast<int>(options));
+    ++steps_;
+    if (empty) return;
+    if (is_flat(tensors)) add_part(tensors, row);
+    else strided_.push_back({all, row});
+  }
+  void launch() {
+    if (steps_ == 0) return;
+    if (steps_ <= kShort.steps && options_.size() <= static_cast<std::size_t>(kShort.rows)) launch_in<kShort>();
+    else launch_in<kLong>();
+    options_.clear(), sources_.clear(), parts_.clear(), strided_.clear();
+    steps_ = 0, blocks_ = 0;
+  }
+
+ private:
+  struct Strided {
+    Tensors tensors;
+    std::uint16_t row;
+  };
+  void add_part(std::span<const Tensor* const> tensors, std::uint16_t row) {
+    Part& p = parts_.emplace_back();
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      p.data[t] = static_cast<std::byte*>(tensors[t]->raw());
+      p.dtype[t] = tensors[t]->dtype();
+    }
+    p.count = tensors[0]->numel();
+    p.first = static_cast<std::uint32_t>(blocks_);
+    p.row = row;
+    p.aligned = is_aligned(tensors);
+    blocks_ += (p.count + kChunk - 1) / kChunk;
+  }
+  template <Room room>
+  void launch_in() {
+    std::optional<Scratch> made;
+    std::array<double, static_cast<std::size_t>(kLong.rows * kCount<Form>)> rows{};
+    if (from_device_) {
+      made.emplace(device_, static_cast<std::size_t>(steps_ * kCount<Form>) * sizeof(double));
+      NumbersKernel<Form, room> kernel{.rows = made->as<double>(), .options = {}, .source = {}};
+      std::copy(options_.begin(), options_.end(), kernel.options);
+      std::copy(sources_.begin(), sources_.end(), kernel.source);
+      launch_elements(Form::kNumbersName, steps_, device_.current, kernel);
+    } else {
+      for (std::size_t i = 0; i < options_.size(); ++i) Form::Formula::derive(options_[i], rows.data() + i * static_cast<std::size_t>(kCount<Form>));
+    }
+    const double* const made_rows = made ? made->as<double>() : nullptr;
+    if (!parts_.empty()) {
+      StepKernel<Form, T, room> kernel;
+      kernel.made = made_rows;
+      kernel.parts = static_cast<int>(parts_.size());
+      std::copy_n(rows.begin(), room.rows * kCount<Form>, kernel.rows);
+      std::copy(parts_.begin(), parts_.end(), kernel.part);
+      launch_blocks(Form::kName, blocks_, kElementThreads, 0, device_.current, kernel);
+    }
+    for (const Strided& s : strided_) {
+      const int row = s.row * kCount<Form>;
+      run_strided(s.tensors, StepElement<Form, T>(from_device_ ? rows.data() : rows.data() + row, made_rows == nullptr ? nullptr : made_rows + row),
+                  std::make_index_sequence<Form::kTensors>());
+    }
+  }
+  template <std::size_t... I>
+  static void run_strided(const Tensors& all, const StepElement<Form, T>& element, std::index_sequence<I...> /*tensors*/) {
+    const MapArgument inputs[] = {*all[I]...};
+    std::vector<MapArgument> results;
+    for (int t = 0; t < Form::kTensors; ++t)
+      if (is_written(t)) results.push_back(inputs[t]);
+    map<Form::kTensors - 1, T, detail::Always<T, I>...>(Form::kName, element, results.data(), inputs);
+  }
+
+  RankDevice& device_;
+  bool from_device_;
+  int steps_ = 0;
+  std::int64_t blocks_ = 0;
+  std::vector<Options> options_;  // that differ
+  std::vector<Source> sources_;   // of every step, with from_device_
+  std::vector<Part> parts_;
+  std::vector<Strided> strided_;
+};
+
+Tensors tensors_of(const AdamCall& c) { return {&c.param, &c.grad, &c.exp_avg, &c.exp_avg_sq, &c.max_exp_avg_sq}; }
+Tensors tensors_of(const SgdCall& c) { return {&c.param, &c.grad, &c.momentum_buffer}; }
+bool has_more(const AdamCall& c) { return static_cast<bool>(c.max_exp_avg_sq); }
+bool has_more(const SgdCall& c) { return static_cast<bool>(c.momentum_buffer); }
+
+// The calls by `Form` (those that have its last tensor, or not) in one batch per type and source of the numbers.
+template <class Form, class T, class Call>
+void run_in(std::span<const Call> calls, bool more) {
+  for (const bool from_device : {false, true}) {
+    std::optional<Batch<Form, T>> batch;
+    for (const Call& c : calls) {
+      const bool is_wide = c.param.dtype() == Dtype::f64, is_from_device = c.numbers.lr || c.numbers.step;
+      if (has_more(c) != more || is_wide != std::is_same_v<T, double> || is_from_device != from_device) continue;
+      if (!batch) batch.emplace(rank_device(c.param), from_device);
+      batch->add(tensors_of(c), c.step, c.numbers);
+    }
+    if (batch) batch->launch();
+  }
 }
 
-void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, const cpu::SgdStep& o) {
-  const MapArgument results[] = {param, momentum_buffer}, inputs[] = {param, grad, momentum_buffer};
-  in_type_of(param, [&]<class T>(std::type_identity<T>) {
-    if (momentum_buffer) map<2, T, T, T, T>("sgd_step", SgdElement<T>{Formula<Sgd, T>(sgd_numbers(o).data())}, results, inputs);
-    else map<1, T, T, T>("sgd_step", Formula<Descent, T>(descent_numbers(o).data()), results, inputs);
-  });
+void adam_steps(std::span<const AdamCall> calls) {
+  run_in<AdamForm<false>, float>(calls, false);
+  run_in<AdamForm<false>, double>(calls, false);
+  run_in<AdamForm<true>, float>(calls, true);
+  run_in<AdamForm<true>, double>(calls, true);
+}
+void sgd_steps(std::span<const SgdCall> calls) {
+  run_in<DescentForm, float>(calls, false);
+  run_in<DescentForm, double>(calls, false);
+  run_in<SgdForm, float>(calls, true);
+  run_in<SgdForm, double>(calls, true);
 }
 
 }  // namespace
 
 void install_optimizer() {
-  kernels::adam_step.cuda = adam_step;
-  kernels::sgd_step.cuda = sgd_step;
+  kernels::adam_steps.cuda = adam_steps;
+  kernels::sgd_steps.cuda = sgd_steps;
 }
 
 }  // namespace dtensor::local::cuda

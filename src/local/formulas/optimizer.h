@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The formulas of local/cpu/optimizer.h: F::of(parameter, gradient, state..., numbers), and the numbers of a step.
+// The formulas of local/cpu/optimizer.h: F::of(parameter, gradient, state..., numbers), and F::derive, which makes the numbers of a step.
 #pragma once
 
-#include <array>
 #include <cmath>
-#include <cstddef>
 
 #include "local/cpu/optimizer.h"
 #include "local/device_code.h"
@@ -14,6 +12,18 @@ namespace dtensor::local::formulas {
 // numbers: gradient sign, L2 decay, 1 - lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^t), eps, lr / (1 - beta1^t)
 struct Adam {
   static constexpr int numbers = 10;
+  DTENSOR_DEVICE static void derive(const cpu::AdamStep& o, double* k) {
+    k[0] = o.maximize ? -1.0 : 1.0;
+    k[1] = o.decoupled ? 0.0 : o.weight_decay;
+    k[2] = o.decoupled ? 1 - o.lr * o.weight_decay : 1.0;
+    k[3] = o.beta1;
+    k[4] = 1 - o.beta1;
+    k[5] = o.beta2;
+    k[6] = 1 - o.beta2;
+    k[7] = 1 / std::sqrt(1 - std::pow(o.beta2, o.step));
+    k[8] = o.eps;
+    k[9] = o.lr / (1 - std::pow(o.beta1, o.step));
+  }
   template <bool keeps_top, class T>
   DTENSOR_DEVICE static void of(T& p, T g, T& m, T& v, [[maybe_unused]] T& top, const T* k) {
     const T gradient = k[0] * g + k[1] * p;
@@ -29,6 +39,15 @@ struct Adam {
 // numbers: gradient sign, decay, momentum, 1 - dampening, nesterov's share of the gradient, share of the buffer, lr
 struct Sgd {
   static constexpr int numbers = 7;
+  DTENSOR_DEVICE static void derive(const cpu::SgdStep& o, double* k) {
+    k[0] = o.maximize ? -1.0 : 1.0;
+    k[1] = o.weight_decay;
+    k[2] = o.first ? 0.0 : o.momentum;
+    k[3] = o.first ? 1.0 : 1 - o.dampening;
+    k[4] = o.nesterov ? 1.0 : 0.0;
+    k[5] = o.nesterov ? o.momentum : 1.0;
+    k[6] = o.lr;
+  }
   template <class T>
   DTENSOR_DEVICE static void of(T& p, T g, T& buffer, const T* k) {
     const T gradient = k[0] * g + k[1] * p;
@@ -39,37 +58,19 @@ struct Sgd {
 
 struct Descent {  // no buffer
   static constexpr int numbers = 3;
+  DTENSOR_DEVICE static void derive(const cpu::SgdStep& o, double* k) {
+    k[0] = o.maximize ? -1.0 : 1.0;
+    k[1] = o.weight_decay;
+    k[2] = o.lr;
+  }
   template <class T>
   DTENSOR_DEVICE static T of(T p, T g, const T* k) {
     return p - k[2] * (k[0] * g + k[1] * p);
   }
 };
 
-template <class F>
-using NumbersOf = std::array<Scalar, static_cast<std::size_t>(F::numbers)>;
-
-inline NumbersOf<Adam> adam_numbers(const cpu::AdamStep& o) {
-  const double correction1 = 1 - std::pow(o.beta1, o.step), correction2 = 1 - std::pow(o.beta2, o.step);
-  return {o.maximize ? -1.0 : 1.0,
-          o.decoupled ? 0.0 : o.weight_decay,
-          o.decoupled ? 1 - o.lr * o.weight_decay : 1.0,
-          o.beta1,
-          1 - o.beta1,
-          o.beta2,
-          1 - o.beta2,
-          1 / std::sqrt(correction2),
-          o.eps,
-          o.lr / correction1};
-}
-inline NumbersOf<Sgd> sgd_numbers(const cpu::SgdStep& o) {
-  return {o.maximize ? -1.0 : 1.0,
-          o.weight_decay,
-          o.first ? 0.0 : o.momentum,
-          o.first ? 1.0 : 1 - o.dampening,
-          o.nesterov ? 1.0 : 0.0,
-          o.nesterov ? o.momentum : 1.0,
-          o.lr};
-}
-inline NumbersOf<Descent> descent_numbers(const cpu::SgdStep& o) { return {o.maximize ? -1.0 : 1.0, o.weight_decay, o.lr}; }
+/// What a step from a count on the device is: `step` counts it.
+DTENSOR_DEVICE inline void set_step(cpu::AdamStep& o, double step) { o.step = step; }
+DTENSOR_DEVICE inline void set_step(cpu::SgdStep& o, double step) { o.first = o.first || step == 1; }
 
 }  // namespace dtensor::local::formulas
