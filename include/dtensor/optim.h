@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dtensor/nn.h"
+#include "dtensor/ops/optimizer.h"
 
 namespace dtensor::optim {
 
@@ -28,35 +29,52 @@ class DTENSOR_EXPORT Optimizer {
   /// Collective over each parameter's mesh only where the update needs it; parameters without a gradient are left alone.
   void step();
   void zero_grad();
-  void set_lr(double lr) { lr_ = lr; }
+  /// Takes effect at the next step; of a capturable optimiser also at the next replay of one that was recorded.
+  void set_lr(double lr);
   double lr() const noexcept { return lr_; }
-  std::int64_t steps() const noexcept { return steps_; }
+  /// Of a capturable optimiser the most that a parameter of this rank has made with a gradient, replayed ones counted: the host waits for the device.
+  std::int64_t steps() const;
   void set_steps(std::int64_t steps);
   std::vector<StateTensor> state();
 
  protected:
-  Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots);
+  Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots, bool capturable = false);
   virtual void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) = 0;
   /// While update() runs: the steps that the parameter has made with a gradient, this one counted. State that set_steps() or a checkpoint restores counts
   /// as made in every step.
   std::int64_t own_steps() const noexcept { return own_steps_; }
+  /// While update() runs: the rate and the parameter's count of steps on its device, when the optimiser is capturable; they count instead of lr_ and
+  /// own_steps(). Empty otherwise.
+  const StepTensors& tensors() const noexcept { return *tensors_; }
   std::int64_t steps_ = 0;
   double lr_;
   bool first_update_ = false;  ///< while update() runs: the parameter had no state before
+  bool together_ = false;      ///< update() is one step op and nothing else: those of all parameters may run together
 
  private:
+  /// Rate and counts of all parameters on one mesh and device.
+  struct OnDevice {
+    DTensor lr, counts;
+  };
   DTensor slot(std::size_t parameter, std::size_t slot);
+  const StepTensors& tensors_of(std::size_t parameter);
   std::vector<nn::NamedParameter> parameters_;
   std::vector<std::string_view> slot_names_;
   std::vector<std::vector<DTensor>> slots_;
   std::vector<std::int64_t> skipped_;  // steps without a gradient, per parameter
   std::int64_t own_steps_ = 0;
+  const bool capturable_;
+  std::vector<OnDevice> on_devices_;
+  std::vector<StepTensors> step_tensors_;  // per parameter, from its first step on
+  const StepTensors* tensors_ = nullptr;
 };
 
 struct SGDOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
   bool maximize = false;  ///< ascends
+  bool capturable =
+      false;  ///< the rate and the counts of steps live on the parameters' devices: a recorded step can be replayed (see docs/modules.md)
 };
 class DTENSOR_EXPORT SGD final : public Optimizer {
  public:
@@ -71,8 +89,9 @@ struct AdamWOptions {
   double lr = 1e-3;
   std::array<double, 2> betas = {0.9, 0.999};
   double eps = 1e-8, weight_decay = 0.01;
-  bool amsgrad = false;   ///< divides by the largest exp_avg_sq so far; kept as state "max_exp_avg_sq"
-  bool maximize = false;  ///< ascends
+  bool amsgrad = false;     ///< divides by the largest exp_avg_sq so far; kept as state "max_exp_avg_sq"
+  bool maximize = false;    ///< ascends
+  bool capturable = false;  ///< as SGDOptions has it
 };
 /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), bias correction.
 class DTENSOR_EXPORT AdamW final : public Optimizer {
@@ -89,6 +108,7 @@ struct AdamOptions {
   double eps = 1e-8, weight_decay = 0;  ///< an L2 term in the gradient
   bool amsgrad = false;
   bool maximize = false;
+  bool capturable = false;  ///< as SGDOptions has it
 };
 class DTENSOR_EXPORT Adam final : public Optimizer {
  public:

@@ -15,15 +15,19 @@
 #include "dtensor/ops/optimizer.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
+#include "dtensor/ops/views.h"
+#include "local/kernels/optimizer.h"
 
 namespace dtensor::optim {
 
-Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots)
+Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots, bool capturable)
     : lr_(lr),
       parameters_(std::move(parameters)),
       slot_names_(std::move(slots)),
       slots_(parameters_.size(), std::vector<DTensor>(slot_names_.size())),
-      skipped_(parameters_.size()) {
+      skipped_(parameters_.size()),
+      capturable_(capturable),
+      step_tensors_(parameters_.size()) {
   if (!(lr >= 0)) throw InvalidArgument("optimizer: lr is " + std::to_string(lr) + "; give a number that is not negative");
 }
 
@@ -37,9 +41,45 @@ DTensor Optimizer::slot(std::size_t parameter, std::size_t slot) {
   return t;
 }
 
+const StepTensors& Optimizer::tensors_of(std::size_t parameter) {
+  StepTensors& tensors = step_tensors_[parameter];
+  if (!capturable_ || tensors.lr) return tensors;
+  // With all parameters beside it: none of them has had a gradient since set_steps(), so one number is right for all.
+  const DTensor& value = parameters_[parameter].parameter.value();
+  std::vector<std::size_t> list;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const DTensor& other = parameters_[i].parameter.value();
+    if (!step_tensors_[i].lr && other.mesh() == value.mesh() && other.device() == value.device()) list.push_back(i);
+  }
+  const auto before = static_cast<double>(steps_ - 1 - skipped_[parameter]);
+  OnDevice& here = on_devices_.emplace_back();
+  here.lr = full({}, lr_, value.mesh(), {}, {.dtype = Dtype::f64, .device = value.device()});
+  here.counts = full({static_cast<std::int64_t>(list.size())}, before, value.mesh(), {}, {.dtype = Dtype::f64, .device = value.device()});
+  for (std::size_t k = 0; k < list.size(); ++k) step_tensors_[list[k]] = {here.lr, select(here.counts, 0, static_cast<std::int64_t>(k))};
+  return tensors;
+}
+
+void Optimizer::set_lr(double lr) {
+  lr_ = lr;
+  const NoGrad off;
+  for (const OnDevice& d : on_devices_) fill_(d.lr, lr);
+}
+
+std::int64_t Optimizer::steps() const {
+  if (on_devices_.empty()) return steps_;
+  double most = -1;
+  for (const OnDevice& d : on_devices_) {
+    const Tensor counts = d.counts.local() ? d.counts.local().to(Device::cpu()) : Tensor();
+    if (!counts || counts.device().kind != DeviceKind::cpu) continue;
+    for (const double n : counts.values<const double>()) most = std::max(most, n);
+  }
+  return most < 0 ? steps_ : static_cast<std::int64_t>(most);
+}
+
 void Optimizer::step() {
   const NoGrad off;
   ++steps_;
+  local::kernels::StepList list(together_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const DTensor& value = parameters_[i].parameter.value();
     const DTensor grad = value.grad();
@@ -50,13 +90,17 @@ void Optimizer::step() {
     own_steps_ = steps_ - skipped_[i];
     first_update_ = own_steps_ == 1 || (!slots_[i].empty() && !slots_[i][0]);
     for (std::size_t s = 0; s < slot_names_.size(); ++s) slot(i, s);
+    tensors_ = &tensors_of(i);
     update(value, grad, slots_[i]);
   }
+  list.finish();
 }
 
 void Optimizer::set_steps(std::int64_t steps) {
   steps_ = steps;
   std::fill(skipped_.begin(), skipped_.end(), 0);
+  const NoGrad off;
+  for (const OnDevice& d : on_devices_) fill_(d.counts, static_cast<double>(steps));
 }
 
 void Optimizer::zero_grad() {
@@ -74,8 +118,9 @@ std::vector<StateTensor> Optimizer::state() {
 
 SGD::SGD(std::vector<nn::NamedParameter> parameters, const SGDOptions& options)
     : Optimizer(std::move(parameters), options.lr,
-                options.momentum != 0 ? std::vector<std::string_view>{"momentum_buffer"} : std::vector<std::string_view>{}),
+                options.momentum != 0 ? std::vector<std::string_view>{"momentum_buffer"} : std::vector<std::string_view>{}, options.capturable),
       options_(options) {
+  together_ = true;
   if (options.nesterov && (options.momentum <= 0 || options.dampening != 0)) throw InvalidArgument("sgd: nesterov needs a momentum and no dampening");
 }
 
@@ -87,7 +132,8 @@ void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTen
              .weight_decay = options_.weight_decay,
              .nesterov = options_.nesterov,
              .maximize = options_.maximize,
-             .first_step = first_update_});
+             .first_step = first_update_},
+            tensors());
 }
 
 namespace {
@@ -110,15 +156,19 @@ AdamWStepOptions adam_step(const Options& o, double lr, std::int64_t step, bool 
 }  // namespace
 
 AdamW::AdamW(std::vector<nn::NamedParameter> parameters, const AdamWOptions& options)
-    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad)), options_(options) {}
+    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad), options.capturable), options_(options) {
+  together_ = true;
+}
 void AdamW::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
-  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), true));
+  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), true), tensors());
 }
 
 Adam::Adam(std::vector<nn::NamedParameter> parameters, const AdamOptions& options)
-    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad)), options_(options) {}
+    : Optimizer(std::move(parameters), options.lr, adam_slots(options.amsgrad), options.capturable), options_(options) {
+  together_ = true;
+}
 void Adam::update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& slots) {
-  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), false));
+  adamw_step_(parameter, grad, slots[0], slots[1], options_.amsgrad ? slots[2] : DTensor(), adam_step(options_, lr_, own_steps(), false), tensors());
 }
 
 namespace {

@@ -315,6 +315,109 @@ TEST_CASE("a momentum that starts late starts from its first gradient") {
   });
 }
 
+namespace {
+
+template <class O, class Options>
+void same_with_numbers_on_the_device(Options options) {
+  on_meshes([&](const DeviceMesh& mesh, const Placements& placements) {
+    std::vector<Numbers> results;
+    for (const bool capturable : {false, true}) {
+      options.capturable = capturable;
+      const std::vector<nn::NamedParameter> list{parameter("a", mesh, placements), parameter("b", mesh, placements)};
+      O optimizer(list, options);
+      Numbers all;
+      for (int step = 1; step <= 5; ++step) {
+        const auto give = [&](std::size_t k, bool there) {
+          const auto grad = [&](std::size_t i) { return grad_of(i + 100 * k, step); };
+          list[k].parameter.value().set_grad(there ? filled(mesh, placements, {kRows, kColumns}, grad) : DTensor());
+        };
+        // a begins late and b pauses, so that their counts differ.
+        give(0, step > 1);
+        give(1, step != 3);
+        optimizer.set_lr(rate(step));
+        optimizer.step();
+      }
+      CHECK(optimizer.lr() == rate(5));
+      CHECK(optimizer.steps() == (capturable ? 4 : 5));
+      for (const nn::NamedParameter& p : list)
+        for (const double x : whole(p.parameter.value())) all.push_back(x);
+      results.push_back(all);
+    }
+    CHECK(results[0] == results[1]);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a capturable optimiser makes the same steps bit for bit, and counts them per parameter") {
+  same_with_numbers_on_the_device<optim::AdamW>(optim::AdamWOptions{.betas = {0.8, 0.95}, .weight_decay = 0.1});
+  same_with_numbers_on_the_device<optim::Adam>(optim::AdamOptions{.weight_decay = 0.1, .amsgrad = true});
+  same_with_numbers_on_the_device<optim::SGD>(optim::SGDOptions{.weight_decay = 0.1});
+  same_with_numbers_on_the_device<optim::SGD>(optim::SGDOptions{.momentum = 0.9, .dampening = 0.3});
+}
+
+TEST_CASE("state of a capturable optimiser and of one that is not take each other's place") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}});
+    const auto one_step = [&](optim::Optimizer& optimizer, const nn::NamedParameter& p, int step) {
+      p.parameter.value().set_grad(filled(mesh, {Shard(0)}, {kRows, kColumns}, [&](std::size_t i) { return grad_of(i, step); }));
+      optimizer.set_lr(rate(step));
+      optimizer.step();
+    };
+    const optim::AdamWOptions base{.betas = {0.8, 0.95}, .eps = 1e-6, .weight_decay = 0.1};
+    for (const bool from : {false, true})
+      for (const bool used : {false, true}) {  // whether the other one has made steps before, which are forgotten
+        optim::AdamWOptions first = base, second = base;
+        first.capturable = from, second.capturable = !from;
+        const nn::NamedParameter a = parameter("w", mesh, {Shard(0)}), b = parameter("w", mesh, {Shard(0)});
+        optim::AdamW before({a}, first), after({b}, second);
+        for (int step = 1; step <= 3; ++step) one_step(before, a, step);
+        if (used) one_step(after, b, 1);
+        b.parameter.set(clone(a.parameter.value().detach()));
+        const auto source = before.state(), target = after.state();
+        REQUIRE(source.size() == target.size());
+        for (std::size_t k = 0; k < source.size(); ++k) {
+          CHECK(source[k].name == target[k].name);
+          target[k].set(clone(source[k].get()));
+        }
+        after.set_steps(before.steps());
+        CHECK(after.steps() == 3);
+        for (int step = 4; step <= 6; ++step) one_step(after, b, step);
+        CHECK(after.steps() == 6);
+        CHECK(close(whole(b.parameter.value()), adam(0.1, true, 6)));
+      }
+  });
+}
+
+TEST_CASE("parameters on parts of the ranks have their numbers there") {
+  run_ranks({.ranks = 2}, [](World& world) {
+    const int second[] = {1};
+    const DeviceMesh all = world.mesh({{"x", 2}}), last = world.mesh({{"y", 1}}, second);
+    const nn::NamedParameter a = parameter("a", all, {Shard(0)}), b = parameter("b", last, {});
+    optim::AdamW optimizer({a, b}, {.betas = {0.8, 0.95}, .eps = 1e-6, .weight_decay = 0.1, .capturable = true});
+    for (int step = 1; step <= 3; ++step) {
+      optimizer.set_lr(rate(step));
+      a.parameter.value().set_grad(filled(all, {Shard(0)}, {kRows, kColumns}, [&](std::size_t i) { return grad_of(i, step); }));
+      b.parameter.value().set_grad(filled(last, {}, {kRows, kColumns}, [&](std::size_t i) { return grad_of(i, step); }));
+      optimizer.step();
+    }
+    CHECK(optimizer.steps() == 3);
+    CHECK(close(whole(a.parameter.value()), adam(0.1, true, 3)));
+    if (world.rank() == 1) CHECK(close(whole(b.parameter.value()), adam(0.1, true, 3)));
+  });
+}
+
+TEST_CASE("numbers of a step as tensors must be single f64 or f32 numbers") {
+  run_ranks({.ranks = 1}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 1}});
+    const DTensor p = filled(mesh, {}, {3}, value_of), g = filled(mesh, {}, {3}, value_of);
+    CHECK(error_of([&] { sgd_step_(p, g, {}, {}, {.lr = zeros({1}, mesh), .step = {}}); }) ==
+          "sgd_step_: a number of the step is no number (lr_tensor f32[1]); give a 0-dimensional f64 or f32 tensor");
+    CHECK(error_of([&] { sgd_step_(p, g, {}, {}, {.lr = {}, .step = zeros({}, mesh, {}, {.dtype = Dtype::bf16})}); }) ==
+          "sgd_step_: a number of the step is no number (step_tensor bf16[]); give a 0-dimensional f64 or f32 tensor");
+  });
+}
+
 TEST_CASE("warm-up rises to the rate in equal steps, the cosine falls to the final one") {
   const optim::WarmupCosine s{.lr = 1, .final_lr = 0.1, .warmup_steps = 4, .total_steps = 12};
   CHECK(s(0) == doctest::Approx(0.25));
