@@ -11,6 +11,7 @@
 
 #include "dtensor/error.h"
 #include "dtensor/ops/matmul.h"
+#include "emulated_blaslt.h"
 #include "emulator.h"
 #include "local/cuda/product_cache.h"
 #include "local/kernels/gemm.h"
@@ -125,6 +126,119 @@ TEST_CASE("a shape without an algorithm of the library is multiplied all the sam
     for (std::int64_t count : {1, 3})
       for (Lies lc : {Lies::rows, Lies::repeated_rows, Lies::columns})
         compare(dtype, count, 29, 31, 37, Lies::padded_columns, Lies::padded_rows, true, lc, 1, 0);
+}
+
+// Refused while the object lives.
+struct Refusing {
+  explicit Refusing(std::function<bool(const cuda::ProductShape&)> refused, bool when_run = false) {
+    cuda::emulated::refuse_products(std::move(refused), when_run);
+  }
+  ~Refusing() { cuda::emulated::refuse_products({}); }
+};
+
+TEST_CASE("what the library refuses is tried without an epilogue, then with copies, then multiplied without it") {
+  struct Way {
+    bool (*refused)(const cuda::ProductShape&);
+    const char* last;
+  };
+  const Way ways[] = {
+      {[](const cuda::ProductShape&) { return false; }, "launch product"},
+      {[](const cuda::ProductShape& s) { return s.has_bias; }, "launch product"},
+      {[](const cuda::ProductShape& s) { return s.a.ld % 4 != 0 || s.a.alignment < 16; }, "launch product"},
+      {[](const cuda::ProductShape&) { return true; }, "launch tiled product"},
+  };
+  // Sizes that no other case has: plans are kept.
+  std::int64_t m = 40;
+  for (const Way& way : ways)
+    for (bool when_run : {false, true})
+      for (Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        const Refusing as(way.refused, when_run);
+        ++m;
+        queued();
+        // The row of an addend is a bias; the operands' rows are 15 elements apart and begin anywhere.
+        compare(dtype, 1, m, 8, 12, Lies::padded_rows, Lies::rows, true, Lies::repeated_rows, 1, 0);
+        CAPTURE(m);
+        const auto list = queued();
+        CHECK(list.count(way.last) == 1);
+        CHECK(list.count("launch product") + list.count("launch tiled product") == 1);
+        compare(dtype, 3, m, 9, 12, Lies::padded_columns, Lies::apart, true, Lies::rows, 3, 1);
+      }
+}
+
+namespace {
+
+struct GeluResult {
+  Tensor out, sum;
+};
+// linear_gelu of rows [m, k] and a weight [n, k] on a device, the operands `offset` elements behind an allocation's begin.
+GeluResult linear_gelu(Device device, Dtype dtype, std::int64_t m, std::int64_t n, std::int64_t k, bool with_bias, bool with_sum,
+                       std::int64_t offset) {
+  const auto memory = [&](std::int64_t count, int seed) {
+    Tensor t = Tensor::empty({count + offset}, Dtype::f64);
+    for (std::int64_t i = 0; i < t.numel(); ++i) t.raw_as<double>()[i] = static_cast<double>((i * 7 + seed) % 9 - 4) / 8;
+    return t.to(dtype).to(device).narrow(0, offset, count);
+  };
+  const Tensor x = memory(m * k, 1), w = memory(n * k, 2), bias = memory(n, 3);
+  GeluResult r{Tensor::empty({m, n}, dtype, device), with_sum ? Tensor::empty({m, n}, dtype, device) : Tensor()};
+  GemmCall call;
+  call.dtype = dtype;
+  call.m = m;
+  call.n = n;
+  call.k = k;
+  call.a = {x.raw(), k, 1, {}};
+  call.b = {w.raw(), 1, k, {}};
+  if (with_bias) call.addend = {bias.raw(), 0, 1, {}};
+  call.device = device;
+  kernels::linear_gelu(call, r.out, with_sum ? &r.sum : nullptr);
+  return r;
+}
+void check_near(const Tensor& device, const Tensor& host, Dtype dtype) {
+  const Tensor a = device.to(Device::cpu()).to(Dtype::f64), b = host.to(Dtype::f64);
+  const double tolerance = dtype == Dtype::bf16 ? 1.0 / 64 : dtype == Dtype::f16 ? 1.0 / 512 : 1e-5;
+  for (std::int64_t i = 0; i < a.numel(); ++i)
+    REQUIRE(std::abs(a.raw_as<double>()[i] - b.raw_as<double>()[i]) <= tolerance * std::max(1.0, std::abs(b.raw_as<double>()[i])));
+}
+
+}  // namespace
+
+TEST_CASE("gelu of a linear layer is that of the CPU, and one launch where the library takes it") {
+  for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16, Dtype::f16})
+    for (std::int64_t m : {1, 33})
+      for (std::int64_t n : {8, 13, 64})
+        for (std::int64_t k : {0, 5, 32})
+          for (bool with_bias : {false, true})
+            for (bool with_sum : {false, true})
+              for (std::int64_t offset : {0, 1}) {
+                CAPTURE(to_string(dtype));
+                CAPTURE(n);
+                CAPTURE(k);
+                CAPTURE(with_bias);
+                CAPTURE(with_sum);
+                CAPTURE(offset);
+                const GeluResult host = linear_gelu(Device::cpu(), dtype, m, n, k, with_bias, with_sum, offset);
+                queued();
+                const GeluResult device = linear_gelu(kDevice, dtype, m, n, k, with_bias, with_sum, offset);
+                const auto list = queued();
+                const bool fused = dtype != Dtype::f64 && k != 0 && (!with_bias || offset == 0) && (!with_sum || n % 8 == 0);
+                CHECK(list.count("launch product") == (k != 0));
+                CHECK(list.count("launch unary") == !fused);
+                check_near(device.out, host.out, dtype);
+                if (with_sum) check_near(device.sum, host.sum, dtype);
+              }
+}
+
+TEST_CASE("gelu that the library refuses as an epilogue follows the product") {
+  for (bool when_run : {false, true}) {
+    const Refusing as([](const cuda::ProductShape& s) { return s.gelu; }, when_run);
+    const GeluResult host = linear_gelu(Device::cpu(), Dtype::bf16, 21, 16, 24 + when_run, true, true, 0);
+    queued();
+    const GeluResult device = linear_gelu(kDevice, Dtype::bf16, 21, 16, 24 + when_run, true, true, 0);
+    const auto list = queued();
+    CHECK(list.count("launch product") == 1);
+    CHECK(list.count("launch unary") == 1);
+    check_near(device.out, host.out, Dtype::bf16);
+    check_near(device.sum, host.sum, Dtype::bf16);
+  }
 }
 
 TEST_CASE("a product queues one launch and never waits") {
@@ -248,14 +362,14 @@ TEST_CASE("f32 products use TF32 only where that is asked for, others never") {
 TEST_CASE("plans are kept for the shapes used last") {
   cuda::ProductCache cache;
   cuda::ProductShape shape{.m = 1, .n = 1, .k = 1, .count = 1, .a = {}, .b = {}, .c = {}, .out = {}};
-  const auto first = cache.find(shape, nullptr);
-  CHECK(cache.find(shape, nullptr) == first);
+  const auto first = cache.find(shape, {});
+  CHECK(cache.find(shape, {}) == first);
   for (std::size_t i = 0; i < cuda::ProductCache::kMostPlans + 5; ++i) {
     shape.m = static_cast<std::int64_t>(i) + 2;
-    cache.find(shape, nullptr);
+    cache.find(shape, {});
   }
   CHECK(cache.size() == cuda::ProductCache::kMostPlans);
-  const auto last = cache.find(shape, nullptr);
+  const auto last = cache.find(shape, {});
   shape.tf32 = true;
-  CHECK(cache.find(shape, nullptr) != last);
+  CHECK(cache.find(shape, {}) != last);
 }

@@ -7,6 +7,7 @@
 
 #include "base/error_text.h"
 #include "local/cpu/panel.h"
+#include "local/cpu/pointwise.h"
 #include "local/parallel.h"
 
 namespace dtensor::local::cpu {
@@ -209,6 +210,13 @@ void gemm(GemmCall call) {
     case Dtype::boolean:
       base::fail<InternalError>("gemm: bool operands reached the kernel (dtype bool); the op must refuse them");
   }
+}
+
+void linear_gelu(GemmCall call, const Tensor& out, const Tensor* sum) {
+  const Tensor& before = sum != nullptr ? *sum : out;
+  call.out = before.raw();
+  gemm(call);
+  unary(Unary::gelu_tanh, before, out);
 }
 
 }  // namespace dtensor::local::cpu

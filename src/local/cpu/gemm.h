@@ -40,6 +40,9 @@ struct GemmCall {
 };
 inline Side side_of(const GemmCall& call) noexcept { return call.device.kind == DeviceKind::cuda ? Side::cuda : Side::host; }
 void gemm(GemmCall call);
+/// out = gelu, in its tanh form, of what gemm(call) gives; `sum` (null: not wanted) gets that. Both floating, of the call's dtype and as its `out`, which is not
+/// looked at. gelu may be taken of the sum before it is rounded.
+void linear_gelu(GemmCall call, const Tensor& out, const Tensor* sum);
 /// Batch dims that only lengthen m become part of it: [b, t, k] x [k, n] is one product.
 void fold_batch(GemmCall& call);
 

@@ -11,6 +11,7 @@
 #include "local/cuda/product_cache.h"
 #include "local/cuda/tiled_product.h"
 #include "local/kernels/gemm.h"
+#include "local/kernels/pointwise.h"
 #include "local/precision.h"
 
 namespace dtensor::local::cuda {
@@ -35,6 +36,31 @@ class Product {
       copy_runs(c_.a, c_.m, c_.k);
       copy_runs(c_.b, c_.k, c_.n);
     }
+    describe();
+    if (c_.addend.data != nullptr && !takes_bias()) {
+      if (!takes_addend()) copy_addend();
+      shape_.has_c = true;
+      shape_.c = {.ld = c_.m == 1 ? c_.n : c_.addend.row};
+    }
+    batches();
+  }
+  /// gelu of it as part of the call, `sum` (may be null) with what it is taken of. False: it was not done.
+  bool run_gelu(void* sum) {
+    const auto by_packs = [](const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; };
+    if (!info(c_.dtype).floating || c_.dtype == Dtype::f64 || c_.k == 0 || product_batch(c_).ndim != 0) return false;
+    if ((c_.addend.data != nullptr && !takes_bias()) || (sum != nullptr && (c_.n % 8 != 0 || !by_packs(sum)))) return false;
+    describe();
+    shape_.gelu = true;
+    shape_.keeps_sum = sum != nullptr;
+    ProductPointers p{.a = c_.a.data, .b = c_.b.data, .out = c_.out, .sum = sum};
+    if (shape_.has_bias) p.bias = c_.addend.data;
+    return by_library(shape_, p);
+  }
+
+ private:
+  static constexpr std::int64_t kMostCalls = 64;
+
+  void describe() {
     shape_.dtype = c_.dtype;
     shape_.out_dtype = out_dtype_;
     shape_.m = c_.m;
@@ -44,16 +70,7 @@ class Product {
     shape_.a = matrix(c_.a, c_.m, c_.k);
     shape_.b = matrix(c_.b, c_.k, c_.n);
     shape_.out = {.ld = c_.n};
-    if (c_.addend.data != nullptr && !takes_bias()) {
-      if (!takes_addend()) copy_addend();
-      shape_.has_c = true;
-      shape_.c = {.ld = c_.m == 1 ? c_.n : c_.addend.row};
-    }
-    batches();
   }
-
- private:
-  static constexpr std::int64_t kMostCalls = 64;
 
   std::int64_t calls() const {
     const ProductBatch batch = product_batch(c_);
@@ -185,28 +202,73 @@ class Product {
       }
     }
   }
+  // What the library refuses with an epilogue it may take with the bias as an addend; what it refuses for how the operands lie, of copies of them; and the
+  // kernel of this library takes all.
   void one(ProductPointers& p) {
-    shape_.a.alignment = alignment_of(p.a);
-    shape_.b.alignment = alignment_of(p.b);
-    shape_.out.alignment = alignment_of(p.out);
-    if (shape_.has_c) shape_.c.alignment = alignment_of(p.c);
-    ProductCache& cache = device_state<ProductCache>(d_.device);
-    const auto plan = cache.find(shape_, p.bias);
-    if (plan == nullptr) return without_library(p);
-    std::optional<Scratch> workspace;
-    if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d_, bytes).as<void>();
-    run_product(cache.library(), *plan, p, c_.alpha.as_double(), shape_.has_c ? c_.beta.as_double() : 0, d_.current);
-    check_launch("product");
+    if (by_library(shape_, p)) return;
+    ProductShape plain = shape_;
+    if (plain.has_bias) {
+      spread_bias(p);
+      plain.has_bias = false;
+      plain.has_c = true;
+      plain.c = plain.out;
+      p.c = p.out;
+      p.bias = nullptr;
+      if (by_library(plain, p)) return;
+    }
+    if (!lie_plainly()) {
+      std::optional<Scratch> a, b;
+      ProductShape copied = plain;
+      ProductPointers q = p;
+      q.a = copied_operand(a, p.a, c_.a, shape_.m, shape_.k, copied.a);
+      q.b = copied_operand(b, p.b, c_.b, shape_.k, shape_.n, copied.b);
+      if (by_library(copied, q)) return;
+    }
+    without_library(plain, p);
   }
-  // What no algorithm takes.
-  void without_library(const ProductPointers& p) const {
+  bool by_library(ProductShape& shape, ProductPointers& p) {
+    shape.a.alignment = alignment_of(p.a);
+    shape.b.alignment = alignment_of(p.b);
+    shape.out.alignment = alignment_of(p.out);
+    if (shape.has_c) shape.c.alignment = alignment_of(p.c);
+    ProductCache& cache = device_state<ProductCache>(d_.device);
+    const auto plan = cache.find(shape, p);
+    if (plan == nullptr) return false;
+    std::optional<Scratch> workspace;
+    p.workspace = nullptr;
+    if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d_, bytes).as<void>();
+    if (!run_product(cache.library(), *plan, p, c_.alpha.as_double(), shape.has_c ? c_.beta.as_double() : 0, d_.current)) return false;
+    check_launch("product");
+    return true;
+  }
+  // The bias in every row of the result.
+  void spread_bias(const ProductPointers& p) const {
+    const std::int64_t sizes[3] = {shape_.count, shape_.m, shape_.n}, to[3] = {shape_.out.batch, shape_.n, 1}, from[3] = {0, 0, 1};
+    convert_box(p.out, out_dtype_, to, p.bias, out_dtype_, from, sizes, d_.current);
+  }
+  bool lie_plainly() const {
+    const auto plain = [](const ProductMatrix& m, std::int64_t rows, std::int64_t columns) {
+      return m.alignment >= 16 && m.ld == (m.transposed ? rows : columns) && m.batch % 8 == 0;
+    };
+    return plain(shape_.a, shape_.m, shape_.k) && plain(shape_.b, shape_.k, shape_.n);
+  }
+  // Row-major in memory of its own, `matrix` as it lies there.
+  const void* copied_operand(std::optional<Scratch>& memory, const void* from, const MatrixOperand& o, std::int64_t rows, std::int64_t columns,
+                             ProductMatrix& matrix) const {
+    const std::int64_t count = matrix.batch == 0 ? 1 : shape_.count, sizes[3] = {count, rows, columns}, to[3] = {rows * columns, columns, 1},
+                       strides[3] = {matrix.batch, o.row, o.column};
+    memory.emplace(d_, static_cast<std::size_t>(count * rows * columns * info(c_.dtype).bytes));
+    convert_box(memory->as<void>(), c_.dtype, to, from, c_.dtype, strides, sizes, d_.current);
+    matrix = {.ld = columns, .batch = count == 1 ? 0 : rows * columns};
+    return memory->as<void>();
+  }
+  void without_library(const ProductShape& shape, const ProductPointers& p) const {
     TiledProduct t = tiled_call();
-    t.a = {p.a, c_.a.row, c_.a.column, {shape_.a.batch}};
-    t.b = {p.b, c_.b.row, c_.b.column, {shape_.b.batch}};
-    if (shape_.has_bias) t.c = {p.bias, 0, 1, {}};
-    if (shape_.has_c) t.c = {p.c, shape_.c.ld, 1, {shape_.c.batch}};
+    t.a = {p.a, c_.a.row, c_.a.column, {shape.a.batch}};
+    t.b = {p.b, c_.b.row, c_.b.column, {shape.b.batch}};
+    if (shape.has_c) t.c = {p.c, shape.c.ld, 1, {shape.c.batch}};
     t.batch_dims = 1;
-    t.batch[0] = shape_.count;
+    t.batch[0] = shape.count;
     t.out = p.out;
     tiled_product(t, d_.current);
   }
@@ -225,8 +287,23 @@ void multiply(const GemmCall& call, Dtype out_dtype) {
   Product(call, out_dtype).run();
 }
 
+namespace {
+
+void linear_gelu(GemmCall call, const Tensor& out, const Tensor* sum) {
+  if (out.numel() == 0) return;
+  call.out = out.raw();
+  if (Product(call, call.dtype).run_gelu(sum != nullptr ? sum->raw() : nullptr)) return;
+  const Tensor& before = sum != nullptr ? *sum : out;
+  call.out = before.raw();
+  multiply(call, call.dtype);
+  kernels::unary(cpu::Unary::gelu_tanh, before, out);
+}
+
+}  // namespace
+
 void install_gemm() {
   kernels::gemm.cuda = [](GemmCall call) { multiply(call, call.dtype); };
+  kernels::linear_gelu.cuda = linear_gelu;
 }
 
 }  // namespace dtensor::local::cuda

@@ -21,8 +21,8 @@ class ProductCache {
   static constexpr std::size_t kMostPlans = Plans::kMostPlans;
   ProductCache() : library_(make_product_library()) {}
   /// Null: there is no algorithm.
-  std::shared_ptr<const ProductPlan> find(const ProductShape& shape, const void* bias) {
-    return plans_.find(shape, [&] { return plan_product(*library_, shape, bias); });
+  std::shared_ptr<const ProductPlan> find(const ProductShape& shape, const ProductPointers& first) {
+    return plans_.find(shape, [&] { return plan_product(*library_, shape, first); });
   }
   ProductLibrary& library() noexcept { return *library_; }
   std::size_t size() const noexcept { return plans_.size(); }

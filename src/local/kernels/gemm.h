@@ -8,5 +8,6 @@
 namespace dtensor::local::kernels {
 
 inline Kernel gemm{"gemm", cpu::gemm};
+inline Kernel linear_gelu{"linear_gelu", cpu::linear_gelu};
 
 }  // namespace dtensor::local::kernels

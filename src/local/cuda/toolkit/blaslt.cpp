@@ -49,6 +49,13 @@ struct Layout {
   }
 };
 
+bool refused(cublasStatus_t status) { return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE; }
+cublasLtEpilogue_t epilogue_of(const ProductShape& s) {
+  if (!s.gelu) return s.has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  if (s.keeps_sum) return s.has_bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+  return s.has_bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+}
+
 }  // namespace
 
 class ProductLibrary {
@@ -64,24 +71,30 @@ class ProductPlan {
   cublasLtMatmulDescOpaque_t desc{};
   mutable Layout left, right, addend, out;  // b, a, c, out of the shape; the library takes them as not const
   cublasLtMatmulHeuristicResult_t chosen{};
-  bool is_f64 = false, has_c = false, has_bias = false;
+  bool is_f64 = false, has_c = false, has_bias = false, keeps_sum = false;
 };
 
 std::shared_ptr<ProductLibrary> make_product_library() { return std::make_shared<ProductLibrary>(); }
 
-std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const ProductShape& s, const void* bias) {
+std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const ProductShape& s, const ProductPointers& first) {
   auto plan = std::make_shared<ProductPlan>();
   plan->is_f64 = s.dtype == Dtype::f64;
   plan->has_c = s.has_c;
   plan->has_bias = s.has_bias;
+  plan->keeps_sum = s.keeps_sum;
   const cublasComputeType_t compute = plan->is_f64 ? CUBLAS_COMPUTE_64F : s.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   check(cublasLtMatmulDescInit(&plan->desc, compute, plan->is_f64 ? CUDA_R_64F : CUDA_R_32F), "product description");
   set(&plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, s.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(&plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, s.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(&plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(s));
   if (s.has_bias) {
-    set(&plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(&plan->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(s.out_dtype));
-    set(&plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    set(&plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, first.bias);
+  }
+  if (s.keeps_sum) {
+    set(&plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, type_of(s.out_dtype));
+    set(&plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, s.n);
+    set(&plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, first.sum);
   }
   plan->left = Layout(s.dtype, s.k, s.n, s.b, s.count);
   plan->right = Layout(s.dtype, s.m, s.k, s.a, s.count);
@@ -101,23 +114,26 @@ std::shared_ptr<const ProductPlan> plan_product(ProductLibrary& library, const P
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(library.handle, &plan->desc, &plan->left.opaque, &plan->right.opaque,
                                                                &plan->addend.opaque, &plan->out.opaque, &preference, 1, &plan->chosen, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && found == 0)) return nullptr;
+  if (refused(status) || (status == CUBLAS_STATUS_SUCCESS && found == 0)) return nullptr;
   check(status, "product algorithm");
   return plan;
 }
 
 std::size_t workspace_of(const ProductPlan& plan) noexcept { return plan.chosen.workspaceSize; }
 
-void run_product(ProductLibrary& library, const ProductPlan& plan, const ProductPointers& p, double alpha, double beta, Stream stream) {
+bool run_product(ProductLibrary& library, const ProductPlan& plan, const ProductPointers& p, double alpha, double beta, Stream stream) {
   cublasLtMatmulDescOpaque_t desc = plan.desc;
   if (plan.has_bias) set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  if (plan.keeps_sum) set(&desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.sum);
   const float alpha_f32 = static_cast<float>(alpha), beta_f32 = static_cast<float>(beta);
   const void* const by = plan.is_f64 ? static_cast<const void*>(&alpha) : &alpha_f32;
   const void* const more = plan.is_f64 ? static_cast<const void*>(&beta) : &beta_f32;
-  check(
+  const cublasStatus_t status =
       cublasLtMatmul(library.handle, &desc, by, p.b, &plan.left.opaque, p.a, &plan.right.opaque, more, plan.has_c ? p.c : p.out, &plan.addend.opaque,
-                     p.out, &plan.out.opaque, &plan.chosen.algo, p.workspace, plan.chosen.workspaceSize, static_cast<cudaStream_t>(stream)),
-      "product");
+                     p.out, &plan.out.opaque, &plan.chosen.algo, p.workspace, plan.chosen.workspaceSize, static_cast<cudaStream_t>(stream));
+  if (refused(status)) return false;
+  check(status, "product");
+  return true;
 }
 
 }  // namespace dtensor::local::cuda
