@@ -15,6 +15,7 @@
 #include "local/kernels/gemm.h"
 #include "local/precision.h"
 #include "ops/families.h"
+#include "ops/linear_call.h"
 
 namespace dtensor {
 namespace {
@@ -92,24 +93,6 @@ void addmm_shape(ShapeCall& s) {
   for (int d = 0; fits && d < more.ndim(); ++d) fits = more[d] == 1 || more[d] == out[d + 2 - more.ndim()];
   if (!fits) s.fail(fmt::format("{} does not broadcast to the product's shape {}; reshape or expand it", s.describe(0), to_string(out)));
   s.output(0) = {.shape = out, .dtype = s.input(1).dtype};
-}
-
-void linear_shape(ShapeCall& s) {
-  check_dtypes(s);
-  const Shape& x = s.input(0).shape;
-  const Shape& w = s.input(1).shape;
-  if (w.ndim() != 1) check_ndim(s, 1, 2);
-  if (x.ndim() == 0) s.fail(fmt::format("input needs at least one dim ({})", s.describe(0)));
-  if (x.back() != w.back())
-    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim {} = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(),
-                       s.describe(1), w.ndim() - 1, w.back()));
-  const Shape features = w.ndim() == 1 ? Shape() : Shape{w[0]};
-  if (s.has_input(2) && s.input(2).shape != features)
-    s.fail(fmt::format("bias has the wrong shape ({}, {}); {} is wanted", s.describe(2), s.describe(1), to_string(features)));
-  Shape out = x;
-  out.pop_back();
-  for (std::int64_t n : features) out.push_back(n);
-  s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
 }
 
 void weight_grad_shape(ShapeCall& s) {
@@ -214,24 +197,7 @@ void addmm_kernel(const KernelCall& call) {
   local::kernels::gemm(g);
 }
 
-void linear_kernel(const KernelCall& call) {
-  const Tensor &x = call.input(0), &w = call.input(1), &out = call.output(0);
-  GemmCall g;
-  g.dtype = out.dtype();
-  g.batch = x.shape();
-  g.batch.pop_back();
-  if (x.ndim() > 1) g.batch.pop_back();
-  const bool vector = w.ndim() == 1;
-  g.m = x.ndim() > 1 ? x.shape()[x.ndim() - 2] : 1;
-  g.n = vector ? 1 : w.shape()[0];
-  g.k = w.shape().back();
-  g.a = x.ndim() > 1 ? matrix_operand(x, g.batch) : no_batch(x, 0, x.strides()[0], g.batch);
-  g.b = no_batch(w, w.strides().back(), vector ? 0 : w.strides()[0], g.batch);
-  if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, vector ? 0 : call.input(2).strides()[0], g.batch);
-  g.out = out.raw();
-  g.device = out.device();
-  local::kernels::gemm(g);
-}
+void linear_kernel(const KernelCall& call) { local::kernels::gemm(ops::linear_call(call)); }
 
 // All dims but the last as one dim of rows.
 struct RowsView {
@@ -332,16 +298,7 @@ std::vector<DTensor> addmm_gradient(const GradientCall& g) {
           g.needs(2) ? times(sum_of_outer(g.input(1), up), alpha) : DTensor()};
 }
 
-std::vector<DTensor> linear_gradient(const GradientCall& g) {
-  const DTensor& up = g.grad_output(0);
-  if (g.input_type(1).shape.ndim() == 1) {
-    const DTensor column = unsqueeze(up, -1);
-    return {g.needs(0) ? mul(column, g.input(1)) : DTensor(), g.needs(1) ? squeeze(sum_of_outer(column, g.input(0)), 0) : DTensor(),
-            g.needs(2) ? fitted(up, {}) : DTensor()};
-  }
-  return {g.needs(0) ? matmul(up, g.input(1)) : DTensor(), g.needs(1) ? sum_of_outer(up, g.input(0)) : DTensor(),
-          g.needs(2) ? fitted(up, g.input_type(2).shape) : DTensor()};
-}
+std::vector<DTensor> linear_gradient(const GradientCall& g) { return ops::linear_gradients(g, g.grad_output(0)); }
 
 std::vector<DTensor> weight_grad_gradient(const GradientCall& g) {
   const DTensor& up = g.grad_output(0);
@@ -420,7 +377,7 @@ constexpr OpDef kLinear{
     .signature = "input, weight, bias? -> out",
     .saves = "input, weight",
     .dtypes = "number",
-    .shape = linear_shape,
+    .shape = ops::linear_shape,
     .rule_for = linear_rule,
     .kernel = linear_kernel,
     .gradient = linear_gradient,
@@ -442,6 +399,53 @@ DTensor addmm(const DTensor& input, const DTensor& mat1, const DTensor& mat2, co
 DTensor linear(const DTensor& input, const DTensor& weight, const DTensor& bias) { return call(kLinear, {input, weight, bias}); }
 
 namespace ops {
+void linear_shape(ShapeCall& s) {
+  check_dtypes(s);
+  const Shape& x = s.input(0).shape;
+  const Shape& w = s.input(1).shape;
+  if (w.ndim() != 1) check_ndim(s, 1, 2);
+  if (x.ndim() == 0) s.fail(fmt::format("input needs at least one dim ({})", s.describe(0)));
+  if (x.back() != w.back())
+    s.fail(fmt::format("contracting sizes differ ({} dim {} = {}, {} dim {} = {}); weight is [out, in]", s.describe(0), x.ndim() - 1, x.back(),
+                       s.describe(1), w.ndim() - 1, w.back()));
+  const Shape features = w.ndim() == 1 ? Shape() : Shape{w[0]};
+  if (s.has_input(2) && s.input(2).shape != features)
+    s.fail(fmt::format("bias has the wrong shape ({}, {}); {} is wanted", s.describe(2), s.describe(1), to_string(features)));
+  Shape out = x;
+  out.pop_back();
+  for (std::int64_t n : features) out.push_back(n);
+  s.output(0) = {.shape = out, .dtype = s.input(0).dtype};
+}
+
+local::cpu::GemmCall linear_call(const KernelCall& call) {
+  const Tensor &x = call.input(0), &w = call.input(1), &out = call.output(0);
+  GemmCall g;
+  g.dtype = out.dtype();
+  g.batch = x.shape();
+  g.batch.pop_back();
+  if (x.ndim() > 1) g.batch.pop_back();
+  const bool vector = w.ndim() == 1;
+  g.m = x.ndim() > 1 ? x.shape()[x.ndim() - 2] : 1;
+  g.n = vector ? 1 : w.shape()[0];
+  g.k = w.shape().back();
+  g.a = x.ndim() > 1 ? matrix_operand(x, g.batch) : no_batch(x, 0, x.strides()[0], g.batch);
+  g.b = no_batch(w, w.strides().back(), vector ? 0 : w.strides()[0], g.batch);
+  if (call.has_input(2)) g.addend = no_batch(call.input(2), 0, vector ? 0 : call.input(2).strides()[0], g.batch);
+  g.out = out.raw();
+  g.device = out.device();
+  return g;
+}
+
+std::vector<DTensor> linear_gradients(const GradientCall& g, const DTensor& up) {
+  if (g.input_type(1).shape.ndim() == 1) {
+    const DTensor column = unsqueeze(up, -1);
+    return {g.needs(0) ? mul(column, g.input(1)) : DTensor(), g.needs(1) ? squeeze(sum_of_outer(column, g.input(0)), 0) : DTensor(),
+            g.needs(2) ? fitted(up, {}) : DTensor()};
+  }
+  return {g.needs(0) ? matmul(up, g.input(1)) : DTensor(), g.needs(1) ? sum_of_outer(up, g.input(0)) : DTensor(),
+          g.needs(2) ? fitted(up, g.input_type(2).shape) : DTensor()};
+}
+
 OpList matmul_ops() {
   static constexpr std::array<const OpDef*, 9> kOps{&kMatmul, &kMm, &kBmm, &kMv, &kDot, &kOuter, &kAddmm, &kLinear, &kWeightGrad};
   return kOps;

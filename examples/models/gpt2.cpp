@@ -5,10 +5,14 @@ namespace models {
 
 using namespace dtensor;
 
-Conv1d::Conv1d(std::int64_t in, std::int64_t out, const DeviceMesh& mesh) : weight({in, out}, mesh, nn::Init::normal(0, 0.02)), bias({out}, mesh) {}
+Conv1d::Conv1d(std::int64_t in, std::int64_t out, const DeviceMesh& mesh, bool with_gelu)
+    : weight({in, out}, mesh, nn::Init::normal(0, 0.02)), bias({out}, mesh), gelu(with_gelu) {}
 
 // The product may be Partial; the bias joins it once.
-DTensor Conv1d::forward(const DTensor& x) { return matmul(x, weight) + bias; }
+DTensor Conv1d::forward(const DTensor& x) {
+  if (gelu) return linear_gelu(x, transpose(weight, 0, 1), bias);
+  return matmul(x, weight) + bias;
+}
 
 Gpt2Block::Gpt2Block(const Gpt2Config& c, const DeviceMesh& mesh)
     : heads(c.heads),
@@ -16,7 +20,7 @@ Gpt2Block::Gpt2Block(const Gpt2Config& c, const DeviceMesh& mesh)
       norm2(c.hidden, mesh, {.eps = c.norm_eps}),
       attention_in(c.hidden, 3 * c.hidden, mesh),
       attention_out(c.hidden, c.hidden, mesh),
-      up(c.hidden, c.intermediate, mesh),
+      up(c.hidden, c.intermediate, mesh, true),
       down(c.intermediate, c.hidden, mesh) {}
 
 DTensor Gpt2Block::forward(const DTensor& x, KvCache::Layer* cache, std::int64_t offset) {
@@ -34,7 +38,7 @@ DTensor Gpt2Block::forward(const DTensor& x, KvCache::Layer* cache, std::int64_t
   }
   const DTensor a = scaled_dot_product_attention(part(0), key, value, {.is_causal = true, .causal_offset = offset});
   const DTensor h = x + attention_out(flatten(transpose(a, 1, 2), 2));
-  return h + down(gelu(up(norm2(h)), {.approximate = "tanh"}));
+  return h + down(up(norm2(h)));
 }
 
 Gpt2::Gpt2(const Gpt2Config& config, const DeviceMesh& mesh)

@@ -7,12 +7,13 @@
 
 namespace models {
 
-/// y = x W + b with weight [in, out].
+/// y = x W + b with weight [in, out], or gelu (tanh form) of that.
 struct Conv1d : dtensor::nn::Module<Conv1d> {
-  Conv1d(std::int64_t in, std::int64_t out, const dtensor::DeviceMesh& mesh);
+  Conv1d(std::int64_t in, std::int64_t out, const dtensor::DeviceMesh& mesh, bool gelu = false);
   void fields(dtensor::nn::Fields& f) override { f("weight", weight)("bias", bias); }
   dtensor::DTensor forward(const dtensor::DTensor& x);
   dtensor::nn::Parameter weight, bias;
+  bool gelu;
 };
 
 struct Gpt2Block : dtensor::nn::Module<Gpt2Block> {

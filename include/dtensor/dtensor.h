@@ -37,6 +37,7 @@
 #include "dtensor/ops/inplace.h"
 #include "dtensor/ops/join.h"
 #include "dtensor/ops/linear_cross_entropy.h"
+#include "dtensor/ops/linear_gelu.h"
 #include "dtensor/ops/losses.h"
 #include "dtensor/ops/matmul.h"
 #include "dtensor/ops/norms.h"

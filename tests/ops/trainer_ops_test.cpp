@@ -51,12 +51,24 @@ TEST_CASE("cross-entropy from hidden states is that of the logits, with its grad
   });
 }
 
-TEST_CASE("bias_gelu, embedding_bag and grouped_mm are the expressions that they replace") {
+TEST_CASE("bias_gelu, linear_gelu, embedding_bag and grouped_mm are the expressions that they replace") {
   run_ranks({.ranks = 2}, [](World& world) {
     const DeviceMesh mesh = world.mesh({{"x", 2}});
     const DTensor x = counting({5, 6}, mesh, {Shard(0)}), bias = counting({6}, mesh, {});
     CHECK(near(bias_gelu(x, bias), gelu(x + bias)));
     CHECK(near(bias_gelu(x, bias, "tanh"), gelu(x + bias, {.approximate = "tanh"})));
+
+    const DTensor weight = counting({4, 6}, mesh, {Shard(1)}), more = counting({4}, mesh, {});
+    const DTensor expected = gelu(linear(x, weight, more).redistribute({Replicate()}), {.approximate = "tanh"});
+    for (const Placement& way : {Placement(Shard(0)), Placement(Shard(1)), Placement(Replicate())}) {
+      const DTensor rows = x.redistribute({way});
+      CHECK(near(linear_gelu(rows, weight, more), expected));
+      CHECK(near(linear_gelu(rows, weight.redistribute({Shard(0)}), more), expected));
+      CHECK_FALSE(linear_gelu(rows, weight, more).placements()["x"].is_partial());
+      // What a recorded call keeps does not change what it gives.
+      const DTensor watched = rows.detach().set_requires_grad();
+      CHECK(near(linear_gelu(watched, weight, more), expected));
+    }
 
     const DTensor bags = indices({0, 3, 6, 2, 2, 5}, {2, 3}, mesh), rows = counting({7, 4}, mesh, {Shard(0)});
     const DTensor looked_up = embedding(bags, rows), shares = counting({2, 3}, mesh, {});
