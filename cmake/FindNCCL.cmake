@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# NCCL::NCCL: NVIDIA's collectives, from NCCL_ROOT, the CUDA Toolkit's folder or the system (Debian: libnccl-dev of NVIDIA's repository).
+# NCCL::headers: nccl.h of NVIDIA's collectives, from NCCL_ROOT, the CUDA Toolkit's folder or the system (Debian: libnccl-dev of NVIDIA's repository). The
+# library is loaded by the program that uses it.
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${NCCL_ROOT} ENV NCCL_ROOT ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
-find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${NCCL_ROOT} ENV NCCL_ROOT ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
-mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)
+mark_as_advanced(NCCL_INCLUDE_DIR)
 if(NCCL_INCLUDE_DIR)
   set(nccl_version "")
   foreach(part IN ITEMS MAJOR MINOR PATCH)
@@ -13,8 +13,8 @@ if(NCCL_INCLUDE_DIR)
   list(JOIN nccl_version "." NCCL_VERSION)
 endif()
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_LIBRARY NCCL_INCLUDE_DIR VERSION_VAR NCCL_VERSION)
-if(NCCL_FOUND AND NOT TARGET NCCL::NCCL)
-  add_library(NCCL::NCCL UNKNOWN IMPORTED)
-  set_target_properties(NCCL::NCCL PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${NCCL_INCLUDE_DIR})
+find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_INCLUDE_DIR VERSION_VAR NCCL_VERSION)
+if(NCCL_FOUND AND NOT TARGET NCCL::headers)
+  add_library(NCCL::headers INTERFACE IMPORTED)
+  set_target_properties(NCCL::headers PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${NCCL_INCLUDE_DIR})
 endif()

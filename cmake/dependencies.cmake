@@ -22,7 +22,7 @@ dtensor_need(Random123 librandom123-dev "${DTENSOR_RANDOM123_INCLUDE_DIR}")
 
 if(DTENSOR_NCCL)
   find_package(NCCL 2.20 QUIET)
-  dtensor_need("NCCL 2.20 or newer" libnccl-dev "${NCCL_FOUND}")
+  dtensor_need("nccl.h of NCCL 2.20 or newer" libnccl-dev "${NCCL_FOUND}")
 endif()
 if(DTENSOR_SERIAL_BLAS)
   find_package(SerialBLAS QUIET)

@@ -15,11 +15,6 @@ if(DTENSOR_CUDA AND NOT BUILD_SHARED_LIBS)
   set(DTENSOR_NEEDS_CUDA ON)
 endif()
 
-set(DTENSOR_NEEDS_NCCL OFF)
-if(DTENSOR_NCCL AND NOT BUILD_SHARED_LIBS)
-  set(DTENSOR_NEEDS_NCCL ON)
-endif()
-
 # Only a static library asks its user for the BLAS.
 set(DTENSOR_NEEDS_BLAS OFF)
 set(pkgconfig_private "")
@@ -32,7 +27,7 @@ configure_package_config_file(cmake/dtensor-config.cmake.in ${CMAKE_CURRENT_BINA
   INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/dtensor-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/dtensor-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/dtensor-config-version.cmake
-  cmake/FindNCCL.cmake cmake/FindSerialBLAS.cmake DESTINATION ${package_dir})
+  cmake/FindSerialBLAS.cmake DESTINATION ${package_dir})
 
 file(RELATIVE_PATH pkgconfig_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/dtensor.pc.in ${CMAKE_CURRENT_BINARY_DIR}/dtensor.pc @ONLY)

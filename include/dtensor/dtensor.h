@@ -14,6 +14,7 @@
 #include "dtensor/generator.h"
 #include "dtensor/half.h"
 #include "dtensor/mesh.h"
+#include "dtensor/nccl.h"
 #include "dtensor/nn.h"
 #include "dtensor/nn/blocks.h"
 #include "dtensor/op.h"

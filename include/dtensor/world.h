@@ -29,13 +29,22 @@ namespace world {
 struct WorldData;
 }
 
+/// What carries tensors between ranks that are threads of one process.
+enum class Backend : std::uint8_t {
+  threads,  ///< memory that all of them see, of the CPU or of GPUs
+  nccl,     ///< NCCL; every rank has a GPU to itself
+};
+/// For RunOptions::device: rank i has GPU i, counted around; under a launcher, the GPU of its number on its machine.
+inline constexpr Device kOwnCuda{DeviceKind::cuda, -1};
+
 struct RunOptions {
-  int ranks = 0;                      ///< 0: one, or what --ranks says
-  std::optional<Device> device = {};  ///< of World::device(); none: the CPU
-  double time_limit_s = 300;          ///< of a wait in which no other rank arrives; 0: none. DTENSOR_TIME_LIMIT and --time-limit win
-  int threads_per_rank = 0;           ///< for kernels; 0: cores / ranks, at least one
-  double grace_s = -1;                ///< after an error, how long a rank may go on without a library call before the process leaves by
-                                      ///< _Exit(1); negative: the time limit; 0: for ever
+  int ranks = 0;                       ///< 0: one, or what --ranks says
+  std::optional<Device> device = {};   ///< of World::device(); none: the CPU
+  double time_limit_s = 300;           ///< of a wait in which no other rank arrives; 0: none. DTENSOR_TIME_LIMIT and --time-limit win
+  int threads_per_rank = 0;            ///< for kernels; 0: cores / ranks, at least one
+  double grace_s = -1;                 ///< after an error, how long a rank may go on without a library call before the process leaves by
+                                       ///< _Exit(1); negative: the time limit; 0: for ever
+  Backend backend = Backend::threads;  ///< --backend wins. Under a launcher ranks are processes, over NCCL
 };
 
 /// Bound to one thread at a time: run(), join() and fake() bind the calling thread. Destroyed on any thread, never throws.
@@ -167,7 +176,8 @@ class RankBody {
 };
 
 /// For main(): runs body on `--ranks N` threads (rank 0 is the calling thread) and returns the largest code; on an error prints the first one once and
-/// returns 1. Takes --ranks N, --threads N (per rank), --time-limit S and --device cpu|cuda|cuda:N (of all ranks) from the arguments, up to "--".
+/// returns 1. Takes --ranks N, --threads N (per rank), --time-limit S, --device cpu|cuda|cuda:N (cuda: kOwnCuda; cuda:N: of all ranks) and
+/// --backend threads|nccl from the arguments, up to "--".
 DTENSOR_EXPORT int run(int argc, char** argv, RankBody body, const RunOptions& defaults = {}) noexcept;
 /// The same for tests and embedding: no arguments; throws the first error once all ranks have ended.
 /// @throws InvalidArgument when called on a rank.

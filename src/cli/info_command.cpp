@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "dtensor/cuda.h"
+#include "dtensor/nccl.h"
 #include "dtensor/op.h"
 #include "dtensor/version.h"
 
@@ -36,11 +37,21 @@ std::string cuda_lines() {
   return text;
 }
 
+// "2.28.9" of 22809.
+std::string nccl_version(int number) { return fmt::format("{}.{}.{}", number / 10'000, number / 100 % 100, number % 100); }
+
+std::string nccl_lines() {
+  const NcclInfo info = nccl_info();
+  if (!info.built) return "";
+  const std::string found = info.why_none.empty() ? fmt::format("found {} ({})", nccl_version(info.found), info.path) : "none: " + info.why_none;
+  return fmt::format("\nnccl        headers {}, {}", nccl_version(info.headers), found);
+}
+
 void show() {
   print(fmt::format(
-      "dtensor     {} (headers {})\ncompiler    {}, C++ {}\nbackends    {}\nnot built   {}\nmatrices    {}\ncores       {}\nops         {}{}",
+      "dtensor     {} (headers {})\ncompiler    {}, C++ {}\nbackends    {}\nnot built   {}\nmatrices    {}\ncores       {}\nops         {}{}{}",
       version(), kVersion, compiler(), __cplusplus, DTENSOR_CLI_BACKENDS, DTENSOR_CLI_ABSENT, DTENSOR_CLI_MATRICES,
-      std::thread::hardware_concurrency(), all_ops().size(), cuda_lines()));
+      std::thread::hardware_concurrency(), all_ops().size(), cuda_lines(), nccl_lines()));
 }
 
 }  // namespace

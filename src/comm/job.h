@@ -40,8 +40,10 @@ struct JobOptions {
 // Over NCCL; no_nccl.cpp stands in its place in a build without it.
 bool has_nccl() noexcept;
 // Of the others: @throws Unsupported for a build without NCCL.
-/// Joins. @throws CommError for an NCCL that is too old, or a rank that is there already.
+/// Joins. @throws CommError for an NCCL that is absent or too old, or a rank that is there already.
 std::shared_ptr<Job> nccl_job(const JobOptions& options);
+/// For a rank that could not join: the others end with this error.
+void end_job(Store& store, const std::string& text) noexcept;
 struct Membership {
   int rank = 0, size = 0, device = 0;
 };

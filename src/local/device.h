@@ -55,6 +55,8 @@ class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
   virtual CudaInfo info() = 0;
+  /// Without a look at any of them.
+  virtual int device_count() noexcept = 0;
   /// @throws DeviceError for a device that is not there, with what is, and why there is none.
   virtual void check(Device device) = 0;
   /// @throws InvalidArgument for an address (but null) that is no memory of the device.

@@ -25,13 +25,19 @@ namespace {
 
 Device device_of(std::string_view text) {
   if (text == "cpu") return Device::cpu();
-  if (text == "cuda") return Device::cuda(0);
+  if (text == "cuda") return kOwnCuda;
   const std::string_view digits = text.starts_with("cuda:") ? text.substr(5) : "";
   int index = -1;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
   if (error != std::errc{} || end != digits.data() + digits.size() || index < 0 || index > 127)
     base::fail<InvalidArgument>("run: --device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
   return Device::cuda(index);
+}
+
+Backend backend_of(std::string_view text) {
+  if (text == "threads") return Backend::threads;
+  if (text == "nccl") return Backend::nccl;
+  base::fail<InvalidArgument>("run: --backend takes threads or nccl (got '{}'); for example --backend nccl", text);
 }
 
 }  // namespace
@@ -45,7 +51,7 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
     const std::string_view word = argv[i];
     if (word == "--") break;
     const std::string_view name = word.substr(0, word.find('='));
-    if (name != "--ranks" && name != "--threads" && name != "--time-limit" && name != "--device") {
+    if (name != "--ranks" && name != "--threads" && name != "--time-limit" && name != "--device" && name != "--backend") {
       line.rest.emplace_back(word);
       continue;
     }
@@ -60,6 +66,9 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
       line.options.threads_per_rank = number<int>(name, value, "a whole number of at least 0");
     } else if (name == "--device") {
       line.options.device = device_of(value);
+    } else if (name == "--backend") {
+      line.options.backend = backend_of(value);
+      line.backend_given = true;
     } else {
       line.options.time_limit_s = number<double>(name, value, "seconds, 0 for none");
     }

@@ -27,6 +27,9 @@ void refuse(const Launcher& launcher, const CommandLine& line) {
   if (line.ranks_given)
     base::fail<InvalidArgument>("run: a launcher and --ranks together ({}={}, --ranks {}); use one of them", launcher.variable, launcher.size,
                                 line.options.ranks);
+  if (line.backend_given && line.options.backend != Backend::nccl)
+    base::fail<InvalidArgument>("run: a launcher and --backend threads together ({}={}); threads are ranks of one process, start it with --ranks {}",
+                                launcher.variable, launcher.size, launcher.size);
   if (!comm::has_nccl())
     base::fail<Unsupported>(
         "run: a launcher has started {} processes ({}={}) and this build joins none; build with DTENSOR_MPI or DTENSOR_NCCL, or start one process "
@@ -40,14 +43,16 @@ void refuse(const Launcher& launcher, const CommandLine& line) {
 
 // "cuda" is the GPU of the process's number on its machine, or the only one that it sees.
 Device device_of(const Launcher& launcher, const RunOptions& options) {
-  if (options.device && options.device->index != 0) return *options.device;
-  const auto count = static_cast<int>(local::require_cuda(Device::cuda(0), "run").info().devices.size());
+  if (options.device && options.device->index > 0) return *options.device;
+  const int count = local::require_cuda(Device::cuda(0), "run").device_count();
   if (count <= 1) return Device::cuda(0);
   if (launcher.local_rank >= count)
     base::fail<DeviceError>("run: rank {} is number {} on its machine, which has {} GPUs; start as many processes per machine as there are GPUs",
                             launcher.rank, launcher.local_rank, count);
   return Device::cuda(launcher.local_rank);
 }
+
+}  // namespace
 
 std::string text_of(const std::exception_ptr& error) noexcept {
   try {
@@ -57,7 +62,11 @@ std::string text_of(const std::exception_ptr& error) noexcept {
   }
 }
 
-}  // namespace
+comm::JobOptions job_options(const RunOptions& options, const char* op) {
+  comm::JobOptions job{.time_limit_s = hub_options(options, op).time_limit_s};
+  job.in_rank_order = base::env_bool("DTENSOR_REPRODUCIBLE").value_or(false);
+  return job;
+}
 
 World join_job(const comm::JobOptions& options, int threads) {
   if (const base::RankContext* here = base::current_rank())
@@ -90,10 +99,11 @@ int run_launched(const RankBody& body, const Launcher& launcher, const CommandLi
   refuse(launcher, line);
   RunOptions options = line.options;
   options.ranks = 1;
-  comm::JobOptions job{.rank = launcher.rank, .size = launcher.size, .device = device_of(launcher, options)};
-  options.device = job.device;
-  job.time_limit_s = hub_options(options, "run").time_limit_s;
-  job.in_rank_order = base::env_bool("DTENSOR_REPRODUCIBLE").value_or(false);
+  options.device = device_of(launcher, options);
+  comm::JobOptions job = job_options(options, "run");
+  job.rank = launcher.rank;
+  job.size = launcher.size;
+  job.device = *options.device;
   job.store = meet(find_meeting(), launcher.rank, launcher.size, job.time_limit_s);
   options.ranks = std::max(1, launcher.local_size);
   World world = join_job(job, threads_of(options));
@@ -118,16 +128,18 @@ World adopt_nccl(void* comm, const AdoptOptions& options) {
   if (options.device && !(*options.device == Device::cuda(m.device)))
     base::fail<InvalidArgument>("adopt: the communicator is on cuda:{} and AdoptOptions.device is {}; give the same", m.device,
                                 to_string(*options.device));
-  const double time_limit_s = world::hub_options({.time_limit_s = options.time_limit_s}, "adopt").time_limit_s;
-  comm::JobOptions job{.rank = m.rank, .size = m.size, .device = Device::cuda(m.device), .time_limit_s = time_limit_s, .adopted = comm};
-  job.in_rank_order = base::env_bool("DTENSOR_REPRODUCIBLE").value_or(false);
+  comm::JobOptions job = world::job_options({.time_limit_s = options.time_limit_s}, "adopt");
+  job.rank = m.rank;
+  job.size = m.size;
+  job.device = Device::cuda(m.device);
+  job.adopted = comm;
   if (!options.store_folder.empty()) {
     job.store = comm::file_store(options.store_folder);
   } else {
     comm::TcpOptions tcp{.host = comm::host_name(),
                          .port = 0,
                          .serve = m.rank == 0,
-                         .time_limit_s = time_limit_s,
+                         .time_limit_s = job.time_limit_s,
                          .who = fmt::format("rank {} of {}", m.rank, m.size)};
     constexpr std::size_t kAddressBytes = 512;
     std::string address;

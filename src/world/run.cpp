@@ -3,13 +3,20 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/error_text.h"
+#include "dtensor/nccl.h"
 #include "dtensor/world.h"
+#include "local/device.h"
 #include "world/command_line.h"
 #include "world/processes.h"
 #include "world/world_data.h"
@@ -23,42 +30,145 @@ struct Job {
   const RankBody& body;
   const RunOptions& options;
   const std::vector<std::string>& args;
-  std::shared_ptr<comm::Hub> hub;
   std::vector<int> codes;
+
+  Job(const RankBody& b, const RunOptions& o, const std::vector<std::string>& a)
+      : body(b), options(o), args(a), codes(static_cast<std::size_t>(std::max(1, o.ranks)), 0) {}
+  Job(const Job&) = delete;
+  virtual ~Job() = default;
+  int size() const noexcept { return static_cast<int>(codes.size()); }
+  int& code(int rank) { return codes[static_cast<std::size_t>(rank)]; }
+  virtual void run_rank(int rank) noexcept = 0;
+  /// Ranks from `rank` on have no thread.
+  virtual void lack(int rank, const std::string& text) = 0;
+  /// The ranks that have a thread are about to be waited for.
+  virtual void ending() {}
+  virtual std::exception_ptr first_error() = 0;
 };
 
-std::string text_of(const std::exception_ptr& error) noexcept {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) { return e.what(); } catch (...) {
-    return "an exception that is no std::exception";
-  }
-}
+struct HubJob final : Job {
+  std::shared_ptr<comm::Hub> hub;
 
-void run_rank(Job& job, int rank) noexcept {
-  {
-    std::unique_ptr<WorldData> data;
-    try {
-      data = WorldData::of_thread(job.hub, rank, job.options);
-      data->args = job.args;
-      base::bind_rank(&data->context);
-      WorldData& kept = *data;
-      World world = WorldData::make(std::move(data));
+  HubJob(const RankBody& b, const RunOptions& o, const std::vector<std::string>& a, const char* op)
+      : Job(b, o, a), hub(std::make_shared<comm::Hub>(hub_options(o, op))) {}
+  void run_rank(int rank) noexcept override {
+    {
+      std::unique_ptr<WorldData> data;
       try {
-        job.codes[static_cast<std::size_t>(rank)] = job.body(world);
+        data = WorldData::of_thread(hub, rank, options);
+        data->args = args;
+        base::bind_rank(&data->context);
+        WorldData& kept = *data;
+        World world = WorldData::make(std::move(data));
+        try {
+          code(rank) = body(world);
+        } catch (...) {
+          kept.failed = true;
+          const std::exception_ptr error = std::current_exception();
+          hub->fail(rank, error, text_of(error), false);
+        }
       } catch (...) {
-        kept.failed = true;
         const std::exception_ptr error = std::current_exception();
-        job.hub->fail(rank, error, text_of(error), false);
+        hub->fail(rank, error, text_of(error), false);
+        hub->leave(rank, true);
+      }
+    }
+    if (hub->over().load(std::memory_order_acquire)) hub->wait_for_end(rank);
+  }
+  void lack(int rank, const std::string& text) override {
+    hub->fail(rank, std::make_exception_ptr(DeviceError(text)), text, false);
+    for (int missing = rank; missing < size(); ++missing) hub->leave(missing, true);
+  }
+  std::exception_ptr first_error() override { return hub->first_error(); }
+};
+
+// Each rank is as a process would be, in one process: they meet in its memory.
+class NcclThreads final : public Job {
+ public:
+  NcclThreads(const RankBody& b, const RunOptions& o, const std::vector<std::string>& a, const char* op)
+      : Job(b, o, a), job_(job_options(o, op)), grace_s_(o.grace_s < 0 ? job_.time_limit_s : o.grace_s), running_(size()) {
+    if (o.device && o.device->kind != DeviceKind::cuda)
+      base::fail<Unsupported>("{}: NCCL joins ranks by their GPUs, and this program asks for {}; leave the device or --backend nccl out", op,
+                              to_string(*o.device));
+    if (o.device && o.device->index > 0)
+      base::fail<InvalidArgument>("{}: over NCCL rank i has GPU i, and this program puts all ranks on {}; leave the device out", op,
+                                  to_string(*o.device));
+    if (const NcclInfo info = nccl_info(); !info.built) base::fail<Unsupported>("{}: {}", op, info.why_none);
+    else if (!info.why_none.empty()) base::fail<CommError>("nccl: {}", info.why_none);
+    local::DeviceBackend& devices = local::require_cuda(Device::cuda(0), op);
+    devices.check(Device::cuda(0));
+    if (const int count = devices.device_count(); count < size())
+      base::fail<DeviceError>(
+          "{}: NCCL needs a GPU per rank ({} ranks, {} GPU{}); ranks that share a device use the thread communicator, without --backend nccl", op,
+          size(), count, count == 1 ? "" : "s");
+    job_.size = size();
+    job_.store = comm::memory_store();
+  }
+
+  void run_rank(int rank) noexcept override {
+    comm::JobOptions own = job_;
+    own.rank = rank;
+    own.device = Device::cuda(rank);
+    try {
+      World world = join_job(own, threads_of(options));
+      WorldData& data = WorldData::of(world);
+      data.args = args;
+      try {
+        code(rank) = body(world);
+      } catch (...) {
+        data.failed = true;
+        data.job->fail(text_of(std::current_exception()));
+        keep(std::current_exception(), data.job->printed_elsewhere());
       }
     } catch (...) {
-      const std::exception_ptr error = std::current_exception();
-      job.hub->fail(rank, error, text_of(error), false);
-      job.hub->leave(rank, true);
+      keep(std::current_exception(), false);
+      comm::end_job(*job_.store, text_of(std::current_exception()));
     }
+    const std::lock_guard lock(mutex_);
+    ended_.push_back(rank);
+    changed_.notify_all();
   }
-  if (job.hub->over().load(std::memory_order_acquire)) job.hub->wait_for_end(rank);
-}
+  void lack(int rank, const std::string& text) override {
+    keep(std::make_exception_ptr(DeviceError(text)), false);
+    comm::end_job(*job_.store, text);
+    const std::lock_guard lock(mutex_);
+    running_ = rank;
+  }
+  // A rank that goes on after an error of another is not waited for without end.
+  void ending() override {
+    std::unique_lock lock(mutex_);
+    const auto all = [&] { return static_cast<int>(ended_.size()) >= running_; };
+    changed_.wait(lock, [&] { return all() || error_; });
+    if (all() || grace_s_ == 0 || changed_.wait_for(lock, std::chrono::duration<double>(grace_s_), all)) return;
+    std::string who;
+    for (int r = 0; r < running_; ++r)
+      if (std::find(ended_.begin(), ended_.end(), r) == ended_.end()) who += fmt::format("{}{}", who.empty() ? "" : ", ", r);
+    std::fprintf(stderr, "%s\nrank %s goes on without a library call %s s after this error; the process leaves\n", text_of(error_).c_str(),
+                 who.c_str(), fmt::format("{}", grace_s_).c_str());
+    std::_Exit(1);
+  }
+  std::exception_ptr first_error() override { return error_; }
+
+ private:
+  // Of all the first that is a rank's own.
+  void keep(std::exception_ptr error, bool of_another) {
+    const std::lock_guard lock(mutex_);
+    if (!error_ || (another_ && !of_another)) {
+      error_ = std::move(error);
+      another_ = of_another;
+    }
+    changed_.notify_all();
+  }
+
+  comm::JobOptions job_;
+  double grace_s_;
+  std::mutex mutex_;  // of all below
+  int running_;       // ranks that have a thread
+  std::condition_variable changed_;
+  std::exception_ptr error_;
+  bool another_ = false;
+  std::vector<int> ended_;
+};
 
 struct Start {
   Job* job;
@@ -69,7 +179,7 @@ void* thread_main(void* argument) {
   const Start& start = *static_cast<const Start*>(argument);
   const std::string name = "rank " + std::to_string(start.rank);
   pthread_setname_np(pthread_self(), name.c_str());
-  run_rank(*start.job, start.rank);
+  start.job->run_rank(start.rank);
   return nullptr;
 }
 
@@ -82,8 +192,8 @@ void set_stack(pthread_attr_t& attributes) {
 
 class Threads {
  public:
-  explicit Threads(Job& job) {
-    const int ranks = job.hub->size();
+  explicit Threads(Job& job) : job_(job) {
+    const int ranks = job.size();
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     set_stack(attributes);
@@ -98,18 +208,19 @@ class Threads {
       }
       const std::string text =
           fmt::format("run: the system gives no thread for rank {} of {} (error {}); use fewer ranks or a smaller stack limit", rank, ranks, code);
-      job.hub->fail(rank, std::make_exception_ptr(DeviceError(text)), text, false);
-      for (int missing = rank; missing < ranks; ++missing) job.hub->leave(missing, true);
+      job.lack(rank, text);
       break;
     }
     pthread_attr_destroy(&attributes);
   }
   Threads(const Threads&) = delete;
   ~Threads() {
+    job_.ending();
     for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
   }
 
  private:
+  Job& job_;
   std::vector<Start> starts_;
   std::vector<pthread_t> threads_;
 };
@@ -118,14 +229,15 @@ int run_all(const RankBody& body, const RunOptions& options, const std::vector<s
   if (const base::RankContext* here = base::current_rank())
     base::fail<InvalidArgument>("{}: called on rank {} of {}; a rank starts no ranks, use World::mesh for a part of them", op, here->rank,
                                 here->world_size);
-  Job job{body, options, args, std::make_shared<comm::Hub>(hub_options(options, op)), {}};
-  job.codes.resize(static_cast<std::size_t>(job.hub->size()), 0);
+  std::unique_ptr<Job> job;
+  if (options.backend == Backend::nccl) job = std::make_unique<NcclThreads>(body, options, args, op);
+  else job = std::make_unique<HubJob>(body, options, args, op);
   {
-    const Threads threads(job);
-    run_rank(job, 0);
+    const Threads threads(*job);
+    job->run_rank(0);
   }
-  if (const std::exception_ptr error = job.hub->first_error()) std::rethrow_exception(error);
-  return *std::max_element(job.codes.begin(), job.codes.end());
+  if (const std::exception_ptr error = job->first_error()) std::rethrow_exception(error);
+  return *std::max_element(job->codes.begin(), job->codes.end());
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ std::unique_ptr<WorldData> WorldData::of_thread(std::shared_ptr<comm::Hub> hub, 
   context.rank = rank;
   context.world_size = hub->size();
   context.world_id = hub->world_id();
-  context.device = options.device.value_or(Device::cpu());
+  context.device = device_of(options, rank);
   context.threads = threads_of(options);
   hub->join(rank, context);
   context.over = &hub->over();
@@ -57,6 +57,14 @@ std::unique_ptr<WorldData> WorldData::of_thread(std::shared_ptr<comm::Hub> hub, 
   data->exceptions = std::uncaught_exceptions();
   data->hub = std::move(hub);
   return data;
+}
+
+Device device_of(const RunOptions& options, int rank) {
+  if (!options.device || !(*options.device == kOwnCuda)) return options.device.value_or(Device::cpu());
+  const Device first = Device::cuda(0);
+  local::DeviceBackend& backend = local::require_cuda(first, "run");
+  backend.check(first);
+  return Device::cuda(rank % backend.device_count());
 }
 
 int threads_of(const RunOptions& options) {
@@ -71,7 +79,10 @@ comm::HubOptions hub_options(const RunOptions& options, const char* op) {
   if (options.threads_per_rank < 0)
     base::fail<InvalidArgument>("{}: threads per rank are not negative (got {}); 0 shares the cores", op, options.threads_per_rank);
   if (!(options.time_limit_s >= 0)) base::fail<InvalidArgument>("{}: a time limit is not negative (got {}); 0 is none", op, options.time_limit_s);
-  if (options.device && options.device->kind == DeviceKind::cuda) local::require_cuda(*options.device, op).check(*options.device);
+  if (options.device && options.device->kind == DeviceKind::cuda) {
+    const Device device = *options.device == kOwnCuda ? Device::cuda(0) : *options.device;
+    local::require_cuda(device, op).check(device);
+  }
   const double limit = base::env_double("DTENSOR_TIME_LIMIT").value_or(options.time_limit_s);
   if (limit < 0) base::fail<InvalidArgument>("{}: DTENSOR_TIME_LIMIT is not negative (got {}); 0 is none", op, limit);
   return {.ranks = std::max(1, options.ranks), .time_limit_s = limit, .grace_s = options.grace_s};
@@ -228,6 +239,8 @@ struct ThreadGroup::Data {
 
 ThreadGroup::ThreadGroup(const RunOptions& options) {
   if (options.ranks < 1) base::fail<InvalidArgument>("ThreadGroup: it has at least one rank (got {}); set RunOptions.ranks", options.ranks);
+  if (options.backend == Backend::nccl)
+    base::fail<Unsupported>("ThreadGroup: threads of an application use the thread communicator; over NCCL each gives its communicator to adopt()");
   data_ = std::make_unique<Data>(Data{options, std::make_shared<comm::Hub>(world::hub_options(options, "ThreadGroup"))});
 }
 ThreadGroup::~ThreadGroup() = default;

@@ -37,6 +37,8 @@ struct WorldData {
   static WorldData& of(World& world) { return *world.data_; }
 };
 
+/// Of a rank that is a thread.
+Device device_of(const RunOptions& options, int rank);
 /// Threads per rank that options ask for.
 int threads_of(const RunOptions& options);
 /// Checks ranks and times; applies DTENSOR_TIME_LIMIT.

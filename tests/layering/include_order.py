@@ -21,7 +21,7 @@ HEADERS = {
     "placement.h": "placements",
     "plan.h": "redistribute/plan", "topology.h": "redistribute/plan",
     "tensor.h": "local", "device.h": "local", "cuda.h": "local", "allocator.h": "local", "generator.h": "local",
-    "comm.h": "comm",
+    "comm.h": "comm", "nccl.h": "comm",
     "adopt.h": "world", "world.h": "world",
     "distributed_tensor.h": "tensor", "op.h": "tensor",
     "ops.h": "ops",

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/environment.h"
 #include "comm/nccl/nccl_api.h"
 #include "dtensor/half.h"
 
@@ -24,36 +25,104 @@ static_assert(sizeof(ncclUniqueId) == sizeof(UniqueId));
 
 Result result(ncclResult_t code) { return code > ncclInProgress ? Result::internal_error : static_cast<Result>(code); }
 
-// 2.28 has it; a program built with newer headers may meet an older library, and the other way round.
-using AllToAll = ncclResult_t (*)(const void*, void*, std::size_t, ncclDataType_t, ncclComm_t, cudaStream_t);
-AllToAll find_all_to_all() noexcept {
-  static const auto found = reinterpret_cast<AllToAll>(dlsym(RTLD_DEFAULT, "ncclAlltoAll"));
-  return version() >= 22800 ? found : nullptr;
+// What has been there since kOldestVersion.
+#define DTENSOR_NCCL_FUNCTIONS(X) \
+  X(AllGather)                    \
+  X(AllReduce)                    \
+  X(Broadcast)                    \
+  X(CommAbort)                    \
+  X(CommCount)                    \
+  X(CommCuDevice)                 \
+  X(CommDestroy)                  \
+  X(CommFinalize)                 \
+  X(CommGetAsyncError)            \
+  X(CommInitRankConfig)           \
+  X(CommUserRank)                 \
+  X(GetErrorString)               \
+  X(GetLastError)                 \
+  X(GetUniqueId)                  \
+  X(GroupEnd)                     \
+  X(GroupStart)                   \
+  X(Recv)                         \
+  X(RedOpCreatePreMulSum)         \
+  X(RedOpDestroy)                 \
+  X(ReduceScatter)                \
+  X(Send)
+
+// A program built with newer headers may meet an older library, and the other way round: what is newer is written out, and null where it is not.
+struct Functions {
+  Library facts;
+#define DTENSOR_NCCL_MEMBER(name) decltype(&nccl##name) name = nullptr;
+  DTENSOR_NCCL_FUNCTIONS(DTENSOR_NCCL_MEMBER)
+#undef DTENSOR_NCCL_MEMBER
+  ncclResult_t (*AlltoAll)(const void*, void*, std::size_t, ncclDataType_t, ncclComm_t, cudaStream_t) = nullptr;  // 2.28
+};
+
+template <class F>
+bool find(void* from, const char* name, F& function) {
+  function = reinterpret_cast<F>(dlsym(from, name));
+  return function != nullptr;
+}
+
+// The library of an application's communicators is the one that it has loaded, wherever that lies.
+void* opened(std::string& why_not) {
+  const auto chosen = base::env("DTENSOR_NCCL_LIBRARY");
+  if (!chosen && dlsym(RTLD_DEFAULT, "ncclCommInitRankConfig") != nullptr) return dlopen(nullptr, RTLD_NOW);
+  const std::string name = chosen.value_or("libnccl.so.2");
+  void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    why_not = name + " cannot be loaded (" + (reason != nullptr ? reason : "the system gives no reason") + ")";
+  }
+  return library;
+}
+
+Functions load() {
+  Functions f;
+  void* const from = opened(f.facts.why_not);
+  if (from == nullptr) return f;
+  decltype(&ncclGetVersion) get_version = nullptr;
+  const char* lacks = find(from, "ncclGetVersion", get_version) ? nullptr : "ncclGetVersion";
+  Dl_info where{};
+  if (get_version != nullptr && dladdr(reinterpret_cast<void*>(get_version), &where) != 0 && where.dli_fname != nullptr)
+    f.facts.path = where.dli_fname;
+  if (get_version == nullptr || get_version(&f.facts.version) != ncclSuccess) f.facts.version = 0;
+  if (f.facts.version != 0 && f.facts.version < kOldestVersion) return f;
+#define DTENSOR_NCCL_FIND(name) \
+  if (!find(from, "nccl" #name, f.name) && lacks == nullptr) lacks = "nccl" #name;
+  DTENSOR_NCCL_FUNCTIONS(DTENSOR_NCCL_FIND)
+#undef DTENSOR_NCCL_FIND
+  if (lacks != nullptr)
+    f.facts.why_not = (f.facts.path.empty() ? base::env("DTENSOR_NCCL_LIBRARY").value_or("libnccl.so.2") : f.facts.path) + " has no " + lacks;
+  else if (f.facts.version == 0) f.facts.why_not = f.facts.path + " does not tell its version";
+  find(from, "ncclAlltoAll", f.AlltoAll);
+  return f;
+}
+
+const Functions& loaded() {
+  static const Functions all = load();
+  return all;
 }
 
 template <class T>
 Result make_op(Op& op, T factor, Type type, Comm comm) {
   ncclRedOp_t made{};
-  const Result done = result(ncclRedOpCreatePreMulSum(&made, &factor, of(type), ncclScalarHostImmediate, of(comm)));
+  const Result done = result(loaded().RedOpCreatePreMulSum(&made, &factor, of(type), ncclScalarHostImmediate, of(comm)));
   op = static_cast<Op>(made);
   return done;
 }
 
 }  // namespace
 
-int version() noexcept {
-  static const int loaded = [] {
-    int v = 0;
-    return ncclGetVersion(&v) == ncclSuccess ? v : 0;
-  }();
-  return loaded;
-}
-bool has_all_to_all() noexcept { return find_all_to_all() != nullptr; }
+Library library() { return loaded().facts; }
+int version() noexcept { return loaded().facts.version; }
+int built_version() noexcept { return NCCL_VERSION_CODE; }
+bool has_all_to_all() noexcept { return loaded().AlltoAll != nullptr; }
 
 std::string text_of(Result code, Comm comm) {
-  std::string text = ncclGetErrorString(static_cast<ncclResult_t>(code));
+  std::string text = loaded().GetErrorString(static_cast<ncclResult_t>(code));
   // Of a communicator that has not been made there are details too.
-  const char* last = ncclGetLastError(of(comm));
+  const char* last = loaded().GetLastError(of(comm));
   if (last != nullptr && *last != '\0') text += std::string(": ") + last;
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -61,7 +130,7 @@ std::string text_of(Result code, Comm comm) {
 
 Result make_unique_id(UniqueId& id) {
   ncclUniqueId made;
-  const Result done = result(ncclGetUniqueId(&made));
+  const Result done = result(loaded().GetUniqueId(&made));
   std::memcpy(id.data(), &made, sizeof made);
   return done;
 }
@@ -77,50 +146,50 @@ Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name
   static_cast<void>(name);
 #endif
   ncclComm_t made = nullptr;
-  const Result done = result(ncclCommInitRankConfig(&made, size, of_all, rank, &config));
+  const Result done = result(loaded().CommInitRankConfig(&made, size, of_all, rank, &config));
   comm = made;
   return done;
 }
 
 Result state(Comm comm) {
   ncclResult_t found = ncclSuccess;
-  const ncclResult_t asked = ncclCommGetAsyncError(of(comm), &found);
+  const ncclResult_t asked = loaded().CommGetAsyncError(of(comm), &found);
   return result(asked != ncclSuccess ? asked : found);
 }
 
 Result membership(Comm comm, int& rank, int& size, int& device) {
-  if (const ncclResult_t code = ncclCommUserRank(of(comm), &rank); code != ncclSuccess) return result(code);
-  if (const ncclResult_t code = ncclCommCount(of(comm), &size); code != ncclSuccess) return result(code);
-  return result(ncclCommCuDevice(of(comm), &device));
+  if (const ncclResult_t code = loaded().CommUserRank(of(comm), &rank); code != ncclSuccess) return result(code);
+  if (const ncclResult_t code = loaded().CommCount(of(comm), &size); code != ncclSuccess) return result(code);
+  return result(loaded().CommCuDevice(of(comm), &device));
 }
 
-Result finalize(Comm comm) { return result(ncclCommFinalize(of(comm))); }
-Result destroy(Comm comm) { return result(ncclCommDestroy(of(comm))); }
-Result abort(Comm comm) { return result(ncclCommAbort(of(comm))); }
+Result finalize(Comm comm) { return result(loaded().CommFinalize(of(comm))); }
+Result destroy(Comm comm) { return result(loaded().CommDestroy(of(comm))); }
+Result abort(Comm comm) { return result(loaded().CommAbort(of(comm))); }
 
-Result group_start() { return result(ncclGroupStart()); }
-Result group_end() { return result(ncclGroupEnd()); }
+Result group_start() { return result(loaded().GroupStart()); }
+Result group_end() { return result(loaded().GroupEnd()); }
 
 Result all_gather(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream) {
-  return result(ncclAllGather(in, out, count, of(type), of(comm), of_stream(stream)));
+  return result(loaded().AllGather(in, out, count, of(type), of(comm), of_stream(stream)));
 }
 Result reduce_scatter(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream) {
-  return result(ncclReduceScatter(in, out, count, of(type), of(op), of(comm), of_stream(stream)));
+  return result(loaded().ReduceScatter(in, out, count, of(type), of(op), of(comm), of_stream(stream)));
 }
 Result all_reduce(const void* in, void* out, std::size_t count, Type type, Op op, Comm comm, Stream stream) {
-  return result(ncclAllReduce(in, out, count, of(type), of(op), of(comm), of_stream(stream)));
+  return result(loaded().AllReduce(in, out, count, of(type), of(op), of(comm), of_stream(stream)));
 }
 Result broadcast(const void* in, void* out, std::size_t count, Type type, int root, Comm comm, Stream stream) {
-  return result(ncclBroadcast(in, out, count, of(type), root, of(comm), of_stream(stream)));
+  return result(loaded().Broadcast(in, out, count, of(type), root, of(comm), of_stream(stream)));
 }
 Result all_to_all(const void* in, void* out, std::size_t count, Type type, Comm comm, Stream stream) {
-  return result(find_all_to_all()(in, out, count, of(type), of(comm), of_stream(stream)));
+  return result(loaded().AlltoAll(in, out, count, of(type), of(comm), of_stream(stream)));
 }
 Result send(const void* in, std::size_t count, Type type, int peer, Comm comm, Stream stream) {
-  return result(ncclSend(in, count, of(type), peer, of(comm), of_stream(stream)));
+  return result(loaded().Send(in, count, of(type), peer, of(comm), of_stream(stream)));
 }
 Result receive(void* out, std::size_t count, Type type, int peer, Comm comm, Stream stream) {
-  return result(ncclRecv(out, count, of(type), peer, of(comm), of_stream(stream)));
+  return result(loaded().Recv(out, count, of(type), peer, of(comm), of_stream(stream)));
 }
 
 Result make_premul_sum(Op& op, double factor, Type type, Comm comm) {
@@ -135,6 +204,6 @@ Result make_premul_sum(Op& op, double factor, Type type, Comm comm) {
       return make_op(op, static_cast<float>(factor), type, comm);
   }
 }
-Result destroy_op(Op op, Comm comm) { return result(ncclRedOpDestroy(of(op), of(comm))); }
+Result destroy_op(Op op, Comm comm) { return result(loaded().RedOpDestroy(of(op), of(comm))); }
 
 }  // namespace dtensor::comm::nccl

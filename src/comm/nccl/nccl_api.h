@@ -33,8 +33,17 @@ enum class Type : std::uint8_t { u8, i32, i64, f16, f32, f64, bf16 };
 using Op = int;
 inline constexpr Op kSum = 0, kProduct = 1, kMax = 2, kMin = 3, kAvg = 4;
 
-/// 22809 is 2.28.9, of the library that is loaded.
+/// What is loaded at first use: DTENSOR_NCCL_LIBRARY, else what the program has loaded, else libnccl.so.2.
+struct Library {
+  int version = 0;      ///< 22809 is 2.28.9; 0: not known
+  std::string path;     ///< of the file
+  std::string why_not;  ///< why it cannot be called; empty: it can
+};
+Library library();
+/// Of library(); the functions below may be called when it is kOldestVersion or more and library().why_not is empty.
 int version() noexcept;
+/// Of the header.
+int built_version() noexcept;
 /// The oldest that the library works with.
 inline constexpr int kOldestVersion = 22000;
 /// Whether the loaded NCCL has all_to_all (2.28).

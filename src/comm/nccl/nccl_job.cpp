@@ -7,6 +7,7 @@
 #include "base/error_text.h"
 #include "comm/nccl/group.h"
 #include "comm/nccl/nccl_transport.h"
+#include "dtensor/nccl.h"
 #include "local/device.h"
 
 namespace dtensor::comm::nccl {
@@ -40,10 +41,23 @@ void abort_all(const std::vector<Comm>& comms) noexcept {
 
 }  // namespace
 
+std::string version_text(int v) {
+  // Up to 2.8 a hundred stood for a minor version.
+  return v < 10'000 ? fmt::format("{}.{}.{}", v / 1000, v / 100 % 10, v % 100) : fmt::format("{}.{}.{}", v / 10'000, v / 100 % 100, v % 100);
+}
+
+std::string why_no_library() {
+  const Library l = library();
+  std::string why = l.why_not;
+  if (why.empty() && l.version < kOldestVersion)
+    why = fmt::format("{} is NCCL {}, older than {}", l.path, version_text(l.version), version_text(kOldestVersion));
+  return why.empty()
+             ? why
+             : fmt::format("{}; install NCCL {}.{} or newer, or set DTENSOR_NCCL_LIBRARY", why, kOldestVersion / 10'000, kOldestVersion / 100 % 100);
+}
+
 NcclJob::NcclJob(const JobOptions& options) : options_(options), context_(base::current_rank()) {
-  if (const int v = version(); v < kOldestVersion)
-    base::fail<CommError>("nccl: the library that is loaded is {}.{}.{}, older than {}.{}; put a newer libnccl.so.2 first in the library path",
-                          v / 10000, v / 100 % 100, v % 100, kOldestVersion / 10000, kOldestVersion / 100 % 100);
+  if (const std::string why = why_no_library(); !why.empty()) throw CommError("nccl: " + why);
   options_.all_to_all = options_.all_to_all && has_all_to_all();
   if (!options_.store->set_new(here(options_.rank), "1"))
     base::fail<CommError>("nccl: there is a rank {} of {} already; give every process a rank of its own, and every job a store of its own",
@@ -220,13 +234,29 @@ bool NcclJob::given_up() noexcept {
 
 }  // namespace dtensor::comm::nccl
 
+namespace dtensor {
+
+NcclInfo nccl_info() {
+  const comm::nccl::Library l = comm::nccl::library();
+  return {.built = true, .headers = comm::nccl::built_version(), .found = l.version, .path = l.path, .why_none = comm::nccl::why_no_library()};
+}
+
+}  // namespace dtensor
+
 namespace dtensor::comm {
 
 bool has_nccl() noexcept { return true; }
 
 std::shared_ptr<Job> nccl_job(const JobOptions& options) { return std::make_shared<nccl::NcclJob>(options); }
 
+void end_job(Store& store, const std::string& text) noexcept {
+  try {
+    store.set_new(nccl::kError, "s " + text);
+  } catch (const std::exception&) { return; }  // each rank finds out by itself
+}
+
 Membership nccl_membership(void* comm) {
+  if (const std::string why = nccl::why_no_library(); !why.empty()) throw CommError("adopt: " + why);
   Membership m;
   if (const nccl::Result r = nccl::membership(comm, m.rank, m.size, m.device); r != nccl::Result::success)
     base::fail<CommError>("adopt: {}; give a communicator that is ready", nccl::text_of(r, comm));

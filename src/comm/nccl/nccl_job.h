@@ -22,6 +22,11 @@ class Group;
 struct Launch;
 using Clock = std::chrono::steady_clock;
 
+/// "2.28.9" of 22809.
+std::string version_text(int version);
+/// Why the library cannot be used, and what to do; empty: it can.
+std::string why_no_library();
+
 class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
  public:
   /// Joins. @throws CommError for an NCCL that is too old, or a rank that is there already.

@@ -35,6 +35,9 @@ class Store {
 /// @throws CommError for a folder that cannot be made.
 std::unique_ptr<Store> file_store(const std::string& folder);
 
+/// Of threads of one process.
+std::unique_ptr<Store> memory_store();
+
 struct TcpOptions {
   std::string host;
   int port = 0;

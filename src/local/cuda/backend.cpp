@@ -36,6 +36,7 @@ class CudaBackend final : public DeviceBackend {
     }
     return all;
   }
+  int device_count() noexcept override { return cuda::device_count(); }
   void check(Device device) override { cuda::check_exists(device); }
   void check_address(const void* memory, Device device) override {
     cuda::check_exists(device);

@@ -159,7 +159,7 @@ TEST_CASE("NCCL's own failures come with its words") {
   CHECK(contains(errors[1], "ncclCommInitRankConfig: unhandled system error (rank "));
   recorded::set({.version = 21403});
   errors = errors_over_nccl(1, [](World&) {});
-  CHECK(errors[0] == "nccl: the library that is loaded is 2.14.3, older than 2.20; put a newer libnccl.so.2 first in the library path");
+  CHECK(errors[0] == "nccl: recorder is NCCL 2.14.3, older than 2.20.0; install NCCL 2.20 or newer, or set DTENSOR_NCCL_LIBRARY");
   recorded::set({});
 }
 
@@ -185,7 +185,7 @@ TEST_CASE("a tensor of another device is refused before anything moves") {
 }
 
 TEST_CASE("a number that two processes have is refused") {
-  const auto store = std::make_shared<MemoryStore>();
+  const std::shared_ptr<comm::Store> store = comm::memory_store();
   World first = world::join_job({.store = store, .rank = 0, .size = 2}, 1);
   std::thread([&] {
     CHECK_THROWS_WITH_AS(world::join_job({.store = store, .rank = 0, .size = 2}, 1),

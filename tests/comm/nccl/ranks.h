@@ -3,10 +3,7 @@
 #pragma once
 
 #include <exception>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,29 +17,6 @@
 
 namespace dtensor::testing {
 
-class MemoryStore final : public comm::Store {
- public:
-  void set(std::string_view key, std::string_view value) override {
-    const std::lock_guard lock(mutex_);
-    values_.insert_or_assign(std::string(key), std::string(value));
-  }
-  bool set_new(std::string_view key, std::string_view value) override {
-    const std::lock_guard lock(mutex_);
-    return values_.try_emplace(std::string(key), value).second;
-  }
-  std::optional<std::string> get(std::string_view key) override {
-    const std::lock_guard lock(mutex_);
-    const auto at = values_.find(std::string(key));
-    return at == values_.end() ? std::nullopt : std::optional(at->second);
-  }
-  void set_when_lost(std::string_view, std::string_view) override {}
-  void leave() noexcept override {}
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, std::string> values_;
-};
-
 struct NcclOptions {
   double time_limit_s = 20;
   bool in_rank_order = false, all_to_all = true;
@@ -52,7 +26,7 @@ struct NcclOptions {
 template <class F>
 std::vector<std::string> errors_over_nccl(int ranks, const F& body, const NcclOptions& options = {}) {
   local::cuda::emulated::set_devices(ranks, std::int64_t{1} << 30);
-  const auto store = std::make_shared<MemoryStore>();
+  const std::shared_ptr<comm::Store> store = comm::memory_store();
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank)

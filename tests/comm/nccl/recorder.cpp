@@ -288,7 +288,9 @@ Lives taken_lives() {
 }
 }  // namespace recorded
 
+Library library() { return {.version = world().settings.version, .path = "recorder", .why_not = {}}; }
 int version() noexcept { return world().settings.version; }
+int built_version() noexcept { return 22809; }
 bool has_all_to_all() noexcept { return version() >= 22800; }
 std::string text_of(Result result, Comm /*comm*/) {
   static constexpr const char* kTexts[] = {"no error",
