@@ -122,7 +122,7 @@ struct State {
   std::string failing, failure;  // the kernel that will fail; what has happened
   int devices = 2;
   std::int64_t bytes = std::int64_t{1} << 30;
-  std::size_t shared = 227 << 10;
+  DeviceFacts facts{"emulated", 9, 0, emulated::kMultiprocessors, emulated::kShared};
   std::map<void*, std::pair<int, std::int64_t>> blocks;
   std::map<int, std::int64_t> in_use;
   std::set<Queue*> queues;
@@ -204,7 +204,10 @@ void set_devices(int count, std::int64_t bytes) {
   state().devices = count;
   state().bytes = bytes;
 }
-void set_shared(std::size_t bytes) { state().shared = bytes; }
+void set_parts(int multiprocessors, std::size_t shared) {
+  state().facts.multiprocessors = multiprocessors;
+  state().facts.shared_per_block = shared;
+}
 void fail_kernel(std::string kernel) {
   const std::lock_guard lock(state().mutex);
   state().failing = std::move(kernel);
@@ -245,7 +248,7 @@ int device_count() noexcept { return state().devices; }
 std::string why_none() { return state().devices > 0 ? "" : "there is no driver"; }
 int driver_version() noexcept { return state().devices > 0 ? 13000 : 0; }
 int runtime_version() noexcept { return 13000; }
-DeviceFacts device_facts(int /*device*/) { return {"emulated", 9, 0, 4, state().shared}; }
+const DeviceFacts& device_facts(int /*device*/) { return state().facts; }
 void use_device(int device) {
   if (device >= state().devices) throw DeviceError("device: invalid device ordinal (cudaErrorInvalidDevice)");
 }

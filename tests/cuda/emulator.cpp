@@ -156,7 +156,6 @@ void gather(const void* mine, void* all, std::size_t bytes) {
 void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body) {
   if (threads <= 0 || threads % kWarp != 0 || threads > 1024)
     throw std::logic_error("a block has whole warps and at most 1024 threads (" + std::to_string(threads) + ")");
-  if (bytes > kMostShared) throw std::logic_error("a block has at most 163 KiB of shared memory (" + std::to_string(bytes) + ")");
   Machine& m = machine;
   m.functor = functor;
   m.body = body;

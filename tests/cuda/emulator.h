@@ -20,8 +20,10 @@ struct Entry {
 std::vector<Entry> taken_entries();
 /// Devices that there are (default 2), and the bytes of each (default 1 GiB).
 void set_devices(int count, std::int64_t bytes);
-/// Shared memory that a block may ask for (default 227 KiB).
-void set_shared(std::size_t bytes);
+inline constexpr int kMultiprocessors = 4;
+inline constexpr std::size_t kShared = 227 << 10;
+/// Multiprocessors of each device, and the shared memory that a block may ask for.
+void set_parts(int multiprocessors = kMultiprocessors, std::size_t shared = kShared);
 /// Queues a function of the host on a stream.
 void queue_host(Stream stream, std::function<void()> work);
 /// The same for work that may have to wait for other streams: it is tried again while it returns false. Returns how many works the stream has had with it.

@@ -24,7 +24,8 @@ struct DeviceFacts {
   int major = 0, minor = 0, multiprocessors = 0;
   std::size_t shared_per_block = 0;  ///< bytes of shared memory that a launch may ask for
 };
-DeviceFacts device_facts(int device);
+/// Asked for once.
+const DeviceFacts& device_facts(int device);
 /// The calling thread's device.
 void use_device(int device);
 

@@ -19,8 +19,9 @@ namespace dtensor::local::cuda {
 /// Threads of a block of an elementwise launch, and its most blocks: beyond them a thread takes several elements.
 inline constexpr int kElementThreads = 256;
 inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 20;
-/// Shared memory that every launch may have, and that one may ask for on the devices that this is compiled for.
-inline constexpr std::size_t kPlainShared = 48 << 10, kMostShared = 163 << 10;
+/// Shared memory that every launch may have. A kernel that may need more asks the device how much there is (DeviceFacts) and has a form that fits: devices
+/// of compute capability 8.6 have 99 KiB, those of 9.0 have 227.
+inline constexpr std::size_t kPlainShared = 48 << 10;
 
 #if defined(__CUDACC__)
 
@@ -57,8 +58,8 @@ void launch_elements(const char* name, std::int64_t count, Stream stream, const 
   run_elements<<<static_cast<unsigned>(blocks), kElementThreads, 0, static_cast<cudaStream_t>(stream)>>>(f, count);
   check_launch(name);
 }
-/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (at most kMostShared; fewer blocks run at once where it
-/// is much). A functor that is launched with more than 256 threads says with how many at most: `static constexpr int kMostThreads`; one that is launched
+/// f(block) for every thread of `blocks` blocks of `threads` threads with `bytes` of shared memory (fewer blocks run at once where it is much).
+/// A functor that is launched with more than 256 threads says with how many at most: `static constexpr int kMostThreads`; one that is launched
 /// with fewer bounds its registers by it, so that several blocks run at once.
 template <class F>
 void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
@@ -66,7 +67,10 @@ void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size
   void (*kernel)(F);
   if constexpr (most_threads<F>() == 0) kernel = run_blocks<F>;
   else kernel = run_bounded_blocks<F>;
-  if (bytes > kPlainShared) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (bytes > kPlainShared) {
+    check_shared(name, bytes, stream);
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  }
   kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, static_cast<cudaStream_t>(stream)>>>(f);
   check_launch(name);
 }
@@ -91,6 +95,7 @@ void launch_elements(const char* name, std::int64_t count, Stream stream, const 
 template <class F>
 void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size_t bytes, Stream stream, const F& f) {
   if (blocks <= 0) return;
+  if (bytes > kPlainShared) check_shared(name, bytes, stream);
   emulated::queue(name, stream, [f, blocks, threads, bytes] {
     for (std::int64_t b = 0; b < blocks; ++b)
       emulated::run_block(b, blocks, threads, bytes, &f, [](const void* functor, const Block& block) { (*static_cast<const F*>(functor))(block); });

@@ -29,6 +29,11 @@ void check_launch(const char* kernel) {
     base::fail<DeviceError>("{}: kernel {} failed: {}", last_op().empty() ? "cuda" : last_op(), kernel, text);
 }
 
+void check_shared(const char* kernel, std::size_t bytes, Stream stream) {
+  const std::size_t most = device_facts(device_of(stream)).shared_per_block;
+  if (bytes > most) base::fail<InternalError>("kernel {} asks for {} bytes of shared memory, and a block of the device has {}", kernel, bytes, most);
+}
+
 void fail_device(const char* what, const std::string& text) {
   const std::string op = last_op();
   base::fail<DeviceError>("{}: {}{}", op.empty() ? what : fmt::format("{} ({})", op, what), text,

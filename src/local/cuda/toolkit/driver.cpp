@@ -4,6 +4,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <optional>
 
 #include "base/error_text.h"
@@ -70,10 +72,15 @@ int runtime_version() noexcept {
   return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
 }
 
-DeviceFacts device_facts(int device) {
+const DeviceFacts& device_facts(int device) {
+  static std::mutex mutex;
+  static auto* const known = new std::map<int, DeviceFacts>;
+  const std::lock_guard lock(mutex);
+  const auto at = known->find(device);
+  if (at != known->end()) return at->second;
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "device");
-  return {p.name, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
+  return (*known)[device] = {p.name, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
 }
 
 void use_device(int device) { check(cudaSetDevice(device), "device"); }
