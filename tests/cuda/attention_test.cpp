@@ -2,10 +2,12 @@
 // Attention on a device against the CPU's, which has tests of its own against the formula.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "beside_cpu.h"
@@ -16,6 +18,9 @@
 #include "dtensor/ops/random.h"
 #include "dtensor/world.h"
 #include "local/kernels/attention.h"
+#if !defined(DTENSOR_REAL_DEVICE)
+#include "local/cuda/attention_problem.h"
+#endif
 
 using namespace dtensor;
 using namespace dtensor::test;
@@ -173,6 +178,181 @@ TEST_CASE("attention on a device adds what other keys gave, and writes the type 
     compare({2, 2, 2, 66, 9, 8, 8}, dtype, {.causal = true}, true);
   }
 }
+
+#if !defined(DTENSOR_REAL_DEVICE)
+namespace {
+
+using local::cuda::KeyParts;
+namespace emulated = local::cuda::emulated;
+
+// out and logsumexp of one call on a device with so many multiprocessors, and the names of the kernels that it launched.
+struct Launched {
+  Tensor out, logsumexp;
+  std::vector<std::string> kernels;
+  bool has(const std::string& kernel) const { return std::find(kernels.begin(), kernels.end(), "launch " + kernel) != kernels.end(); }
+};
+Launched forward_on(int multiprocessors, std::size_t shared, const Sizes& z, Dtype dtype, const Options& o) {
+  emulated::set_parts(multiprocessors, shared);
+  const Given given{random_tensor({z.b, z.h, z.t, z.d}, dtype, 1),
+                    random_tensor({z.b, z.g, z.s, z.d}, dtype, 2),
+                    random_tensor({z.b, z.g, z.s, z.e}, dtype, 3),
+                    {}};
+  std::vector<std::int64_t> rows = o.rows, heads(static_cast<std::size_t>(z.h));
+  if (rows.empty()) {
+    rows.resize(static_cast<std::size_t>(z.t));
+    std::iota(rows.begin(), rows.end(), std::int64_t{0});
+  }
+  for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
+  AttentionCall call{.query = laid(given.query, kGpu, o.lie),
+                     .key = laid(given.key, kGpu, o.lie),
+                     .value = laid(given.value, kGpu, o.lie),
+                     .mask = o.mask ? laid(o.mask, kGpu, o.lie) : Tensor(),
+                     .scale = 0.5,
+                     .causal = o.causal,
+                     .offset = o.offset,
+                     .rows = rows,
+                     .kv_heads = heads,
+                     .columns = o.columns};
+  const Dtype sums = sums_of(dtype);
+  if (o.merge) {
+    call.out = random_tensor({z.b, z.h, z.t, z.e}, sums, 8).to(kGpu);
+    call.logsumexp = earlier_logsumexp(z, sums).to(kGpu);
+  }
+  const Launched made{Tensor::empty({z.b, z.h, z.t, z.e}, dtype, kGpu), Tensor::empty({z.b, z.h, z.t}, sums, kGpu), {}};
+  Launched result;
+  emulated::taken_entries();
+  local::kernels::attention(call, made.out, made.logsumexp);
+  for (const auto& entry : emulated::taken_entries()) result.kernels.push_back(entry.what);
+  result.out = made.out.to(Device::cpu());
+  result.logsumexp = made.logsumexp.to(Device::cpu());
+  emulated::set_parts();
+  return result;
+}
+
+// The same by the formula, in double precision, from operands of the dtype.
+struct Expected {
+  std::vector<double> out, logsumexp;
+};
+Expected by_formula(const Sizes& z, Dtype dtype, const Options& o) {
+  const auto q = doubles(random_tensor({z.b, z.h, z.t, z.d}, dtype, 1)), k = doubles(random_tensor({z.b, z.g, z.s, z.d}, dtype, 2)),
+             v = doubles(random_tensor({z.b, z.g, z.s, z.e}, dtype, 3));
+  const auto mask = o.mask ? doubles(o.mask.expand({z.b, z.h, z.t, z.s})) : std::vector<double>();
+  const bool seen_or_not = o.mask && o.mask.dtype() == Dtype::boolean;
+  const auto earlier_out = doubles(random_tensor({z.b, z.h, z.t, z.e}, sums_of(dtype), 8)), earlier = doubles(earlier_logsumexp(z, sums_of(dtype)));
+  Expected result;
+  for (std::int64_t row = 0; row < z.b * z.h * z.t; ++row) {
+    const std::int64_t i = row % z.t, h = row / z.t % z.h, b = row / z.t / z.h, kv = b * z.g + h * z.g / z.h;
+    const std::int64_t number = o.rows.empty() ? i : o.rows[static_cast<std::size_t>(i)];
+    double total = 0;
+    std::vector<double> sums(static_cast<std::size_t>(z.e));
+    const auto add = [&](double score, const double* values) {
+      total += std::exp(score);
+      for (std::size_t x = 0; x < sums.size(); ++x) sums[x] += std::exp(score) * values[x];
+    };
+    if (o.merge) add(earlier[static_cast<std::size_t>(row)], &earlier_out[static_cast<std::size_t>(row * z.e)]);
+    for (std::int64_t j = 0; j < z.s; ++j) {
+      if (o.causal && (o.columns.empty() ? j : o.columns[static_cast<std::size_t>(j)]) > number + o.offset) continue;
+      double score = 0;
+      for (std::int64_t x = 0; x < z.d; ++x)
+        score += q[static_cast<std::size_t>(row * z.d + x)] * k[static_cast<std::size_t>((kv * z.s + j) * z.d + x)] * 0.5;
+      if (o.mask) {
+        const double m = mask[static_cast<std::size_t>(row * z.s + j)];
+        if (seen_or_not && m == 0) continue;
+        if (!seen_or_not) score += m;
+      }
+      add(score, &v[static_cast<std::size_t>((kv * z.s + j) * z.e)]);
+    }
+    for (const double x : sums) result.out.push_back(total == 0 ? 0 : x / total);
+    result.logsumexp.push_back(std::log(total));
+  }
+  return result;
+}
+double furthest(const Tensor& got, const std::vector<double>& expected) {
+  const auto values = doubles(got);
+  REQUIRE(values.size() == expected.size());
+  double most = 0;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (values[i] != expected[i]) most = std::max(most, std::abs(values[i] - expected[i]) / std::max(1.0, std::abs(expected[i])));
+  return most;
+}
+
+// Over parts of the keys, on a device with many multiprocessors, against the formula and against one block of threads for all keys.
+void compare_parts(const Sizes& z, Dtype dtype, const Options& o = {}) {
+  INFO(to_string(dtype), ", b ", z.b, ", h ", z.h, ", t ", z.t, ", s ", z.s, ", d ", z.d, ", e ", z.e);
+  const Launched whole = forward_on(1, emulated::kShared, z, dtype, o), parts = forward_on(132, emulated::kShared, z, dtype, o);
+  CHECK_FALSE(whole.has("attention parts"));
+  CHECK(parts.has("attention parts"));
+  const Expected expected = by_formula(z, dtype, o);
+  CHECK(furthest(parts.out, expected.out) <= 2 * tolerance(dtype));
+  CHECK(furthest(parts.logsumexp, expected.logsumexp) <= 2 * tolerance(sums_of(dtype)));
+  CHECK(worst(whole.out, parts.out) <= 2 * tolerance(dtype));
+  CHECK(worst(whole.logsumexp, parts.logsumexp) <= 2 * tolerance(sums_of(dtype)));
+  const Launched again = forward_on(132, emulated::kShared, z, dtype, o);
+  CHECK(doubles(again.out) == doubles(parts.out));
+}
+
+}  // namespace
+
+TEST_CASE("keys are shared out where there are few queries, in whole tiles that cover all keys and fill the device") {
+  CHECK(local::cuda::key_parts(66, 1 << 20, 132).count == 1);
+  CHECK(local::cuda::key_parts(8, 200, 132).count == 1);
+  CHECK(local::cuda::key_parts(0, 1 << 20, 132).count == 1);
+  for (const std::int64_t blocks : {1, 3, 8, 65})
+    for (const std::int64_t keys : {257, 1000, 4096, 100'000, 1 << 20}) {
+      const KeyParts parts = local::cuda::key_parts(blocks, keys, 132);
+      CHECK(parts.count > 1);
+      CHECK(parts.count * blocks <= 2 * 132);
+      CHECK(parts.keys % local::cuda::kKeyTile == 0);
+      CHECK(parts.begin(parts.count - 1) < keys);
+      CHECK(parts.end(parts.count - 1, keys) == keys);
+      for (std::int64_t i = 1; i < parts.count; ++i) CHECK(parts.end(i - 1, keys) == parts.begin(i));
+    }
+}
+TEST_CASE("attention over parts of the keys is the formula's, and that of one part, for all dtypes and uneven lengths") {
+  for (const Dtype dtype : kFloating) {
+    compare_parts({1, 1, 1, 1, 300, 16, 16}, dtype);
+    compare_parts({2, 3, 3, 5, 777, 20, 33}, dtype);
+    compare_parts({1, 2, 1, 16, 1025, 72, 100}, dtype, {.causal = true, .offset = 1009});
+    compare_parts({1, 1, 1, 3, 520, 130, 200}, dtype, {.causal = true, .offset = 200});  // some parts are seen by no query
+  }
+}
+TEST_CASE("attention over parts of the keys reads them once for the queries of several heads") {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    compare_parts({2, 8, 2, 1, 600, 16, 16}, dtype);
+    compare_parts({2, 6, 2, 1, 600, 16, 24}, dtype, {.causal = true, .offset = 400, .lie = Lie::padded});
+    compare_parts({1, 8, 2, 1, 300, 8, 8}, dtype, {.mask = random_tensor({8, 1, 300}, Dtype::f32, 6)});
+    compare_parts({2, 6, 3, 1, 300, 8, 8}, dtype, {.mask = random_tensor({2, 1, 1, 300}, Dtype::f32, 6), .merge = true});
+    compare_parts({1, 6, 2, 4, 300, 8, 8}, dtype, {.causal = true, .offset = 290});
+  }
+}
+TEST_CASE("attention over parts of the keys takes masks, numbers of rows and keys, and what other keys gave") {
+  const Tensor seen = Tensor::zeros({2, 1, 4, 300}, Dtype::boolean);
+  for (std::size_t i = 300; i < seen.values<bool>().size(); ++i) seen.values<bool>()[i] = i % 3 != 0;  // the first row sees nothing
+  std::vector<std::int64_t> columns;
+  for (std::int64_t j = 0; j < 300; ++j) columns.push_back(j * 2 + j % 3);
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::f16}) {
+    compare_parts({2, 3, 3, 4, 300, 8, 8}, dtype, {.mask = seen});
+    compare_parts({2, 2, 2, 4, 300, 8, 72}, dtype, {.causal = true, .offset = 280, .merge = true});
+    compare_parts({1, 2, 2, 3, 300, 8, 8}, dtype, {.causal = true, .rows = {5, 290, 700}, .columns = columns, .merge = true});
+    compare_parts({1, 4, 2, 1, 300, 8, 8}, dtype, {.causal = true, .rows = {291}, .columns = columns});
+  }
+}
+TEST_CASE("attention takes smaller tiles, or none, where a block has less shared memory") {
+  const Sizes wide{1, 1, 1, 70, 90, 200, 256}, narrow{1, 1, 1, 70, 90, 64, 64};
+  for (const std::size_t shared : {227 << 10, 163 << 10, 99 << 10, 64 << 10, 48 << 10})
+    for (const Sizes& z : {wide, narrow, Sizes{1, 2, 1, 70, 90, 128, 100}})
+      for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+        INFO(shared, " bytes, width ", z.d);
+        const Launched got = forward_on(4, shared, z, dtype, {.causal = true, .offset = 20});
+        CHECK(furthest(got.out, by_formula(z, dtype, {.causal = true, .offset = 20}).out) <= 2 * tolerance(dtype));
+      }
+  // Backward too.
+  emulated::set_parts(4, 48 << 10);
+  compare({1, 2, 1, 70, 90, 128, 100}, Dtype::bf16, {.causal = true});
+  compare({1, 2, 1, 70, 90, 64, 30}, Dtype::f16);
+  emulated::set_parts();
+}
+#endif
 
 namespace {
 

@@ -45,6 +45,7 @@ struct AttentionPart {
   static_assert(kKeys % kDepth == 0 && kWide % 4 == 0);
 
   AttentionProblem p;
+  KeyParts parts;
   AttentionSlopes slopes;
   EarlierAttention earlier;
   AttentionResult result;
@@ -63,6 +64,7 @@ struct AttentionPart {
   };
   struct Work {
     std::int64_t batch, head, group, first, slice;  // the head of the queries, that of the keys, the first row, the first column of the result
+    std::int64_t keys_part;
   };
   using Scores = C[kRowsEach][kColumnsEach];
 
@@ -81,11 +83,12 @@ struct AttentionPart {
     C top[kRowsEach], total[kRowsEach];
     if constexpr (of_queries(part)) {
       w.head = cut_last(rest, p.h);
+      w.keys_part = cut_last(rest, parts.count);
       w.batch = rest;
       w.group = p.kv_head(w.head);
       if constexpr (part == Part::out) begin(block, w, sums, top, total);
-      const std::int64_t seen = p.most_seen(w.first, kRows / kQueryGroup);
-      for (std::int64_t j = 0; j < seen; j += kKeys) add_tile(block, w, j, sums, top, total);
+      const std::int64_t end = parts.end(w.keys_part, p.most_seen(w.first, kRows / kQueryGroup));
+      for (std::int64_t j = parts.begin(w.keys_part); j < end; j += kKeys) add_tile(block, w, j, sums, top, total);
     } else {
       w.group = cut_last(rest, p.g);
       w.batch = rest;
@@ -249,7 +252,7 @@ struct AttentionPart {
 
   DTENSOR_DEVICE void finish(const Block& block, const Work& w, const C (&sums)[kRowsEach][kWide], const C (&top)[kRowsEach],
                              const C (&total)[kRowsEach]) const {
-    const std::int64_t head = of_queries(part) ? w.batch * p.h + w.head : w.batch * p.g + w.group;
+    const std::int64_t head = of_queries(part) ? (w.keys_part * p.b + w.batch) * p.h + w.head : w.batch * p.g + w.group;
     DTENSOR_UNROLL for (int r = 0; r < kRowsEach; ++r) {
       const std::int64_t i = w.first + block.thread / kSide * kRowsEach + r, row = head * rows() + i;
       if (i >= rows()) continue;
@@ -265,14 +268,14 @@ struct AttentionPart {
 };
 
 template <class C, Part part>
-void make_part(const char* name, const AttentionProblem& p, const AttentionSlopes& slopes, const EarlierAttention& earlier,
+void make_part(const char* name, const AttentionProblem& p, const KeyParts& parts, const AttentionSlopes& slopes, const EarlierAttention& earlier,
                const AttentionResult& result, void* logsumexp, Stream stream) {
   const std::int64_t width = part == Part::out || part == Part::value ? p.e : p.d, rows = of_queries(part) ? p.t : p.s;
   const auto run = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     using Kernel = AttentionPart<C, kWidth, part>;
     const std::int64_t blocks = (rows + kRows - 1) / kRows, slices = width <= kWidth ? 1 : (width + kWidth - 1) / kWidth;
-    launch_blocks(name, p.b * (of_queries(part) ? p.h : p.g) * blocks * slices, kThreads, sizeof(typename Kernel::Memory), stream,
-                  Kernel{p, slopes, earlier, result, logsumexp, blocks, slices, in_packs(p.query, 4), in_packs(p.key, 4), in_packs(p.value, 4),
+    launch_blocks(name, p.b * (of_queries(part) ? p.h : p.g) * blocks * slices * parts.count, kThreads, sizeof(typename Kernel::Memory), stream,
+                  Kernel{p, parts, slopes, earlier, result, logsumexp, blocks, slices, in_packs(p.query, 4), in_packs(p.key, 4), in_packs(p.value, 4),
                          slopes.grad.data != nullptr && in_packs(slopes.grad, 4)});
   };
   if constexpr (sizeof(C) == 4) {
@@ -285,21 +288,31 @@ template <class F>
 void visit_sums(Dtype dtype, const F& f) {
   dtype == Dtype::f64 ? f(std::type_identity<double>()) : f(std::type_identity<float>());
 }
-// The others take any width and length.
-bool by_mma(const AttentionProblem& p, std::int64_t width) {
-  return info(p.query.dtype).bytes == 2 && std::max(p.d, p.e) <= width && std::max(p.t, p.s) <= kMmaLength;
-}
 AttentionResult result_of(const Tensor& t, bool add = false) { return {static_cast<std::byte*>(t.raw()), t.dtype(), add}; }
+
+void make_out(const AttentionProblem& p, int mma_rows, const KeyParts& parts, const EarlierAttention& earlier, const AttentionResult& out,
+              void* logsumexp, Stream stream) {
+  if (mma_rows > 0) return attention_mma(p, mma_rows, parts, earlier, out, static_cast<float*>(logsumexp), stream);
+  visit_sums(p.query.dtype,
+             [&]<class C>(std::type_identity<C>) { make_part<C, Part::out>("attention", p, parts, {}, earlier, out, logsumexp, stream); });
+}
 
 void attention(const cpu::AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {
   if (logsumexp.numel() == 0) return;
   RankDevice& device = rank_device(out);
   const AttentionOnDevice problem(device, call);
+  const AttentionProblem p = heads_as_queries(problem.get());
   const EarlierAttention earlier{call.logsumexp ? call.out.raw() : nullptr, call.logsumexp ? call.logsumexp.raw() : nullptr};
-  if (by_mma(problem.get(), kMmaWidth)) return attention_mma(problem.get(), earlier, result_of(out), logsumexp.raw_as<float>(), device.current);
-  visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
-    make_part<C, Part::out>("attention", problem.get(), {}, earlier, result_of(out), logsumexp.raw(), device.current);
-  });
+  const DeviceFacts& facts = device_facts(device.device.index);
+  const int mma_rows = attention_mma_rows(p, facts.shared_per_block), rows = mma_rows > 0 ? mma_rows : kRows;
+  const KeyParts parts = key_parts(p.b * p.h * ((p.t + rows - 1) / rows), p.s, facts.multiprocessors);
+  if (parts.count == 1) return make_out(p, mma_rows, parts, earlier, result_of(out), logsumexp.raw(), device.current);
+  const Dtype sums = logsumexp.dtype();
+  const std::size_t each = static_cast<std::size_t>(parts.count) * static_cast<std::size_t>(info(sums).bytes);
+  const Scratch outs(device, static_cast<std::size_t>(out.numel()) * each), sizes(device, static_cast<std::size_t>(logsumexp.numel()) * each);
+  make_out(p, mma_rows, parts, {}, {outs.as<std::byte>(), sums}, sizes.as<void>(), device.current);
+  combine_attention({outs.as<void>(), sizes.as<void>(), parts.count, logsumexp.numel(), p.e}, earlier, result_of(out), logsumexp.raw(), sums,
+                    device.current);
 }
 
 void attention_backward(const cpu::AttentionCall& call, const Tensor& grad, const Tensor& out, const Tensor& logsumexp,
@@ -317,11 +330,12 @@ void attention_backward(const cpu::AttentionCall& call, const Tensor& grad, cons
   const AttentionSlopes slopes{attention_operand(grad), attention_operand(logsumexp), dots.as<void>()};
   const AttentionResult query = result_of(gradients.query, gradients.add_to_query), key = result_of(gradients.key),
                         value = result_of(gradients.value);
-  if (by_mma(p, kMmaBackwardWidth)) return attention_backward_mma(p, slopes, query, key, value, device.current);
+  if (attention_backward_by_mma(p, device_facts(device.device.index).shared_per_block))
+    return attention_backward_mma(p, slopes, query, key, value, device.current);
   visit_sums(call.query.dtype(), [&]<class C>(std::type_identity<C>) {
-    make_part<C, Part::query>("attention query gradient", p, slopes, {}, query, nullptr, device.current);
-    make_part<C, Part::key>("attention key gradient", p, slopes, {}, key, nullptr, device.current);
-    make_part<C, Part::value>("attention value gradient", p, slopes, {}, value, nullptr, device.current);
+    make_part<C, Part::query>("attention query gradient", p, {}, slopes, {}, query, nullptr, device.current);
+    make_part<C, Part::key>("attention key gradient", p, {}, slopes, {}, key, nullptr, device.current);
+    make_part<C, Part::value>("attention value gradient", p, {}, slopes, {}, value, nullptr, device.current);
   });
 }
 

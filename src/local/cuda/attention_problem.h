@@ -136,6 +136,20 @@ struct AttentionProblem {
   }
 };
 
+/// Keys that blocks of threads share out: `count` parts of `keys` each, the last shorter. Part i of a result, [b, h, t, e], lies behind those before it.
+struct KeyParts {
+  std::int64_t count = 1, keys = std::numeric_limits<std::int64_t>::max();
+  DTENSOR_DEVICE std::int64_t begin(std::int64_t part) const { return part * keys; }
+  DTENSOR_DEVICE std::int64_t end(std::int64_t part, std::int64_t seen) const {
+    return part == count - 1 || seen < (part + 1) * keys ? seen : (part + 1) * keys;
+  }
+};
+/// How many keys a block of threads takes at once, at most: parts are multiples of it.
+inline constexpr std::int64_t kKeyTile = 64;
+/// Parts of keys for `blocks` blocks of threads per part: one unless they leave more than half of the multiprocessors idle and there are many keys. The
+/// same for the same sizes on devices of the same kind.
+KeyParts key_parts(std::int64_t blocks, std::int64_t keys, int multiprocessors);
+
 /// What other keys gave for the same queries, in the type of the sums, row-major; null: nothing.
 struct EarlierAttention {
   const void *out = nullptr, *logsumexp = nullptr;
@@ -157,6 +171,17 @@ class AttentionOnDevice {
   std::optional<Uploaded<std::int64_t>> heads_;
   std::optional<Scratch> seen_;
 };
+
+/// The same problem with the query heads that read one key head as queries of one head, where each has one query: keys are then read once for all.
+AttentionProblem heads_as_queries(const AttentionProblem& p);
+
+/// Puts the parts of a result together, with what other keys gave.
+struct AttentionParts {
+  const void *out, *logsumexp;  ///< [parts, rows, e] and [parts, rows], in the type of the sums
+  std::int64_t parts, rows, e;
+};
+void combine_attention(const AttentionParts& parts, const EarlierAttention& earlier, const AttentionResult& out, void* logsumexp, Dtype sums,
+                       Stream stream);
 
 /// sum over e of grad * out for every query: [b, h, t] in the type of the sums.
 void attention_dots(const AttentionProblem& p, const Tensor& grad, const Tensor& out, void* dots, Stream stream);

@@ -18,7 +18,6 @@ namespace dtensor::local::cuda::attention_tiles {
 
 enum class Part { out, query, key_value };  // the result; all but out: gradients
 
-inline constexpr int kRows = 128;  // of a block
 inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
 constexpr int columns_of(int width, Part part) { return width > 128 || (width > 64 && part == Part::key_value) ? 32 : 64; }
@@ -32,15 +31,17 @@ struct Matrix {
   bool packs;  // of 8
 };
 
-template <class T, int kWidth, Part part>
+// kRows: of a block.
+template <class T, int kWidth, Part part, int kRows>
 struct AttentionMma {
   static constexpr int kColumns = columns_of(kWidth, part), kSteps = kWidth / 16, kScores = kColumns / 8;
   static constexpr bool kBackward = part != Part::out, kOfKeys = part == Part::key_value;
   // Groups of 16 rows that a warp has: two share what is loaded of a tile, where registers suffice for both.
-  static constexpr int kGroups = !kBackward && kWidth <= 128 ? 2 : 1, kWarps = kRows / (16 * kGroups), kThreads = kWarps * kWarp;
+  static constexpr int kGroups = !kBackward && kWidth <= 128 && kRows == 128 ? 2 : 1, kWarps = kRows / (16 * kGroups), kThreads = kWarps * kWarp;
   static constexpr int kSums = kOfKeys ? 2 : 1;  // matrices of sums: by the first and the second tile of the columns
 
   AttentionProblem p;
+  KeyParts parts;
   EarlierAttention earlier;
   AttentionSlopes slopes;
   AttentionResult result, second;  // of the sums by their number; key_value: the value's, the key's
@@ -63,7 +64,8 @@ struct AttentionMma {
 
   struct Work {
     int batch, head, group, first;  // the head of the queries, that of the keys, the first row of the block
-    int seen;                       // rows are queries: the most keys that one sees
+    int keys_part;
+    int seen;  // rows are queries: the most keys that one sees
   };
   // The columns that come next.
   struct Step {
@@ -94,6 +96,11 @@ struct AttentionMma {
       w.head = step.head = static_cast<int>(cut_last(rest, p.h));
       w.group = static_cast<int>(p.kv_head(w.head));
       w.seen = static_cast<int>(p.most_seen(w.first, kRows / kQueryGroup));
+      if constexpr (part == Part::out) {
+        w.keys_part = static_cast<int>(cut_last(rest, parts.count));
+        step.at += static_cast<int>(parts.begin(w.keys_part));
+        w.seen = static_cast<int>(parts.end(w.keys_part, w.seen));
+      }
     }
     w.batch = static_cast<int>(rest);
     AsyncCopies copies;
@@ -386,7 +393,7 @@ struct AttentionMma {
   }
 
   DTENSOR_DEVICE void finish(const Block& block, const Work& w, const Group& rows) const {
-    const std::int64_t length = kOfKeys ? p.s : p.t, head = kOfKeys ? w.batch * p.g + w.group : w.batch * p.h + w.head;
+    const std::int64_t length = kOfKeys ? p.s : p.t, head = kOfKeys ? w.batch * p.g + w.group : (w.keys_part * p.b + w.batch) * p.h + w.head;
     DTENSOR_UNROLL for (int r = 0; r < 2; ++r) {
       if (rows.row + 8 * r >= length) continue;
       const std::int64_t row = head * length + rows.row + 8 * r;
@@ -424,17 +431,39 @@ struct Results {
   float* logsumexp = nullptr;
 };
 
-template <Part part, int kWidth>
-void make(const char* name, const AttentionProblem& p, const EarlierAttention& earlier, const AttentionSlopes& slopes, const Results& to,
-          Stream stream) {
+/// Shared memory of a block of threads.
+template <Part part, int kWidth, int kRows>
+constexpr std::size_t bytes_of() {
+  return AttentionMma<BFloat16, kWidth, part, kRows>::kBytes;
+}
+
+template <Part part, int kWidth, int kRows>
+void make(const char* name, const AttentionProblem& p, const KeyParts& parts, const EarlierAttention& earlier, const AttentionSlopes& slopes,
+          const Results& to, Stream stream) {
   const std::int64_t rows = part == Part::key_value ? p.s : p.t, blocks = (rows + kRows - 1) / kRows;
   const auto run = [&]<class T>(std::type_identity<T>) {
-    using Kernel = AttentionMma<T, kWidth, part>;
-    launch_blocks(name, p.b * (part == Part::key_value ? p.g : p.h) * blocks, Kernel::kThreads, Kernel::kBytes, stream,
-                  Kernel{p, earlier, slopes, to.first, to.second, to.logsumexp, blocks, in_packs(p.query, 8), in_packs(p.key, 8),
+    using Kernel = AttentionMma<T, kWidth, part, kRows>;
+    launch_blocks(name, p.b * (part == Part::key_value ? p.g : p.h) * blocks * parts.count, Kernel::kThreads, Kernel::kBytes, stream,
+                  Kernel{p, parts, earlier, slopes, to.first, to.second, to.logsumexp, blocks, in_packs(p.query, 8), in_packs(p.key, 8),
                          in_packs(p.value, 8), slopes.grad.data != nullptr && in_packs(slopes.grad, 8)});
   };
   p.query.dtype == Dtype::bf16 ? run(std::type_identity<BFloat16>()) : run(std::type_identity<Half>());
+}
+
+// out by blocks of kRows queries.
+template <int kRows>
+void make_out(const AttentionProblem& p, const KeyParts& parts, const EarlierAttention& earlier, const AttentionResult& out, float* logsumexp,
+              Stream stream) {
+  const Results to{out, {}, logsumexp};
+  if (width_of(p) <= 64) make<Part::out, 64, kRows>("attention", p, parts, earlier, {}, to, stream);
+  else if (width_of(p) <= 128) make<Part::out, 128, kRows>("attention", p, parts, earlier, {}, to, stream);
+  else make<Part::out, 256, kRows>("attention", p, parts, earlier, {}, to, stream);
+}
+template <int kRows>
+std::size_t out_bytes(const AttentionProblem& p) {
+  return width_of(p) <= 64    ? bytes_of<Part::out, 64, kRows>()
+         : width_of(p) <= 128 ? bytes_of<Part::out, 128, kRows>()
+                              : bytes_of<Part::out, 256, kRows>();
 }
 
 }  // namespace dtensor::local::cuda::attention_tiles
