@@ -15,13 +15,16 @@ if(DTENSOR_CUDA AND NOT BUILD_SHARED_LIBS)
   set(DTENSOR_NEEDS_CUDA ON)
 endif()
 
-# Only a static library asks its user for the BLAS.
+# Only a static library asks its user for the BLAS, and for what CUDA needs.
 set(DTENSOR_NEEDS_BLAS OFF)
 set(pkgconfig_private "")
 if(SerialBLAS_FOUND AND NOT BUILD_SHARED_LIBS)
   set(DTENSOR_NEEDS_BLAS ON)
   get_filename_component(blas_dir ${SerialBLAS_LIBRARY} DIRECTORY)
   set(pkgconfig_private "-Wl,-rpath,${blas_dir} ${SerialBLAS_LIBRARY}")
+endif()
+if(DTENSOR_NEEDS_CUDA)
+  string(APPEND pkgconfig_private " -L${CUDAToolkit_LIBRARY_DIR} -Wl,-rpath,${CUDAToolkit_LIBRARY_DIR} -lcublasLt -lcudart_static -lrt -ldl")
 endif()
 configure_package_config_file(cmake/dtensor-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/dtensor-config.cmake
   INSTALL_DESTINATION ${package_dir})
