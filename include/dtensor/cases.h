@@ -53,7 +53,8 @@ struct CasesReport {
 /// A line per failure, then "1263 passed, 0 failed".
 DTENSOR_EXPORT std::string to_string(const CasesReport& report);
 
-/// Starts its own ranks (threads). @throws InvalidArgument on a thread that is a rank, for a folder that cannot be read, an op or family without cases.
+/// Starts its own ranks (threads). @throws InvalidArgument on a thread that is a rank, and for a folder that cannot be read, an op or family without cases.
+/// What run_ranks throws for the device.
 DTENSOR_EXPORT CasesReport check_cases(const std::string& directory, const CasesOptions& options = {});
 
 }  // namespace dtensor

@@ -43,7 +43,8 @@ struct VerifyReport {
 DTENSOR_EXPORT std::string to_string(const VerifyReport& report);
 
 /// Starts its own ranks (threads). An op without samples gives a report of 0 checked.
-/// @throws InvalidArgument on a thread that is a rank, for a slip in signature or rule, or a sample that does not fit the signature.
+/// @throws InvalidArgument on a thread that is a rank, and for a slip in signature or rule, or a sample that does not fit the signature.
+/// What run_ranks throws for the device.
 DTENSOR_EXPORT VerifyReport verify(const OpDef& op, const VerifyOptions& options = {});
 
 }  // namespace dtensor

@@ -8,12 +8,13 @@
 #include "cli/commands.h"
 #include "dtensor/cases.h"
 #include "dtensor/debug.h"
+#include "world/command_line.h"
 
 namespace dtensor::cli {
 namespace {
 
 struct CasesWords {
-  std::string directory, op, family;
+  std::string directory, op, family, device = "cpu";
   std::vector<std::string> meshes;
   bool fail_fast = false, json = false;
   std::uint64_t seed = 0;
@@ -33,6 +34,7 @@ int check(const CasesWords& words) {
   CasesOptions options;
   if (!words.meshes.empty()) options.meshes = words.meshes;
   for (const std::string& mesh : options.meshes) read_word([&] { return planning_mesh(mesh); });
+  options.device = read_word([&] { return world::read_device(words.device); });
   options.op = words.op, options.family = words.family, options.fail_fast = words.fail_fast, options.seed = words.seed;
   if (!words.json) {
     options.on_failure = [](const CaseFailure& f) {
@@ -60,6 +62,7 @@ void add_cases(CLI::App& app, int& code) {
   command->add_option("--mesh", words->meshes, "dp=2,tp=2, or 2x2 with axes 0 and 1; several times for several; none: 2, 3 and 2x2")
       ->expected(1)
       ->take_all();
+  command->add_option("--device", words->device, "Of the tensors: cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--op", words->op, "Only cases of this op");
   command->add_option("--family", words->family, "Only cases of this family");
   command->add_option("--seed", words->seed, "Of the random placements")->capture_default_str();

@@ -8,12 +8,14 @@
 #include "cli/commands.h"
 #include "dtensor/debug.h"
 #include "dtensor/verify.h"
+#include "world/command_line.h"
 
 namespace dtensor::cli {
 namespace {
 
 struct VerifyWords {
   std::vector<std::string> ops, meshes;
+  std::string device = "cpu";
   int sample = 0;
   std::uint64_t seed = 0;
   bool json = false;
@@ -36,6 +38,7 @@ nlohmann::ordered_json to_json(const VerifyReport& r) {
 
 int check(const VerifyWords& words) {
   VerifyOptions options;
+  options.device = read_word([&] { return world::read_device(words.device); });
   options.limit = words.sample, options.seed = words.seed;
   if (!words.meshes.empty()) {
     options.meshes.clear();
@@ -78,6 +81,7 @@ void add_verify(CLI::App& app, int& code) {
   command->add_option("--mesh", words->meshes, "dp=2,tp=2, or 2x2 with axes 0 and 1; several times for several; none: 2, 3 and 2x2")
       ->expected(1)
       ->take_all();
+  command->add_option("--device", words->device, "Of the tensors: cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--sample", words->sample, "At most this many placements per sample and mesh; none: all")->check(CLI::PositiveNumber);
   command->add_option("--seed", words->seed, "Of values and of what --sample leaves out")->capture_default_str();
   command->add_flag("--json", words->json, "For programs: checked, wrong, missing, explained, and the same per op with examples");

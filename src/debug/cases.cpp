@@ -96,8 +96,7 @@ class CasesRun {
 }  // namespace debug
 
 CasesReport check_cases(const std::string& directory, const CasesOptions& options) {
-  if (base::current_rank() != nullptr)
-    base::fail<InvalidArgument>("cases: called on rank {}; it starts ranks of its own, so call it outside run()", base::current_rank()->rank);
+  debug::check_start("cases", options.device);
   debug::CasesRun run(options);
   CasesReport report = run.run(debug::read_cases(directory));
   if (report.passed + report.failed == 0)

@@ -346,8 +346,7 @@ class Checker {
 }  // namespace debug
 
 VerifyReport verify(const OpDef& op, const VerifyOptions& options) {
-  if (base::current_rank() != nullptr)
-    base::fail<InvalidArgument>("verify: called on rank {}; it starts ranks of its own, so call it outside run()", base::current_rank()->rank);
+  debug::check_start("verify", options.device);
   return debug::Checker(op, options).run();
 }
 

@@ -182,6 +182,12 @@ CaseRecord run_local_case(const Problem& p, const DeviceMesh& mesh, const Case& 
 
 }  // namespace
 
+void check_start(std::string_view what, Device device) {
+  if (base::current_rank() != nullptr)
+    base::fail<InvalidArgument>("{}: called on rank {}; it starts ranks of its own, so call it outside run()", what, base::current_rank()->rank);
+  run_ranks({.ranks = 1, .device = device}, [](World&) {});  // once, or every case would say it
+}
+
 Device device_here() { return base::require_rank("verify").device; }
 
 DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed) {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "debug/verify_cases.h"
@@ -58,6 +59,8 @@ using Records = std::vector<std::vector<CaseRecord>>;  // by rank, by case
 
 /// Of the calling rank's world.
 Device device_here();
+/// @throws InvalidArgument on a thread that is a rank: `what` starts ranks of its own; what run_ranks throws for the device.
+void check_start(std::string_view what, Device device);
 /// `whole` on the mesh; contributions of Partial axes are random.
 DTensor place(const Whole& whole, const DeviceMesh& mesh, const std::vector<Placement>& placements, std::uint64_t seed);
 /// The calling rank's view.

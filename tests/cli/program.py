@@ -10,6 +10,7 @@ import tempfile
 import xml.dom.minidom
 
 PROGRAM = sys.argv[1]
+GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
 failures = []
 
 
@@ -202,6 +203,13 @@ def safetensors(path, tensors):
         file.write(struct.pack("<Q", len(text)) + text + data)
 
 
+def devices():
+    works("verify", "--op", "sum", "--mesh", "2", "--sample", "2", "--device", "cpu", says=["0 wrong, 0 missing"])
+    for command in (["verify", "--op", "sum"], ["cases", os.path.join(GOLDEN, "ops"), "--op", "softmax"]):
+        refused(2, *command, "--device", "tpu", says=["--device takes cpu, cuda or cuda:N (got 'tpu'); for example --device cuda"])
+        refused(1, *command, "--device", "cuda:99", says=["cuda:99"])
+
+
 def ckpt(folder):
     path = os.path.join(folder, "model.safetensors")
     safetensors(path, {"first.weight": ([2, 3], [1, 2, 3, 4, 5, 6]), "second": ([4], [7, 8, 9, 10])})
@@ -232,5 +240,6 @@ with tempfile.TemporaryDirectory() as temporary:
     shards(temporary)
     ops()
     ckpt(temporary)
+    devices()
 print("\n".join(failures))
 sys.exit(1 if failures else 0)
