@@ -13,6 +13,7 @@
 #include "dtensor/values.h"
 #include "emulated_cudnn.h"
 #include "emulator.h"
+#include "local/cuda/cudnn_state.h"
 #include "local/cuda/library_convolution.h"
 
 using namespace dtensor;

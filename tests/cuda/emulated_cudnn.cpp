@@ -2,12 +2,16 @@
 // cudnn.h without a GPU: sums in double, rounded once, of operands that are rounded to TF32 where they may be. What cuDNN would refuse is an error.
 #include "emulated_cudnn.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "local/cuda/launch.h"
 #include "local/strided.h"
@@ -18,6 +22,7 @@ namespace {
 std::atomic<bool> is_present{true}, is_refused{false};
 std::mutex last_mutex;
 ConvolutionShape last_shape;
+AttentionShape last_attention_shape;
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::logic_error(std::string("cuDNN would refuse the call: ") + what);
@@ -102,6 +107,33 @@ void convolve(const ConvolutionShape& s, const ConvolutionPointers& p) {
   }
 }
 
+template <class T>
+void attend(const AttentionShape& s, const AttentionPointers& p, double scale) {
+  const auto at = [](const void* data, const std::array<std::int64_t, 3>& strides, std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t i) {
+    return static_cast<double>(load(static_cast<const T*>(data)[b * strides[0] + h * strides[1] + row * strides[2] + i]));
+  };
+  for (std::int64_t b = 0; b < s.b; ++b)
+    for (std::int64_t h = 0; h < s.h; ++h)
+      for (std::int64_t i = 0; i < s.t; ++i) {
+        const std::int64_t group = h / (s.h / s.groups), seen = s.causal ? std::min(i + 1, s.s) : s.s, row = (b * s.h + h) * s.t + i;
+        std::vector<double> weights(static_cast<std::size_t>(seen));
+        double top = -std::numeric_limits<double>::infinity(), total = 0;
+        for (std::int64_t j = 0; j < seen; ++j) {
+          double& score = weights[static_cast<std::size_t>(j)];
+          for (std::int64_t x = 0; x < s.d; ++x) score += at(p.query, s.query, b, h, i, x) * at(p.key, s.key, b, group, j, x);
+          score *= scale;
+          top = std::max(top, score);
+        }
+        for (double& w : weights) total += w = std::exp(w - top);
+        static_cast<float*>(p.logsumexp)[row] = static_cast<float>(top + std::log(total));
+        for (std::int64_t x = 0; x < s.e; ++x) {
+          double sum = 0;
+          for (std::int64_t j = 0; j < seen; ++j) sum += weights[static_cast<std::size_t>(j)] / total * at(p.value, s.value, b, group, j, x);
+          static_cast<T*>(p.out)[row * s.e + x] = convert<T>(sum);
+        }
+      }
+}
+
 }  // namespace
 
 void emulated::set_cudnn(bool present) { is_present = present; }
@@ -109,6 +141,11 @@ void emulated::refuse_cudnn_plans(bool refused) { is_refused = refused; }
 ConvolutionShape emulated::last_convolution() {
   const std::lock_guard lock(last_mutex);
   return last_shape;
+}
+
+AttentionShape emulated::last_attention() {
+  const std::lock_guard lock(last_mutex);
+  return last_attention_shape;
 }
 
 class CudnnLibrary {};
@@ -147,6 +184,26 @@ void run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& plan, const Con
   if (s.has_bias) check_aligned(p.bias, s.bias_alignment);
   require(workspace_of(plan) == 0 || p.workspace != nullptr, "no workspace");
   emulated::queue("cuDNN convolution", stream, [s, p] { visit_floating(s.dtype, [&]<class T>(std::type_identity<T>) { convolve<T>(s, p); }); });
+}
+
+std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& /*library*/, const AttentionShape& s) {
+  require(info(s.dtype).bytes == 2 && info(s.dtype).floating, "operands are not of 16 bits");
+  require(s.b > 0 && s.h > 0 && s.groups > 0 && s.t > 0 && s.s > 0 && s.d > 0 && s.e > 0, "a size is 0");
+  require(s.h % s.groups == 0 && s.d % 8 == 0 && s.e % 8 == 0, "heads that are not in groups, or rows that are no packs");
+  for (const auto* list : {&s.query, &s.key, &s.value})
+    for (std::int64_t stride : *list) require(stride > 0 && stride % 8 == 0, "a stride that is none, or no packs");
+  const std::lock_guard lock(last_mutex);
+  last_attention_shape = s;
+  return is_refused ? nullptr : std::make_shared<CudnnPlan>();
+}
+void run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& s, const AttentionPointers& p, double scale,
+                   Stream stream) {
+  for (const void* address : {p.query, p.key, p.value, static_cast<const void*>(p.out), static_cast<const void*>(p.logsumexp)})
+    check_aligned(address, 16);
+  emulated::queue("cuDNN attention", stream, [s, p, scale] {
+    if (s.dtype == Dtype::bf16) attend<BFloat16>(s, p, scale);
+    else attend<Half>(s, p, scale);
+  });
 }
 
 }  // namespace dtensor::local::cuda

@@ -12,5 +12,7 @@ void set_cudnn(bool present);
 void refuse_cudnn_plans(bool refused);
 /// The shape of the last plan of a convolution that was made or refused.
 ConvolutionShape last_convolution();
+/// The same of attention.
+AttentionShape last_attention();
 
 }  // namespace dtensor::local::cuda::emulated

@@ -8,6 +8,7 @@
 #include "local/cuda/attention_mma.h"
 #include "local/cuda/attention_problem.h"
 #include "local/cuda/launch.h"
+#include "local/cuda/library_attention.h"
 
 namespace dtensor::local::cuda {
 namespace {
@@ -300,6 +301,7 @@ void make_out(const AttentionProblem& p, int mma_rows, const KeyParts& parts, co
 void attention(const cpu::AttentionCall& call, const Tensor& out, const Tensor& logsumexp) {
   if (logsumexp.numel() == 0) return;
   RankDevice& device = rank_device(out);
+  if (library_attention(call, device, out, logsumexp)) return;
   const AttentionOnDevice problem(device, call);
   const AttentionProblem p = heads_as_queries(problem.get());
   const EarlierAttention earlier{call.logsumexp ? call.out.raw() : nullptr, call.logsumexp ? call.logsumexp.raw() : nullptr};

@@ -3,14 +3,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 
-#include "base/environment.h"
 #include "base/hash.h"
 #include "local/cuda/boxes.h"
+#include "local/cuda/cudnn_state.h"
 #include "local/cuda/gemm.h"
 #include "local/cuda/launched.h"
-#include "local/cuda/plan_cache.h"
 #include "local/precision.h"
 
 namespace dtensor::local::cuda {
@@ -27,10 +25,7 @@ struct Hash {
     return h;
   }
 };
-struct State {
-  std::shared_ptr<CudnnLibrary> library = make_cudnn_library();  // null: own kernels
-  PlanCache<ConvolutionShape, CudnnPlan, Hash> plans;
-};
+using Plans = PlanCache<ConvolutionShape, CudnnPlan, Hash>;
 
 int alignment(const void* address) { return std::min(alignment_of(address), 16); }
 
@@ -52,11 +47,6 @@ void fill_with_bias(const cpu::ConvolutionSizes& s, Dtype dtype, const void* bia
 }
 
 }  // namespace
-
-bool uses_cudnn() {
-  static const bool allowed = base::env_bool("DTENSOR_CUDNN").value_or(true);
-  return allowed && cudnn_present();
-}
 
 std::optional<ConvolutionShape> convolution_shape(ConvolutionResult result, const cpu::ConvolutionSizes& s, Dtype dtype) {
   ConvolutionShape shape{.result = result, .dtype = dtype, .spatial = std::max(2, s.rule.spatial), .samples = s.samples, .groups = s.groups};
@@ -94,14 +84,14 @@ bool library_convolution(ConvolutionResult result, const cpu::ConvolutionSizes& 
   shape->map_alignment = alignment(p.map);
   if (shape->has_bias) shape->bias_alignment = alignment(bias);
   else p.bias = nullptr;
-  State& state = device_state<State>(d.device);
-  if (state.library == nullptr) return false;
-  const auto plan = state.plans.find(*shape, [&] { return plan_convolution(*state.library, *shape); });
+  CudnnLibrary* const library = cudnn_of(d.device);
+  if (library == nullptr) return false;
+  const auto plan = device_state<Plans>(d.device).find(*shape, [&] { return plan_convolution(*library, *shape); });
   if (plan == nullptr) return false;
   std::optional<Scratch> workspace;
   if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d, bytes).as<void>();
   if (shape->adds) fill_with_bias(s, dtype, bias, const_cast<void*>(p.image), d.current);
-  run_convolution(*state.library, *plan, p, d.current);
+  run_convolution(*library, *plan, p, d.current);
   check_launch("convolution by cuDNN");
   return true;
 }

@@ -12,9 +12,6 @@
 
 namespace dtensor::local::cuda {
 
-/// Whether there is a cuDNN and DTENSOR_CUDNN does not forbid it (0).
-bool uses_cudnn();
-
 /// As cuDNN is asked for it, alignments left out; empty: what it cannot say or would count in too few bits.
 std::optional<ConvolutionShape> convolution_shape(ConvolutionResult result, const cpu::ConvolutionSizes& sizes, Dtype dtype);
 

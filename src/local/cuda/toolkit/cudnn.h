@@ -60,4 +60,24 @@ struct ConvolutionPointers {
 std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& library, const ConvolutionShape& shape);
 void run_convolution(CudnnLibrary& library, const CudnnPlan& plan, const ConvolutionPointers& pointers, Stream stream);
 
+/// out [b, h, t, e] = softmax(scale query key^T) value in bf16 or f16, and the logarithm of what the weights were divided by [b, h, t] in f32; both
+/// row-major. Query [b, h, t, d], key [b, groups, s, d], value [b, groups, s, e] with elements of a row side by side; head n reads group n / (h / groups).
+/// Addresses and strides are multiples of 16 bytes. No size is 0.
+struct AttentionShape {
+  Dtype dtype = Dtype::bf16;
+  bool causal = false;  ///< query n sees keys 0 .. n
+  std::int64_t b = 1, h = 1, groups = 1, t = 1, s = 1, d = 1, e = 1;
+  std::array<std::int64_t, 3> query{}, key{}, value{};  ///< strides of batch, heads and rows
+  friend bool operator==(const AttentionShape&, const AttentionShape&) = default;
+};
+struct AttentionPointers {
+  const void *query = nullptr, *key = nullptr, *value = nullptr;
+  void *out = nullptr, *logsumexp = nullptr;
+  void* workspace = nullptr;
+};
+/// Null: there is none within kCudnnWorkspace.
+std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& library, const AttentionShape& shape);
+void run_attention(CudnnLibrary& library, const CudnnPlan& plan, const AttentionShape& shape, const AttentionPointers& pointers, double scale,
+                   Stream stream);
+
 }  // namespace dtensor::local::cuda

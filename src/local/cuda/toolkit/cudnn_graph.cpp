@@ -88,6 +88,23 @@ void CudnnGraph::pointwise(cudnnPointwiseMode_t mode, cudnnDataType_t type, std:
   add(std::move(operation));
 }
 
+void CudnnGraph::product(std::size_t a, std::size_t b, std::size_t result) {
+  CudnnDescriptor rule(CUDNN_BACKEND_MATMUL_DESCRIPTOR), operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
+  rule.set(CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_DATA_FLOAT).finalize();
+  operation.set(CUDNN_ATTR_OPERATION_MATMUL_ADESC, at(a)).set(CUDNN_ATTR_OPERATION_MATMUL_BDESC, at(b));
+  operation.set(CUDNN_ATTR_OPERATION_MATMUL_CDESC, at(result)).set(CUDNN_ATTR_OPERATION_MATMUL_DESC, rule);
+  add(std::move(operation));
+}
+void CudnnGraph::reduce(cudnnReduceTensorOp_t by, std::size_t operand, std::size_t result) {
+  CudnnDescriptor rule(CUDNN_BACKEND_REDUCTION_DESCRIPTOR), operation(CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
+  rule.set(CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &by)
+      .set(CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+      .finalize();
+  operation.set(CUDNN_ATTR_OPERATION_REDUCTION_XDESC, at(operand)).set(CUDNN_ATTR_OPERATION_REDUCTION_YDESC, at(result));
+  operation.set(CUDNN_ATTR_OPERATION_REDUCTION_DESC, rule);
+  add(std::move(operation));
+}
+
 CudnnDescriptor CudnnGraph::finalized() const {
   std::vector<cudnnBackendDescriptor_t> list;
   for (const CudnnDescriptor& operation : operations_) list.push_back(operation.raw());

@@ -101,7 +101,7 @@ class CudnnGraph {
  public:
   /// The number of the tensor in the graph.
   std::size_t tensor(const CudnnTensor& t);
-  /// A new tensor inside the graph, of f32.
+  /// A new tensor inside the graph.
   std::size_t inner(const std::vector<std::int64_t>& sizes, cudnnDataType_t type = CUDNN_DATA_FLOAT);
   const CudnnDescriptor& at(std::size_t tensor) const { return tensors_[tensor]; }
   /// Finalizes it.
@@ -111,6 +111,9 @@ class CudnnGraph {
   }
   void pointwise(cudnnPointwiseMode_t mode, cudnnDataType_t type, std::initializer_list<std::size_t> operands, std::size_t result,
                  std::optional<std::int64_t> axis = {});
+  void product(std::size_t a, std::size_t b, std::size_t result);
+  /// Over the dims in which the result has size 1.
+  void reduce(cudnnReduceTensorOp_t by, std::size_t operand, std::size_t result);
   CudnnDescriptor finalized() const;
 
  private:

@@ -16,5 +16,8 @@ std::size_t workspace_of(const CudnnPlan& /*plan*/) noexcept { return 0; }
 std::string description_of(const CudnnPlan& /*plan*/) { return {}; }
 std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& /*library*/, const ConvolutionShape& /*shape*/) { return nullptr; }
 void run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const ConvolutionPointers& /*pointers*/, Stream /*stream*/) {}
+std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& /*library*/, const AttentionShape& /*shape*/) { return nullptr; }
+void run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& /*shape*/, const AttentionPointers& /*pointers*/,
+                   double /*scale*/, Stream /*stream*/) {}
 
 }  // namespace dtensor::local::cuda
