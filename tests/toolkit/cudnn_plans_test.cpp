@@ -97,6 +97,26 @@ TEST_CASE("plans of convolutions and their gradients are made for an H200, in al
           }
 }
 
+TEST_CASE("attention has a plan for an H200, causal or not, of few and many groups and widths up to 256") {
+  if (std::getenv("DTENSOR_TEST_DRIVER") == nullptr) return;  // without a driver library cuDNN compiles nothing
+  const auto shape = [](std::int64_t groups, std::int64_t t, std::int64_t s, std::int64_t width, bool causal) {
+    AttentionShape a{.causal = causal, .b = 2, .h = 8, .groups = groups, .t = t, .s = s, .d = width, .e = width};
+    a.query = {t * 8 * width, width, 8 * width};  // [b, t, h, d]
+    a.key = {s * groups * width, width, groups * width};
+    a.value = {s * groups * width, s * width, width};  // [b, h, s, d]
+    return a;
+  };
+  AttentionShape half = shape(8, 100, 77, 64, true);
+  half.dtype = Dtype::f16;
+  for (const AttentionShape& a : {half, shape(2, 512, 512, 128, true), shape(8, 256, 512, 256, false)}) {
+    CAPTURE(a.d);
+    const auto plan = plan_attention(library(), a);
+    REQUIRE(plan != nullptr);
+    CHECK(workspace_of(*plan) <= kCudnnWorkspace);
+  }
+  CHECK(plan_attention(library(), shape(3, 64, 64, 64, false)) == nullptr);  // 8 heads are no 3 groups
+}
+
 TEST_CASE("the same shape gets the same engine every time, and f32 not the one of TF32") {
   ConvolutionShape s = square(16, 128, 256, 64, 3);
   const auto again = make_cudnn_library(kDevice);
