@@ -13,6 +13,7 @@
 #include "dtensor/ops/compare.h"
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
+#include "local/kernels/optimizer.h"
 #include "local/kernels/reduce.h"
 #include "ops/composite.h"
 #include "ops/families.h"
@@ -88,7 +89,12 @@ constexpr OpDef kSquareSum{
     .dtypes = "floating",
     .shape = [](ShapeCall& s) { set_result(s, norm_dtype(s)); },
     .rule_for = [](const ShapeCall& s) { return ops::reduction_rule(s.input(0).shape.ndim(), dims_of(s), keeps(s), "reduce(sum)", ""); },
-    .kernel = [](const KernelCall& call) { kernels::reduce(Reduction::square_sum, call.input(0), dims_of(call), call.output(0)); },
+    .kernel =
+        [](const KernelCall& call) {
+          const Shape dims = dims_of(call);
+          if (dims.ndim() == call.input(0).ndim()) kernels::Together::add(cpu::SquareSumCall{call.input(0), call.output(0)});
+          else kernels::reduce(Reduction::square_sum, call.input(0), dims, call.output(0));
+        },
     .gradient = [](const GradientCall& g) -> std::vector<DTensor> {
       return {in_dtype(mul(mul(g.input(0), 2), spread(g, g.grad_output(0))), g.input_type(0).dtype)};
     },

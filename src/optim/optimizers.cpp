@@ -17,6 +17,7 @@
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
 #include "local/kernels/optimizer.h"
+#include "ops/vector_norms.h"
 
 namespace dtensor::optim {
 
@@ -79,7 +80,7 @@ std::int64_t Optimizer::steps() const {
 void Optimizer::step() {
   const NoGrad off;
   ++steps_;
-  local::kernels::StepList list(together_);
+  local::kernels::Together together(together_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const DTensor& value = parameters_[i].parameter.value();
     const DTensor grad = value.grad();
@@ -93,7 +94,7 @@ void Optimizer::step() {
     tensors_ = &tensors_of(i);
     update(value, grad, slots_[i]);
   }
-  list.finish();
+  together.finish();
 }
 
 void Optimizer::set_steps(std::int64_t steps) {
@@ -201,11 +202,26 @@ void reduce_partial(const std::vector<nn::Parameter>& parameters) {
 namespace {
 // What a gradient adds to the norm before the root: its part of a sum, or an extreme magnitude.
 DTensor norm_part(const DTensor& grad, double norm_type) {
+  if (norm_type == 2) return ops::square_sum(grad, grad.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32);
   const DTensor wide = grad.dtype() == Dtype::f64 ? grad : grad.to(Dtype::f32);
-  if (norm_type == 2) return sum(square(wide));
   if (norm_type == 0) return any(ne(wide, 0)).to(wide.dtype()).redistribute({});
   if (std::isinf(norm_type)) return (norm_type > 0 ? amax(abs(wide)) : amin(abs(wide))).redistribute({});
   return sum(norm_type == 1 ? abs(wide) : pow(abs(wide), norm_type));
+}
+
+// Sharded gradients give Partial numbers: those that lie alike are added as they are, so that one reduction is left.
+DTensor sum_of(std::vector<DTensor> parts) {
+  DTensor total;
+  while (!parts.empty()) {
+    const DTensor first = parts.front();
+    const auto others = std::stable_partition(parts.begin(), parts.end(), [&](const DTensor& p) {
+      return p.mesh() == first.mesh() && p.dtype() == first.dtype() && p.device() == first.device() && p.placements() == first.placements();
+    });
+    const DTensor sum = sum_numbers({parts.begin(), others});
+    total = !total ? sum : total + sum;
+    parts.erase(parts.begin(), others);
+  }
+  return total;
 }
 }  // namespace
 
@@ -214,20 +230,21 @@ DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max
   const NoGrad off;
   const bool extreme = std::isinf(norm_type);
   reduce_partial(parameters);
-  DTensor total;
-  for (const nn::Parameter& p : parameters) {
-    const DTensor grad = p.grad();
-    if (!grad || (extreme && grad.shape().numel() == 0)) continue;
-    // A sharded gradient gives a Partial number; all are combined before the one reduction.
-    const DTensor part = norm_part(grad, norm_type);
-    total = !total ? part : !extreme ? total + part : norm_type > 0 ? maximum(total, part) : minimum(total, part);
-  }
-  if (!total) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
+  std::vector<DTensor> parts;
+  local::kernels::Together sums(norm_type == 2);
+  for (const nn::Parameter& p : parameters)
+    if (const DTensor grad = p.grad(); grad && !(extreme && grad.shape().numel() == 0)) parts.push_back(norm_part(grad, norm_type));
+  sums.finish();
+  if (parts.empty()) throw InvalidArgument("clip_grad_norm_: no parameter has a gradient; call it after backward");
+  DTensor total = extreme ? parts[0] : sum_of(parts);
+  for (std::size_t i = 1; extreme && i < parts.size(); ++i) total = norm_type > 0 ? maximum(total, parts[i]) : minimum(total, parts[i]);
   total = total.redistribute({});
   const DTensor norm = norm_type == 2 ? sqrt(total) : extreme || norm_type == 1 || norm_type == 0 ? total : pow(total, 1 / norm_type);
   const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
+  local::kernels::Together scaled;
   for (const nn::Parameter& p : parameters)
-    if (const DTensor grad = p.grad()) mul_(grad, scale.to(grad.dtype()));
+    if (const DTensor grad = p.grad()) scale_by_(grad, scale);
+  scaled.finish();
   return norm;
 }
 

@@ -5,6 +5,8 @@
 // @throws InvalidArgument for shapes that differ, integers, a Partial parameter, numbers of a step that have dimensions.
 #pragma once
 
+#include <span>
+
 #include "dtensor/distributed_tensor.h"
 #include "dtensor/export.h"
 
@@ -38,5 +40,10 @@ struct SgdStepOptions {
 /// `momentum_buffer` may be empty when momentum is 0. With tensors.step the first step is also the one that counts it up to 1.
 DTENSOR_EXPORT DTensor sgd_step_(const DTensor& param, const DTensor& grad, const DTensor& momentum_buffer, const SgdStepOptions& options = {},
                                  const StepTensors& tensors = {});
+
+/// self *= factor, written in place: 0-dimensional, f64 or f32, never rounded to self's dtype. Computed in f64 for an f64 self, in f32 otherwise.
+DTENSOR_EXPORT DTensor scale_by_(const DTensor& self, const DTensor& factor);
+/// The sum of 0-dimensional tensors of one dtype, f64 or f32: Partial numbers give a Partial one.
+DTENSOR_EXPORT DTensor sum_numbers(std::span<const DTensor> numbers);
 
 }  // namespace dtensor

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "local/cpu/map.h"
+#include "local/cpu/reduce.h"
 #include "local/cpu/rows.h"
 #include "local/formulas/optimizer.h"
 
@@ -118,7 +119,7 @@ template <class F>
 using Derived = std::array<Scalar, static_cast<std::size_t>(F::numbers)>;
 template <class F, class Step>
 Derived<F> derive(Step o, const StepNumbers& given) {
-  if (given.lr) o.lr = number(given.lr);
+  if (given.lr) set_rate(o, number(given.lr));
   if (given.step) {
     const double step = number(given.step) + 1;
     set_number(given.step, step);
@@ -162,6 +163,25 @@ void adam_steps(std::span<const AdamCall> calls) {
 }
 void sgd_steps(std::span<const SgdCall> calls) {
   for (const SgdCall& c : calls) sgd_step(c);
+}
+void scales(std::span<const ScaleCall> calls) {
+  for (const ScaleCall& c : calls) {
+    const Dtype type = compute_type(c.tensor.dtype());
+    const Scalar factor = number(c.factor);
+    map(floating_rows<Scale, 1>().of(type), {{c.tensor, type}}, {{c.tensor, type}}, &factor);
+  }
+}
+void square_sums(std::span<const SquareSumCall> calls) {
+  for (const SquareSumCall& c : calls) {
+    Shape dims;
+    for (int d = 0; d < c.input.ndim(); ++d) dims.push_back(d);
+    reduce(Reduction::square_sum, c.input, dims, c.output);
+  }
+}
+void sum_numbers(std::span<const Tensor* const> numbers, const Tensor& output) {
+  double sum = 0;
+  for (const Tensor* t : numbers) sum += number(*t);
+  set_number(output, sum);
 }
 
 }  // namespace dtensor::local::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steps of an optimiser, every element on its own. The tensors of a step may have different floating dtypes; computed in f64 when `param` is f64, in f32
-// otherwise.
+// What an optimiser does with lists of tensors on one device: steps, every element on its own, and what clipping needs. The tensors of a step may have
+// different floating dtypes; computed in f64 when `param` is f64, in f32 otherwise.
 #pragma once
 
 #include <span>
@@ -42,8 +42,22 @@ struct SgdCall {
   StepNumbers numbers = {};
 };
 
+/// tensor = tensor * factor, in f64 when `tensor` is f64, in f32 otherwise. factor: 0-dimensional, f64 or f32.
+struct ScaleCall {
+  Tensor tensor, factor;
+};
+/// output (one element) = the sum of squares of `input`, in f64 when `output` is f64, in f32 otherwise.
+struct SquareSumCall {
+  Tensor input, output;
+};
+
 /// Of tensors on one device. No call touches what another one writes; a call gives the same bits whichever others are beside it.
 void adam_steps(std::span<const AdamCall> calls);
 void sgd_steps(std::span<const SgdCall> calls);
+void scales(std::span<const ScaleCall> calls);
+void square_sums(std::span<const SquareSumCall> calls);
+
+/// output = the sum of tensors of one element; all of one dtype, f64 or f32.
+void sum_numbers(std::span<const Tensor* const> numbers, const Tensor& output);
 
 }  // namespace dtensor::local::cpu

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many steps in one launch: the list of tensors is the kernel's argument, every block takes a part of one tensor. Dtypes are branches that all threads of a
-// block take alike. Tensors that do not lie as one run of memory go through map, one launch each.
+// Many steps in one launch. Tensors that do not lie as one run of memory go through map, one launch each.
 #include "local/kernels/optimizer.h"
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -14,14 +12,15 @@
 #include <utility>
 #include <vector>
 
-#include "local/cuda/map.h"
 #include "local/cuda/table.h"
+#include "local/cuda/tensor_lists.h"
 #include "local/formulas/optimizer.h"
 
 namespace dtensor::local::cuda {
 namespace {
 
 using cpu::AdamCall;
+using cpu::ScaleCall;
 using cpu::SgdCall;
 using cpu::StepNumbers;
 
@@ -59,6 +58,16 @@ struct DescentForm {
     x[0] = Formula::of(x[0], x[1], k);
   }
 };
+struct ScaleForm {
+  using Formula = formulas::Scale;
+  using Options = formulas::ScaleStep;
+  static constexpr const char *kName = "scale", *kNumbersName = "scale_numbers";
+  static constexpr int kTensors = 1;
+  template <class T>
+  DTENSOR_DEVICE_INLINE static void run(T (&x)[kTensors], const T* k) {
+    x[0] = Formula::of(x[0], k);
+  }
+};
 constexpr int kMostTensors = 5;
 constexpr bool is_written(int tensor) { return tensor != 1; }
 template <class Form>
@@ -69,12 +78,6 @@ struct Room {
   int steps, rows;
 };
 constexpr Room kShort{8, 4}, kLong{464, 32};
-// Elements of one block: enough for its search to cost nothing, few enough for the last blocks to end together.
-constexpr std::int64_t kChunk = 1 << 14;
-// Elements of a thread at a time: two vectors of 16 bytes of what it computes in, one of a 16-bit type.
-template <class T>
-constexpr int kWidth = 32 / static_cast<int>(sizeof(T));
-
 struct Part {
   std::byte* data[kMostTensors];
   std::int64_t count;
@@ -83,98 +86,6 @@ struct Part {
   Dtype dtype[kMostTensors];
   bool aligned;
 };
-
-// A thread's elements of one tensor as memory has them: all tensors are read before the first is looked at, or every read would wait for the one before.
-constexpr int kWords = 8;
-using Words = std::uint32_t[kWords];
-template <class M, int width>
-DTENSOR_DEVICE_INLINE void read_words(const std::byte* data, bool whole, const std::uint32_t (&at)[width], Words& words) {
-  constexpr int kAll = static_cast<int>(sizeof(M)) * width / 4, kPack = kAll < 4 ? kAll : 4;
-  if (whole) {
-    const auto* vectors = reinterpret_cast<const detail::Pack<std::uint32_t, kPack>*>(data + at[0] * sizeof(M));
-    DTENSOR_UNROLL
-    for (int v = 0; v < kAll / kPack; ++v) {
-      const auto vector = vectors[v];
-      DTENSOR_UNROLL
-      for (int i = 0; i < kPack; ++i) words[v * kPack + i] = vector.at[i];
-    }
-    return;
-  }
-  const M* memory = reinterpret_cast<const M*>(data);
-  DTENSOR_UNROLL
-  for (int n = 0; n < width; ++n) {
-    if constexpr (sizeof(M) == 2) {
-      const std::uint32_t bits = std::bit_cast<std::uint16_t>(memory[at[n]]);
-      words[n / 2] = n % 2 == 0 ? bits : words[n / 2] | bits << 16;
-    } else if constexpr (sizeof(M) == 4) {
-      words[n] = std::bit_cast<std::uint32_t>(memory[at[n]]);
-    } else {
-      const auto bits = std::bit_cast<std::uint64_t>(memory[at[n]]);
-      words[2 * n] = static_cast<std::uint32_t>(bits);
-      words[2 * n + 1] = static_cast<std::uint32_t>(bits >> 32);
-    }
-  }
-}
-template <class M, int width, class T>
-DTENSOR_DEVICE_INLINE void from_words(const Words& words, T (&to)[width]) {
-  DTENSOR_UNROLL
-  for (int n = 0; n < width; ++n) {
-    M value;
-    if constexpr (sizeof(M) == 2) value = std::bit_cast<M>(static_cast<std::uint16_t>(words[n / 2] >> 16 * (n % 2)));
-    else if constexpr (sizeof(M) == 4) value = std::bit_cast<M>(words[n]);
-    else value = std::bit_cast<M>(words[2 * n] | std::uint64_t{words[2 * n + 1]} << 32);
-    to[n] = cast<T>(value);
-  }
-}
-template <class T, int width>
-DTENSOR_DEVICE_INLINE void read_floating(Dtype dtype, const std::byte* data, std::int64_t from, bool whole, const std::uint32_t (&at)[width],
-                                         Words& words) {
-  switch (dtype) {
-    case Dtype::f64:
-      if constexpr (std::is_same_v<T, double>) {
-        read_words<double>(data + from * 8, whole, at, words);
-      } else {  // as many as that have no room as they are
-        T values[width];
-        detail::load_as<width, double>(data + from * 8, whole, at, values);
-        DTENSOR_UNROLL
-        for (int n = 0; n < width; ++n) words[n] = std::bit_cast<std::uint32_t>(values[n]);
-      }
-      return;
-    case Dtype::bf16:
-      return read_words<BFloat16>(data + from * 2, whole, at, words);
-    case Dtype::f16:
-      return read_words<Half>(data + from * 2, whole, at, words);
-    default:
-      return read_words<float>(data + from * 4, whole, at, words);
-  }
-}
-template <int width, class T>
-DTENSOR_DEVICE_INLINE void convert_floating(Dtype dtype, const Words& words, T (&to)[width]) {
-  switch (dtype) {
-    case Dtype::f64:
-      return from_words<T>(words, to);  // T is double, or the words have been made float
-    case Dtype::bf16:
-      return from_words<BFloat16>(words, to);
-    case Dtype::f16:
-      return from_words<Half>(words, to);
-    default:
-      return from_words<float>(words, to);
-  }
-}
-template <int width, class T>
-DTENSOR_DEVICE_INLINE void store_floating(Dtype dtype, std::byte* data, std::int64_t from, bool whole, const std::uint32_t (&at)[width],
-                                          std::uint32_t there, const T (&values)[width]) {
-  switch (dtype) {
-    case Dtype::f64:
-      return detail::store_as<width, double>(data + from * 8, whole, at, there, values);
-    case Dtype::bf16:
-      return detail::store_as<width, BFloat16>(data + from * 2, whole, at, there, values);
-    case Dtype::f16:
-      return detail::store_as<width, Half>(data + from * 2, whole, at, there, values);
-    default:
-      return detail::store_as<width, float>(data + from * 4, whole, at, there, values);
-  }
-}
 
 template <class Form, class T, Room room>
 struct StepKernel {
@@ -185,13 +96,7 @@ struct StepKernel {
   Part part[room.steps];
 
   DTENSOR_DEVICE void operator()(const Block& block) const {
-    int low = 0, high = parts;  // the last part that begins at or before the block
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      if (part[middle].first <= block.index) low = middle;
-      else high = middle;
-    }
-    const Part& p = part[low];
+    const Part& p = part_of(part, parts, block.index);
     T k[kCount<Form>];
     DTENSOR_UNROLL
     for (int i = 0; i < kCount<Form>; ++i) {
@@ -200,26 +105,17 @@ struct StepKernel {
     }
     const std::int64_t begin = (block.index - p.first) * kChunk;
     const int count = static_cast<int>(p.count - begin < kChunk ? p.count - begin : kChunk);
-    for (int done = 0; done < count; done += block.threads * kWidth<T>) step(p, begin + done, count - done, block, k);
+    for (int done = 0; done < count; done += block.threads * kLanes<T>) step(p, begin + done, count - done, block, k);
   }
 
  private:
-  // Of `count` elements from `from` on those of the thread: neighbours where vectors are read.
   DTENSOR_DEVICE_INLINE void step(const Part& p, std::int64_t from, int count, const Block& block, const T* k) const {
-    constexpr int width = kWidth<T>;
-    const int first = p.aligned ? block.thread * width : block.thread, apart = p.aligned ? 1 : block.threads;
-    if (first >= count) return;
-    const bool whole = p.aligned && first + width <= count;
-    std::uint32_t at[width], there = 0;
-    DTENSOR_UNROLL
-    for (int n = 0; n < width; ++n) {
-      const bool is_there = first + n * apart < count;
-      at[n] = static_cast<std::uint32_t>(is_there ? first + n * apart : first);
-      if (is_there) there |= 1u << n;
-    }
+    constexpr int width = kLanes<T>;
+    const Lanes<width> lanes(p.aligned, p.aligned, count, block);
+    if (!lanes.any) return;
     Words words[Form::kTensors];
     DTENSOR_UNROLL
-    for (int t = 0; t < Form::kTensors; ++t) read_floating<T>(p.dtype[t], p.data[t], from, whole, at, words[t]);
+    for (int t = 0; t < Form::kTensors; ++t) read_floating<T>(p.dtype[t], p.data[t], from, lanes.whole, lanes.at, words[t]);
     T x[Form::kTensors][width];
     DTENSOR_UNROLL
     for (int t = 0; t < Form::kTensors; ++t) convert_floating(p.dtype[t], words[t], x[t]);
@@ -234,7 +130,7 @@ struct StepKernel {
     }
     DTENSOR_UNROLL
     for (int t = 0; t < Form::kTensors; ++t)
-      if (is_written(t)) store_floating<width>(p.dtype[t], p.data[t], from, whole, at, there, x[t]);
+      if (is_written(t)) store_floating<width>(p.dtype[t], p.data[t], from, lanes.whole, lanes.at, lanes.there, x[t]);
   }
 };
 
@@ -263,7 +159,7 @@ struct NumbersKernel {
   DTENSOR_DEVICE void operator()(std::int64_t i) const {
     const Source& s = source[i];
     typename Form::Options o = options[s.options];
-    if (s.lr.data != nullptr) o.lr = s.lr.get();
+    if (s.lr.data != nullptr) formulas::set_rate(o, s.lr.get());
     if (s.step.data != nullptr) {
       const double step = s.step.get() + 1;
       s.step.set(step);
@@ -287,7 +183,7 @@ struct StepElement {
     DTENSOR_UNROLL
     for (int i = 0; i < kCount<Form>; ++i) numbers[i] = made != nullptr ? static_cast<T>(made[i]) : k[i];
     Form::run(x, numbers);
-    if constexpr (Form::kTensors == 2) {
+    if constexpr (Form::kTensors <= 2) {
       return x[0];
     } else {
       Several<T, Form::kTensors - 1> written;
@@ -300,19 +196,6 @@ struct StepElement {
 };
 
 using Tensors = std::array<const Tensor*, kMostTensors>;
-
-// One run of memory in the same order for all.
-bool is_flat(std::span<const Tensor* const> tensors) {
-  const Tensor& first = *tensors[0];
-  if (std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) { return t->is_contiguous(); })) return true;
-  if (std::any_of(tensors.begin(), tensors.end(), [&](const Tensor* t) { return !(t->strides() == first.strides()); })) return false;
-  const std::array<std::span<const std::int64_t>, 1> strides{first.strides()};
-  const auto loop = strided_loop<1>(first.shape(), strides);
-  return loop.ndim == 1 && loop.unit();
-}
-bool is_aligned(std::span<const Tensor* const> tensors) {
-  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) { return reinterpret_cast<std::uintptr_t>(t->raw()) % 16 == 0; });
-}
 
 // Steps by one formula, computed in T, whose numbers all come from the host or all from the device.
 template <class Form, class T>
@@ -361,7 +244,7 @@ class Batch {
     p.first = static_cast<std::uint32_t>(blocks_);
     p.row = row;
     p.aligned = is_aligned(tensors);
-    blocks_ += (p.count + kChunk - 1) / kChunk;
+    blocks_ += chunks_of(p.count);
   }
   template <Room room>
   void launch_in() {
@@ -397,7 +280,7 @@ class Batch {
     std::vector<MapArgument> results;
     for (int t = 0; t < Form::kTensors; ++t)
       if (is_written(t)) results.push_back(inputs[t]);
-    map<Form::kTensors - 1, T, detail::Always<T, I>...>(Form::kName, element, results.data(), inputs);
+    map<std::max(1, Form::kTensors - 1), T, detail::Always<T, I>...>(Form::kName, element, results.data(), inputs);
   }
 
   RankDevice& device_;
@@ -412,8 +295,16 @@ class Batch {
 
 Tensors tensors_of(const AdamCall& c) { return {&c.param, &c.grad, &c.exp_avg, &c.exp_avg_sq, &c.max_exp_avg_sq}; }
 Tensors tensors_of(const SgdCall& c) { return {&c.param, &c.grad, &c.momentum_buffer}; }
+Tensors tensors_of(const ScaleCall& c) { return {&c.tensor}; }
 bool has_more(const AdamCall& c) { return static_cast<bool>(c.max_exp_avg_sq); }
 bool has_more(const SgdCall& c) { return static_cast<bool>(c.momentum_buffer); }
+bool has_more(const ScaleCall& /*c*/) { return false; }
+StepNumbers numbers_of(const AdamCall& c) { return c.numbers; }
+StepNumbers numbers_of(const SgdCall& c) { return c.numbers; }
+StepNumbers numbers_of(const ScaleCall& c) { return {c.factor, {}}; }
+const cpu::AdamStep& options_of(const AdamCall& c) { return c.step; }
+const cpu::SgdStep& options_of(const SgdCall& c) { return c.step; }
+formulas::ScaleStep options_of(const ScaleCall& /*c*/) { return {}; }
 
 // The calls by `Form` (those that have its last tensor, or not) in one batch per type and source of the numbers.
 template <class Form, class T, class Call>
@@ -421,10 +312,12 @@ void run_in(std::span<const Call> calls, bool more) {
   for (const bool from_device : {false, true}) {
     std::optional<Batch<Form, T>> batch;
     for (const Call& c : calls) {
-      const bool is_wide = c.param.dtype() == Dtype::f64, is_from_device = c.numbers.lr || c.numbers.step;
+      const Tensors tensors = tensors_of(c);
+      const StepNumbers numbers = numbers_of(c);
+      const bool is_wide = tensors[0]->dtype() == Dtype::f64, is_from_device = numbers.lr || numbers.step;
       if (has_more(c) != more || is_wide != std::is_same_v<T, double> || is_from_device != from_device) continue;
-      if (!batch) batch.emplace(rank_device(c.param), from_device);
-      batch->add(tensors_of(c), c.step, c.numbers);
+      if (!batch) batch.emplace(rank_device(*tensors[0]), from_device);
+      batch->add(tensors, options_of(c), numbers);
     }
     if (batch) batch->launch();
   }
@@ -442,12 +335,17 @@ void sgd_steps(std::span<const SgdCall> calls) {
   run_in<SgdForm, float>(calls, true);
   run_in<SgdForm, double>(calls, true);
 }
+void scales(std::span<const ScaleCall> calls) {
+  run_in<ScaleForm, float>(calls, false);
+  run_in<ScaleForm, double>(calls, false);
+}
 
 }  // namespace
 
 void install_optimizer() {
   kernels::adam_steps.cuda = adam_steps;
   kernels::sgd_steps.cuda = sgd_steps;
+  kernels::scales.cuda = scales;
 }
 
 }  // namespace dtensor::local::cuda

@@ -69,8 +69,25 @@ struct Descent {  // no buffer
   }
 };
 
-/// What a step from a count on the device is: `step` counts it.
+struct ScaleStep {
+  double factor = 1;
+  bool operator==(const ScaleStep&) const = default;
+};
+struct Scale {
+  static constexpr int numbers = 1;
+  DTENSOR_DEVICE static void derive(const ScaleStep& o, double* k) { k[0] = o.factor; }
+  template <class T>
+  DTENSOR_DEVICE static T of(T x, const T* k) {
+    return x * k[0];
+  }
+};
+
+/// What numbers on the device change: the rate or factor, and the count of steps, this one counted.
+DTENSOR_DEVICE inline void set_rate(cpu::AdamStep& o, double lr) { o.lr = lr; }
+DTENSOR_DEVICE inline void set_rate(cpu::SgdStep& o, double lr) { o.lr = lr; }
+DTENSOR_DEVICE inline void set_rate(ScaleStep& o, double factor) { o.factor = factor; }
 DTENSOR_DEVICE inline void set_step(cpu::AdamStep& o, double step) { o.step = step; }
 DTENSOR_DEVICE inline void set_step(cpu::SgdStep& o, double step) { o.first = o.first || step == 1; }
+DTENSOR_DEVICE inline void set_step(ScaleStep& /*o*/, double /*step*/) {}
 
 }  // namespace dtensor::local::formulas
