@@ -7,6 +7,7 @@
 #include "dtensor/checkpoint.h"
 #include "dtensor/comm.h"
 #include "dtensor/cuda.h"
+#include "dtensor/cuda_graph.h"
 #include "dtensor/debug.h"
 #include "dtensor/device.h"
 #include "dtensor/distributed_tensor.h"

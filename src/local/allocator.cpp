@@ -259,6 +259,11 @@ base::Ref<Buffer> allocate(std::size_t bytes, Device device) {
   return require_cuda(device, "allocate").allocate(bytes, device);
 }
 
+bool is_recording(Device device) noexcept {
+  DeviceBackend* backend = device.kind == DeviceKind::cuda ? cuda_backend() : nullptr;
+  return backend != nullptr && backend->is_recording(device);
+}
+
 DeviceBackend& require_cuda(Device device, const char* op) {
   if (DeviceBackend* backend = cuda_backend()) return *backend;
   base::fail<Unsupported>("{}: this build has no memory on {}; use Device::cpu(), or build with DTENSOR_CUDA", op, to_string(device));

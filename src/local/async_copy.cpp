@@ -34,9 +34,14 @@ bool copy_async(const Tensor& to, const Tensor& from) {
   const void* const source = from.read();
   const DeviceStreamRef stream = backend.current_stream(device);
   backend.copy_async(target, source, static_cast<std::size_t>(to.bytes()), to_host, *stream);
+  Buffer& host = (to_host ? to : from).storage()->buffer();
+  if (backend.is_recording(device)) {
+    // Every replay copies; the program orders what it does with the host's memory.
+    backend.keep_for_replays((to_host ? to : from).storage()->buffer_ref());
+    return true;
+  }
   const DeviceEventRef event = backend.record(*stream);
   const base::Ref<PendingWork> work(new CopyWork(event, device));
-  Buffer& host = (to_host ? to : from).storage()->buffer();
   host.used_until(event);
   if (to_host) host.add_writer(work);
   else host.add_reader(work);

@@ -4,11 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
 #include "base/ref.h"
 #include "dtensor/cuda.h"
+#include "dtensor/generator.h"
 #include "dtensor/placement.h"
 #include "dtensor/tensor.h"
 #include "dtensor/values.h"
@@ -42,6 +44,23 @@ class DeviceEvent {
   virtual void host_waits() = 0;
 };
 using DeviceEventRef = std::shared_ptr<DeviceEvent>;
+
+/// What a rank has queued on a device, to be queued again as a whole.
+class DeviceGraph {
+ public:
+  DeviceGraph() = default;
+  DeviceGraph(const DeviceGraph&) = delete;
+  /// Waits for replays.
+  virtual ~DeviceGraph() = default;
+  virtual void replay() = 0;
+  virtual std::int64_t nodes() const noexcept = 0;
+  virtual std::int64_t bytes() const noexcept = 0;
+};
+/// A stream on which a communicator queues a rank's work. A recording that it has joined, it leaves; a replay comes after what it has queued.
+struct SideStream {
+  DeviceStreamRef stream;
+  std::function<void()> settle;  ///< blocks until all that was asked for is queued
+};
 
 /// One box of a list that one launch copies: bytes as they are. Strides and sizes in elements.
 struct BoxCopy {
@@ -92,6 +111,18 @@ class DeviceBackend {
   /// `to` and `from` are of the host, pinned, or of the stream's device. The host does not wait.
   virtual void copy_async(void* to, const void* from, std::size_t bytes, bool to_host, const DeviceStream& stream) = 0;
 
+  // Graphs, of the calling rank, which records one at a time.
+  /// As CudaGraph::record.
+  virtual std::unique_ptr<DeviceGraph> record_graph(Device device, std::span<Generator* const> generators, const std::function<void()>& body) = 0;
+  virtual bool is_recording(Device device) noexcept = 0;
+  /// Whether the rank records and `buffer` was there before.
+  virtual bool is_outside_recording(const Buffer& buffer) noexcept = 0;
+  /// The memory is used by replays: it lives as long as the graph.
+  virtual void keep_for_replays(base::Ref<Buffer> buffer) = 0;
+  /// A random op has taken this call number of the generator. @throws InvalidArgument for a generator that the recording does not know.
+  virtual void note_draw(const Generator& generator, std::uint64_t seed, std::uint64_t call) = 0;
+  virtual void add_side_stream(const std::shared_ptr<SideStream>& side) = 0;
+
   // Of collectives: on a stream that is given, by any thread; no other order than the stream's.
   /// Work of `device` may read and write memory of `other`. @throws Unsupported where the machine cannot do that.
   virtual void connect(Device device, Device other) = 0;
@@ -105,6 +136,9 @@ class DeviceBackend {
   virtual void empty_cache(Device device) = 0;
   virtual void set_cap(std::int64_t bytes, Device device) = 0;
 };
+
+/// Whether the calling rank records a CUDA graph of the device: what it queues does not run.
+bool is_recording(Device device) noexcept;
 
 /// Null in a build without CUDA.
 DeviceBackend* cuda_backend() noexcept;

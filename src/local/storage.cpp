@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "dtensor/error.h"
 #include "local/device.h"
 
 namespace dtensor::local {
@@ -60,6 +61,11 @@ void Storage::prepare_write() {
   if (buffer_->sharers.load(std::memory_order_acquire) > 1) {
     base::Ref<Buffer> copy = allocate(buffer_->bytes(), buffer_->device());
     const Device device = buffer_->device();
+    if (is_recording(device) && require_cuda(device, "write").is_outside_recording(*buffer_))
+      throw InvalidArgument(
+          "CudaGraph::record: a tensor of outside the body is written while it shares its memory with another one, so that each replay would write "
+          "to a new "
+          "copy; call the body once before, or clone() the tensor");
     if (device.kind == DeviceKind::cuda) require_cuda(device, "write").copy(copy->data(), device, buffer_->data(), device, copy->bytes());
     else if (copy->data() != nullptr && copy->bytes() != 0) std::memcpy(copy->data(), buffer_->data(), copy->bytes());
     replace(std::move(copy));

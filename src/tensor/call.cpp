@@ -9,6 +9,7 @@
 
 #include "base/error_text.h"
 #include "base/inline_array.h"
+#include "local/device.h"
 #include "tensor/impl.h"
 #include "tensor/signature.h"
 #include "tensor/state.h"
@@ -174,6 +175,7 @@ class Invocation {
       Generator& g = state_.generator != nullptr ? *state_.generator : default_generator();
       seed = g.seed();
       random_call = g.next_call();
+      if (local::DeviceBackend* backend = local::cuda_backend()) backend->note_draw(g, seed, random_call);
     }
     if (plan_->outside) {
       for (std::size_t i = 0; i < results.size(); ++i) results[i] = outside(plan_->outputs[i]);

@@ -31,9 +31,23 @@
 namespace dtensor::local::cuda {
 namespace {
 
+// What streams are given while they record: by stream, in order. A wait is for the first nodes of another one.
+struct Node {
+  std::function<std::function<bool()>(Stream stream, std::uint64_t number)> make;  // of each launch
+  std::size_t branch = 0, after = 0;
+  bool is_wait = false, counts = true;
+};
+struct Capture {
+  std::vector<std::vector<Node>> branches;
+  bool over = false, broken = false;
+};
+using CaptureRef = std::shared_ptr<Capture>;
+
 struct Queue {
   int device = 0;
   std::uint64_t id = 0;
+  CaptureRef capture = nullptr;  // while it records
+  std::size_t branch = 0;
   std::deque<std::function<bool()>> waiting;  // false: it cannot run yet
   std::uint64_t done = 0;                     // of all that was ever queued
   bool running = false;
@@ -43,6 +57,8 @@ struct Mark {
   int number = 0, asked = 0;
   Queue* queue = nullptr;  // of the last record
   std::uint64_t after = 0;
+  CaptureRef capture = nullptr;  // that the last record was in
+  std::size_t branch = 0;
 };
 // Under the address sanitizer a kernel that leaves its blocks is found.
 void forbid([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
@@ -176,23 +192,57 @@ void wait_for(F&& ran) {
   std::unique_lock lock(state().mutex);
   while (!ran()) state().changed.wait_for(lock, std::chrono::milliseconds(1));
 }
-std::uint64_t push(Stream stream, std::function<bool()> work) {
+void push(Stream stream, std::function<bool()> work, bool counts = true) {
   const std::lock_guard lock(state().mutex);
   if (stream == nullptr) {
     const Opened opened;
     work();
-    return 0;
+    return;
   }
   auto* q = static_cast<Queue*>(stream);
+  if (q->capture) {
+    q->capture->branches[q->branch].push_back({.make = [work = std::move(work)](Stream, std::uint64_t) { return work; }, .counts = counts});
+    return;
+  }
   q->waiting.push_back(std::move(work));
   state().changed.notify_all();
-  return q->done + q->waiting.size();
 }
-void push_plain(Stream stream, std::function<void()> work) {
-  push(stream, [work = std::move(work)] {
-    work();
-    return true;
-  });
+void push_plain(Stream stream, std::function<void()> work, bool counts = true) {
+  push(
+      stream,
+      [work = std::move(work)] {
+        work();
+        return true;
+      },
+      counts);
+}
+// What a stream that records may not be asked.
+void refuse_recording(Stream stream, const char* what) {
+  const std::lock_guard lock(state().mutex);
+  if (stream == nullptr || !static_cast<Queue*>(stream)->capture) return;
+  static_cast<Queue*>(stream)->capture->broken = true;
+  throw DeviceError(std::string(what) + ": operation not permitted when stream is capturing (cudaErrorStreamCaptureUnsupported)");
+}
+void refuse_recorded(const Mark& mark, const char* what) {
+  if (mark.capture)
+    throw DeviceError(std::string(what) + ": operation not permitted on an event last recorded in a capturing stream (cudaErrorCapturedEvent)");
+}
+// Whether the first branch, and what it waits for, reaches all that was queued.
+bool is_joined(const Capture& c) {
+  std::vector<std::size_t> reached(c.branches.size());
+  reached[0] = c.branches[0].size();
+  for (bool more = true; std::exchange(more, false);)
+    for (std::size_t b = 0; b < reached.size(); ++b)
+      for (std::size_t i = 0; i < reached[b]; ++i) {
+        const Node& node = c.branches[b][i];
+        if (!node.is_wait || reached[node.branch] >= node.after) continue;
+        reached[node.branch] = node.after;
+        more = true;
+      }
+  for (std::size_t b = 0; b < reached.size(); ++b)
+    for (std::size_t i = reached[b]; i < c.branches[b].size(); ++i)
+      if (!c.branches[b][i].is_wait) return false;
+  return true;
 }
 
 }  // namespace
@@ -229,7 +279,13 @@ std::int64_t bytes_in_use(int device) {
   return state().in_use[device];
 }
 void queue_host(Stream stream, std::function<void()> work) { push_plain(stream, std::move(work)); }
-std::uint64_t queue_when(Stream stream, std::function<bool()> work) { return push(stream, std::move(work)); }
+void queue_when(Stream stream, std::function<bool()> work) { push(stream, std::move(work)); }
+void queue_made(Stream stream, std::function<std::function<bool()>(Stream, std::uint64_t)> make) {
+  const std::lock_guard lock(state().mutex);
+  auto* q = static_cast<Queue*>(stream);
+  if (q->capture) return q->capture->branches[q->branch].push_back({.make = std::move(make)});
+  push(stream, make(stream, q->done + q->waiting.size() + 1));
+}
 void run_up_to(Stream stream, std::uint64_t count) { run_until(*static_cast<Queue*>(stream), count); }
 std::unique_lock<std::recursive_mutex> stopped() { return std::unique_lock(state().mutex); }
 void queue(const char* name, Stream stream, std::function<void()> work) {
@@ -278,10 +334,13 @@ void mark_used([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t used,
                [[maybe_unused]] Stream stream) noexcept {
 #if defined(__SANITIZE_ADDRESS__)
   // What was queued before, when more of the block may have been in use, runs first.
-  push_plain(stream, [=] {
-    forbid(static_cast<std::byte*>(memory) + used, held - used);
-    allow(memory, used);
-  });
+  push_plain(
+      stream,
+      [=] {
+        forbid(static_cast<std::byte*>(memory) + used, held - used);
+        allow(memory, used);
+      },
+      false);
 #endif
 }
 MemoryInfo device_memory(int device) {
@@ -309,6 +368,7 @@ Stream make_stream(int device) {
 }
 std::uint64_t stream_id(Stream stream) { return stream == nullptr ? 0 : static_cast<Queue*>(stream)->id; }
 bool is_idle(Stream stream) {
+  refuse_recording(stream, "stream");
   const std::lock_guard lock(state().mutex);
   return stream == nullptr || static_cast<Queue*>(stream)->waiting.empty();
 }
@@ -329,17 +389,41 @@ void record(Event event, Stream stream) {
   if (stream != nullptr && !state().queues.contains(static_cast<Queue*>(stream)))
     throw DeviceError("event: invalid resource handle (cudaErrorInvalidResourceHandle)");
   mark->asked = 0;
+  mark->capture = stream == nullptr ? nullptr : static_cast<Queue*>(stream)->capture;
+  if (mark->capture) {
+    mark->queue = nullptr;
+    mark->branch = static_cast<Queue*>(stream)->branch;
+    mark->after = mark->capture->branches[mark->branch].size();
+    return;
+  }
   mark->queue = static_cast<Queue*>(stream);
   if (mark->queue != nullptr) mark->after = mark->queue->done + mark->queue->waiting.size();
 }
 void order_after(Stream stream, Event event) {
   note("order after " + name_of(event), stream);
+  const std::lock_guard lock(state().mutex);
   const Mark mark = *static_cast<Mark*>(event);
-  push(stream, [mark] { return run_event(mark); });
+  auto* q = static_cast<Queue*>(stream);
+  if (!mark.capture) {
+    if (q != nullptr && q->capture) {
+      q->capture->broken = true;
+      throw DeviceError("stream: dependency created on uncaptured work in another stream (cudaErrorStreamCaptureIsolation)");
+    }
+    return push(stream, [mark] { return run_event(mark); });
+  }
+  if (q == nullptr || mark.capture->over) refuse_recorded(mark, "stream");
+  if (!q->capture) {
+    q->capture = mark.capture;
+    q->branch = mark.capture->branches.size();
+    mark.capture->branches.emplace_back();
+  }
+  if (q->capture != mark.capture) throw DeviceError("stream: attempt to merge two separate capture sequences (cudaErrorStreamCaptureMerge)");
+  q->capture->branches[q->branch].push_back({.make = nullptr, .branch = mark.branch, .after = mark.after, .is_wait = true, .counts = false});
 }
 bool is_done(Event event) {
   const std::lock_guard lock(state().mutex);
   auto* mark = static_cast<Mark*>(event);
+  refuse_recorded(*mark, "event");
   if (mark->queue == nullptr || mark->queue->done >= mark->after) return true;
   // A device gets on with its work while a host asks again and again.
   const auto asked = static_cast<unsigned>(++mark->asked);
@@ -347,16 +431,68 @@ bool is_done(Event event) {
 }
 void host_waits(Event event) {
   note("host waits for " + name_of(event));
+  refuse_recorded(*static_cast<Mark*>(event), "wait");
   wait_for([&] { return run_event(*static_cast<Mark*>(event)); });
 }
 void host_waits_for_stream(Stream stream) {
   note("host waits", stream);
+  refuse_recording(stream, "wait");
   if (stream != nullptr) wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
   if (!state().failure.empty()) fail_device("wait", state().failure);
 }
 
+void begin_recording(Stream stream) {
+  note("begin recording", stream);
+  if (stream == nullptr) throw DeviceError("record: operation not permitted when stream is capturing (cudaErrorStreamCaptureUnsupported)");
+  refuse_recording(stream, "record");
+  const std::lock_guard lock(state().mutex);
+  auto* q = static_cast<Queue*>(stream);
+  q->capture = std::make_shared<Capture>();
+  q->capture->branches.emplace_back();
+  q->branch = 0;
+}
+bool is_recording(Stream stream) {
+  const std::lock_guard lock(state().mutex);
+  return stream != nullptr && static_cast<Queue*>(stream)->capture != nullptr;
+}
+EndedRecording end_recording(Stream stream) {
+  note("end recording", stream);
+  const std::lock_guard lock(state().mutex);
+  auto* origin = static_cast<Queue*>(stream);
+  const CaptureRef capture = origin->capture;
+  if (!capture || origin->branch != 0) return {.error = "operation failed (cudaErrorStreamCaptureUnmatched)"};
+  for (Queue* q : state().queues)
+    if (q->capture == capture) q->capture = nullptr;
+  capture->over = true;
+  if (capture->broken) return {.error = "operation failed due to a previous error during capture (cudaErrorStreamCaptureInvalidated)"};
+  if (!is_joined(*capture)) return {.unjoined = true, .error = "capturing stream has unjoined work (cudaErrorStreamCaptureUnjoined)"};
+  EndedRecording ended;
+  ended.graph = new CaptureRef(capture);
+  for (const auto& branch : capture->branches)
+    ended.nodes += static_cast<std::size_t>(std::count_if(branch.begin(), branch.end(), [](const Node& n) { return n.counts; }));
+  return ended;
+}
+// Each branch is a queue of its own: works run as late as their waits allow.
+void launch_graph(Graph graph, Stream stream) {
+  note("replay", stream);
+  refuse_recording(stream, "replay");
+  const std::lock_guard lock(state().mutex);
+  const Capture& capture = **static_cast<CaptureRef*>(graph);
+  auto* q = static_cast<Queue*>(stream);
+  const std::uint64_t number = q->done + q->waiting.size() + 1;
+  const auto queues = std::make_shared<std::vector<Queue>>(capture.branches.size());
+  for (std::size_t b = 0; b < queues->size(); ++b)
+    for (const Node& node : capture.branches[b]) {
+      if (!node.is_wait) (*queues)[b].waiting.push_back(node.make(stream, number));
+      else (*queues)[b].waiting.push_back([all = queues.get(), other = node.branch, after = node.after] { return run_until((*all)[other], after); });
+    }
+  push(stream, [queues] { return run_all(queues->front()); });
+}
+void free_graph(Graph graph) noexcept { delete static_cast<CaptureRef*>(graph); }
+
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
   static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device ", "copy to device ", "copy to host "};
+  if (kind == CopyKind::to_device || kind == CopyKind::to_host) refuse_recording(stream, "copy");
   note(kNames[static_cast<int>(kind)] + std::to_string(bytes), stream);
   push_plain(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
   if (kind != CopyKind::to_device && kind != CopyKind::to_host) return;

@@ -26,8 +26,11 @@ inline constexpr std::size_t kShared = 227 << 10;
 void set_parts(int multiprocessors = kMultiprocessors, std::size_t shared = kShared);
 /// Queues a function of the host on a stream.
 void queue_host(Stream stream, std::function<void()> work);
-/// The same for work that may have to wait for other streams: it is tried again while it returns false. Returns how many works the stream has had with it.
-std::uint64_t queue_when(Stream stream, std::function<bool()> work);
+/// The same for work that may have to wait for other streams: it is tried again while it returns false.
+void queue_when(Stream stream, std::function<bool()> work);
+/// The same for work that is made when it is queued, which is at every launch of a graph where the stream records, and told how many works the stream of
+/// the launch has had with it.
+void queue_made(Stream stream, std::function<std::function<bool()>(Stream stream, std::uint64_t number)> make);
 /// Runs what can run of the first `count` works of a stream. Inside a work only.
 void run_up_to(Stream stream, std::uint64_t count);
 /// While it is held no work runs on any stream.

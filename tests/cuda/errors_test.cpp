@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "dtensor/cuda_graph.h"
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
@@ -94,4 +95,13 @@ TEST_CASE("a kernel that fails is said at the next call that can know, and how t
                                  }),
                        doctest::Contains(text), DeviceError);
   emulated::clear_failure();
+}
+
+TEST_CASE("with DTENSOR_CUDA_SYNC no graph is recorded, since the host waits after each launch") {
+  const Tensor x = Tensor::zeros({4}, Dtype::f32, Device::cuda(0));
+  const auto record = [&] { return CudaGraph::record(Device::cuda(0), [&] { x.fill_(1); }).nodes(); };
+  if (std::getenv("DTENSOR_CUDA_SYNC") == nullptr) CHECK(record() == 1);
+  else
+    CHECK_THROWS_WITH_AS(
+        record(), "CudaGraph::record: DTENSOR_CUDA_SYNC=1 makes the host wait after every launch, which a recording cannot; unset it", Unsupported);
 }

@@ -20,7 +20,7 @@ HEADERS = {
     "mesh.h": "mesh",
     "placement.h": "placements",
     "plan.h": "redistribute/plan", "topology.h": "redistribute/plan",
-    "tensor.h": "local", "device.h": "local", "cuda.h": "local", "allocator.h": "local", "generator.h": "local",
+    "tensor.h": "local", "device.h": "local", "cuda.h": "local", "cuda_graph.h": "local", "allocator.h": "local", "generator.h": "local",
     "comm.h": "comm", "nccl.h": "comm",
     "adopt.h": "world", "world.h": "world",
     "distributed_tensor.h": "tensor", "op.h": "tensor",

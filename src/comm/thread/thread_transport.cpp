@@ -61,6 +61,11 @@ class ThreadCommunicator final : public Communicator {
     for (const Post& p : mine_.posts)
       if (p.has_dtype && !(p.device == device)) refuse_devices(p.device, device);
     if (size() == 1) return;
+    if (local::is_recording(device))
+      base::fail<Unsupported>(
+          "CudaGraph::record: ranks that are threads of one process order their devices by events of each other, which a graph cannot hold; record "
+          "on one "
+          "rank, or run one process per rank with NCCL");
     local::DeviceBackend& backend = local::require_cuda(device, "launch");
     mine_.ready = backend.record(*backend.current_stream(device));
   }

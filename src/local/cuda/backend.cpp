@@ -8,7 +8,9 @@
 #include "local/cuda/boxes.h"
 #include "local/cuda/driver.h"
 #include "local/cuda/group_boxes.h"
+#include "local/cuda/launched.h"
 #include "local/cuda/rank_device.h"
+#include "local/cuda/recording.h"
 #include "local/cuda/table.h"
 #include "local/device.h"
 
@@ -55,6 +57,7 @@ class CudaBackend final : public DeviceBackend {
   void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) override {
     if (bytes == 0) return;
     const bool to_host = to_device.kind == DeviceKind::cpu, from_host = from_device.kind == DeviceKind::cpu;
+    if (to_host || from_host) refuse_recording(to_host ? from_device : to_device, to_host);
     const cuda::Stream stream = stream_of(to_host ? from_device : to_device);
     // What another device of this rank has queued on the source comes first, and nothing there overwrites it before it is read.
     if (!to_host && !from_host && !(to_device == from_device)) {
@@ -94,13 +97,18 @@ class CudaBackend final : public DeviceBackend {
   }
   DeviceEventRef record(const DeviceStream& stream) override { return std::make_shared<cuda::PooledEvent>(stream.device(), stream.native()); }
   void order_after(const DeviceStream& stream, DeviceEvent& event) override { static_cast<cuda::PooledEvent&>(event).order(stream.native()); }
-  bool is_done(const DeviceStream& stream) override { return cuda::is_idle(stream.native()); }
+  bool is_done(const DeviceStream& stream) override {
+    refuse_recording(stream.device(), true);
+    return cuda::is_idle(stream.native());
+  }
   void synchronize(const DeviceStream& stream) override {
+    refuse_recording(stream.device(), true);
     cuda::host_waits_for_stream(stream.native());
     check_over();
     cuda::rank_device(stream.device()).faults.check();
   }
   void host_waits(DeviceEvent& event, Device device) override {
+    refuse_recording(device, true);
     event.host_waits();
     cuda::rank_device(device).faults.check();
   }
@@ -114,6 +122,38 @@ class CudaBackend final : public DeviceBackend {
     if (bytes == 0) return;
     cuda::use_device(stream.device().index);
     cuda::copy(to, from, bytes, to_host ? cuda::CopyKind::device_to_pinned : cuda::CopyKind::pinned_to_device, stream.native());
+  }
+
+  std::unique_ptr<DeviceGraph> record_graph(Device device, std::span<Generator* const> generators, const std::function<void()>& body) override {
+    if (cuda::current_recording() != nullptr)
+      base::fail<InvalidArgument>(
+          "CudaGraph::record: a recording goes on; record one graph after the other, or call the other body's function in this one");
+    if (cuda::waits_after_launches())
+      base::fail<Unsupported>("CudaGraph::record: DTENSOR_CUDA_SYNC=1 makes the host wait after every launch, which a recording cannot; unset it");
+    cuda::RankDevice& d = cuda::rank_device(device);
+    if (d.current == nullptr)
+      base::fail<InvalidArgument>("CudaGraph::record: the legacy default stream cannot record; make another one current (StreamScope)");
+    auto recording = std::make_unique<cuda::Recording>(d, generators);
+    recording->record(body);
+    return recording;
+  }
+  bool is_recording(Device device) noexcept override {
+    const cuda::Recording* recording = cuda::current_recording();
+    return recording != nullptr && recording->device() == device;
+  }
+  bool is_outside_recording(const Buffer& buffer) noexcept override {
+    const cuda::Recording* recording = cuda::current_recording();
+    const auto* block = dynamic_cast<const cuda::DeviceBuffer*>(&buffer);
+    return recording != nullptr && (block == nullptr || block->home() != &recording->allocator());
+  }
+  void keep_for_replays(base::Ref<Buffer> buffer) override {
+    if (cuda::Recording* recording = cuda::current_recording()) recording->keep(std::move(buffer));
+  }
+  void note_draw(const Generator& generator, std::uint64_t seed, std::uint64_t call) override {
+    if (cuda::Recording* recording = cuda::current_recording()) recording->note_draw(generator, seed, call);
+  }
+  void add_side_stream(const std::shared_ptr<SideStream>& side) override {
+    cuda::unchecked_rank_device(side->stream->device()).side_streams.push_back(side);
   }
 
   void connect(Device device, Device other) override {
@@ -142,6 +182,16 @@ class CudaBackend final : public DeviceBackend {
   void set_cap(std::int64_t bytes, Device device) override { cuda::rank_device(device).allocator->set_cap(bytes); }
 
  private:
+  // Of what the host waits for, and of memory of the host that is read now.
+  static void refuse_recording(Device device, bool waits) {
+    if (cuda::current_recording() == nullptr) return;
+    if (waits) cuda::refuse_wait(device);
+    base::fail<InvalidArgument>(
+        "CudaGraph::record: values of the CPU are copied to {} when the body runs, not at a replay; make the tensor before and write to it between "
+        "replays, "
+        "or copy from a pinned one without blocking",
+        to_string(device));
+  }
   static cuda::Stream stream_of(Device device) { return cuda::rank_device(device).current; }
 };
 

@@ -62,6 +62,24 @@ bool is_done(Event event);
 void host_waits(Event event);
 void host_waits_for_stream(Stream stream);
 
+/// What one stream, and those that came to wait for it, were given while they recorded.
+using Graph = void*;
+/// From now on nothing that `stream` is given runs: it is written down, and so is what is queued on streams from when they wait for an event of it. Such
+/// events can be waited for by streams only, and by none that does not record. Memory may be asked for, and events of before looked at.
+void begin_recording(Stream stream);
+bool is_recording(Stream stream);
+struct EndedRecording {
+  Graph graph = nullptr;  ///< null: nothing can be made of it
+  std::size_t nodes = 0;
+  bool unjoined = false;  ///< because a stream that waited for the recording's has not been waited for
+  std::string error;      ///< why there is no graph, in the runtime's words
+};
+EndedRecording end_recording(Stream stream);
+/// Queues all of the graph on `stream`. One graph runs once at a time, in the order of its launches.
+void launch_graph(Graph graph, Stream stream);
+/// Of one that does not run.
+void free_graph(Graph graph) noexcept;
+
 enum class CopyKind : std::uint8_t { to_device, to_host, on_device, pinned_to_device, device_to_pinned };
 /// Memory of the host that is not pinned has been read or written when a copy from or to it returns.
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream);

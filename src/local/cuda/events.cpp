@@ -5,7 +5,11 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
+
+#include "base/error_text.h"
+#include "local/cuda/recording.h"
 
 namespace dtensor::local::cuda {
 namespace {
@@ -43,7 +47,7 @@ Pool& events() {
 }
 // One on which something hangs, as after a collective that nobody else joined, is not given again.
 Pool& streams() {
-  static Pool* const p = new Pool(make_stream, is_idle);
+  static Pool* const p = new Pool(make_stream, [](void* stream) { return !(any_recording() && is_recording(stream)) && is_idle(stream); });
   return *p;
 }
 
@@ -55,6 +59,10 @@ OwnedStream::~OwnedStream() { streams().give(device().index, native()); }
 PooledEvent::PooledEvent(Device device, Stream stream) : device_(device.index), event_(events().take(device.index)) {
   try {
     record(event_, stream);
+    if (RecordingMark mark = current_mark()) {
+      beside_ = !is_recording(stream);
+      if (!beside_) recording_ = std::move(mark);
+    }
   } catch (...) {
     events().give(device_, event_);
     throw;
@@ -64,16 +72,28 @@ PooledEvent::PooledEvent(Device device, Stream stream) : device_(device.index), 
 PooledEvent::~PooledEvent() { events().give(device_, event_); }
 
 bool PooledEvent::done() noexcept {
+  if (recording_) return recording_->over.load(std::memory_order_acquire);
   try {
     return is_done(event_);
   } catch (...) { return true; }  // the device has failed: nothing of it runs any more, and the next call says so
 }
 
+void PooledEvent::host_waits() {
+  if (!recording_) return cuda::host_waits(event_);
+  if (!done()) refuse_wait(Device::cuda(device_));
+}
+
 void PooledEvent::order(Stream stream) {
+  if (recording_ && done()) return;
   const std::uint64_t id = stream_id(stream);
   const std::lock_guard lock(mutex_);
   if (std::find(before_.begin(), before_.end(), id) != before_.end()) return;
-  order_after(stream, event_);
+  if (recording_ || !any_recording() || !is_recording(stream)) order_after(stream, event_);
+  else if (!beside_) cuda::host_waits(event_);
+  else
+    base::fail<InvalidArgument>(
+        "CudaGraph::record: the recording waits for a stream that does not take part in it; let that stream wait for the current one first "
+        "(Stream::wait, or an ordered StreamScope)");
   before_.push_back(id);
 }
 

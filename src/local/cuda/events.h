@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "local/cuda/driver.h"
+#include "local/cuda/recordings.h"
 #include "local/device.h"
 
 namespace dtensor::local::cuda {
@@ -24,9 +25,13 @@ class PooledEvent final : public DeviceEvent {
   /// Records on a stream of the device.
   PooledEvent(Device device, Stream stream);
   ~PooledEvent() override;
+  /// Of a recording: false until it ends, then true.
   bool done() noexcept override;
-  void host_waits() override { cuda::host_waits(event_); }
-  /// What is queued on `stream` from now on runs after the event.
+  /// @throws InvalidArgument in the recording that the event is of.
+  void host_waits() override;
+  /// What is queued on `stream` from now on runs after the event. A stream that records has no order with what does not: for an event of before the host
+  /// waits, one of a recording that has ended orders nothing (replays are in the order of their stream).
+  /// @throws InvalidArgument for an event of a stream that does not take part in the recording, made while it goes on.
   void order(Stream stream);
   /// Whether order has been called for the stream of this number (stream_id).
   bool ordered(std::uint64_t stream) const;
@@ -34,6 +39,8 @@ class PooledEvent final : public DeviceEvent {
  private:
   int device_;
   Event event_;
+  RecordingMark recording_;  // that the event is of
+  bool beside_ = false;      // made while the rank records, on a stream that does not
   mutable std::mutex mutex_;
   std::vector<std::uint64_t> before_;  // numbers of streams
 };

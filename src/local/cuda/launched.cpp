@@ -9,11 +9,6 @@
 namespace dtensor::local::cuda {
 namespace {
 
-bool waits() {
-  static const bool asked = base::env_bool("DTENSOR_CUDA_SYNC").value_or(false);
-  return asked;
-}
-
 std::string last_op() {
   const base::RankContext* rank = base::current_rank();
   const char* op = rank == nullptr ? nullptr : rank->last_call.load(std::memory_order_relaxed);
@@ -22,9 +17,14 @@ std::string last_op() {
 
 }  // namespace
 
+bool waits_after_launches() {
+  static const bool asked = base::env_bool("DTENSOR_CUDA_SYNC").value_or(false);
+  return asked;
+}
+
 void check_launch(const char* kernel) {
   if (const std::string text = launch_error(); !text.empty()) fail_device(kernel, text);
-  if (!waits()) return;
+  if (!waits_after_launches()) return;
   if (const std::string text = finish_error(); !text.empty())
     base::fail<DeviceError>("{}: kernel {} failed: {}", last_op().empty() ? "cuda" : last_op(), kernel, text);
 }
@@ -37,7 +37,7 @@ void check_shared(const char* kernel, std::size_t bytes, Stream stream) {
 void fail_device(const char* what, const std::string& text) {
   const std::string op = last_op();
   base::fail<DeviceError>("{}: {}{}", op.empty() ? what : fmt::format("{} ({})", op, what), text,
-                          waits() ? "" : "; it may be of a kernel queued earlier: run with DTENSOR_CUDA_SYNC=1 to learn which");
+                          waits_after_launches() ? "" : "; it may be of a kernel queued earlier: run with DTENSOR_CUDA_SYNC=1 to learn which");
 }
 
 }  // namespace dtensor::local::cuda

@@ -40,6 +40,11 @@ void DeviceBuffer::used_on(const DeviceStreamRef& stream) {
   if (stream_id(stream->native()) != stream_.id && std::none_of(users_.streams.begin(), users_.streams.end(), same)) users_.streams.push_back(stream);
 }
 
+DeviceAllocator::DeviceAllocator(Device device, std::shared_ptr<DeviceAllocator> other) : device_(device), pinned_(false), other_(std::move(other)) {
+  const std::lock_guard lock(other_->mutex_);
+  if (other_->cap_ != 0) cap_ = std::max<std::int64_t>(1, other_->cap_ - other_->stats_.current);
+}
+
 DeviceAllocator::~DeviceAllocator() {
   try {
     collect(true);
@@ -106,16 +111,18 @@ void* DeviceAllocator::create(std::size_t bytes, std::size_t size_class) {
     const std::int64_t used = stats_.current - static_cast<std::int64_t>(bytes);
     return used + stats_.cached > most_ + most_ / 4 + kSlack;
   }();
-  if (crowded) release_kept();
+  if (crowded && other_ == nullptr) release_kept();
   const std::size_t size = CachingAllocator::class_bytes(size_class);
   if (pinned_) return pinned_malloc(-1, size);
   void* memory = device_malloc(device_.index, size);
   if (memory == nullptr) {
-    collect(true);
-    release_kept();
+    if (other_ != nullptr) other_->empty_cache();
+    else empty_cache();
     memory = device_malloc(device_.index, size);
   }
   if (memory == nullptr) fail_memory(bytes);
+  const std::lock_guard lock(mutex_);
+  taken_ += static_cast<std::int64_t>(size);
   return memory;
 }
 
@@ -136,6 +143,10 @@ void DeviceAllocator::give(void* memory, std::size_t bytes, std::size_t size_cla
   const std::lock_guard lock(mutex_);
   stats_.current -= static_cast<std::int64_t>(bytes);
   if (memory == nullptr) return;
+  if (holds_) {
+    held_.push_back({memory, size_class, stream.id, std::move(users.events)});
+    return;
+  }
   if (users.events.empty()) return keep(memory, size_class, stream.id);
   busy_.push_back({memory, size_class, stream.id, std::move(users.events)});
 }
@@ -194,8 +205,28 @@ void DeviceAllocator::reset_peak() {
   stats_.peak = stats_.current;
 }
 void DeviceAllocator::empty_cache() {
+  if (other_ != nullptr) return;
   collect(true);
   release_kept();
+}
+std::int64_t DeviceAllocator::taken() const {
+  const std::lock_guard lock(mutex_);
+  return taken_;
+}
+void DeviceAllocator::hold() {
+  const std::lock_guard lock(mutex_);
+  holds_ = true;
+}
+std::shared_ptr<void> DeviceAllocator::held() {
+  auto blocks = std::make_unique<std::vector<Busy>>();
+  const std::lock_guard lock(mutex_);
+  holds_ = false;
+  blocks->swap(held_);
+  return {blocks.release(), [home = shared_from_this()](std::vector<Busy>* b) {
+            const std::unique_ptr<std::vector<Busy>> owned(b);
+            const std::lock_guard free_lock(home->mutex_);
+            home->busy_.insert(home->busy_.end(), std::make_move_iterator(b->begin()), std::make_move_iterator(b->end()));
+          }};
 }
 void DeviceAllocator::set_cap(std::int64_t bytes) {
   const std::lock_guard lock(mutex_);

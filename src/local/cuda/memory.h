@@ -38,6 +38,7 @@ class DeviceBuffer final : public Buffer {
                std::shared_ptr<DeviceAllocator> home) noexcept;
   ~DeviceBuffer() override;
   Stream stream() const noexcept { return stream_.native; }
+  const DeviceAllocator* home() const noexcept { return home_.get(); }
   bool pinned() const noexcept override;
   void used_until(const DeviceEventRef& event) override;
   void used_on(const DeviceStreamRef& stream) override;
@@ -55,6 +56,9 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
  public:
   /// Of the device; `pinned`: of the host, for copies from and to devices.
   explicit DeviceAllocator(Device device, bool pinned = false) : device_(device), pinned_(pinned) {}
+  /// Of what replays of a graph use: no block goes back to the device before the allocator ends. Where the device has no more, `other` lets go of what it
+  /// keeps; the cap is what `other` has left of its own.
+  DeviceAllocator(Device device, std::shared_ptr<DeviceAllocator> other);
   DeviceAllocator(const DeviceAllocator&) = delete;
   ~DeviceAllocator();
   /// For work queued on `stream`, 256-byte aligned. @throws DeviceError at the cap, or when the device has no more: with all sizes and what would help.
@@ -63,6 +67,12 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
   void reset_peak();
   void empty_cache();
   void set_cap(std::int64_t bytes);
+  /// Bytes that were asked of the device.
+  std::int64_t taken() const;
+  /// Blocks that come back from now on are given to nobody: a graph that is being recorded may use them.
+  void hold();
+  /// Ends that; the blocks are free when the result ends.
+  std::shared_ptr<void> held();
   bool pinned() const noexcept { return pinned_; }
   Device device() const noexcept { return device_; }
 
@@ -92,11 +102,13 @@ class DeviceAllocator : public std::enable_shared_from_this<DeviceAllocator> {
 
   const Device device_;
   const bool pinned_;
-  mutable std::mutex mutex_;  // of all below; not held in calls that wait for a device
+  const std::shared_ptr<DeviceAllocator> other_;  // of the memory of a graph
+  mutable std::mutex mutex_;                      // of all below; not held in calls that wait for a device
   KeptBlocks kept_;
-  std::vector<Busy> busy_;
+  std::vector<Busy> busy_, held_;
+  bool holds_ = false;
   MemoryStats stats_;
-  std::int64_t most_ = 0, cap_ = 0;
+  std::int64_t most_ = 0, cap_ = 0, taken_ = 0;
 };
 
 }  // namespace dtensor::local::cuda

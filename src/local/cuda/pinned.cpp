@@ -49,11 +49,34 @@ void* PinnedRing::take(std::size_t bytes, Stream stream, std::function<void()> b
   return piece;
 }
 
+PinnedPieces::~PinnedPieces() {
+  for (void* chunk : chunks_) pinned_free(chunk);
+}
+
+void* PinnedPieces::take(std::size_t bytes) {
+  const std::size_t size = (bytes + 31) / 32 * 32;
+  if (size > left_) {
+    left_ = std::max(size, kChunk);
+    chunks_.reserve(chunks_.size() + 1);
+    chunks_.push_back(pinned_malloc(device_, left_));
+    next_ = static_cast<std::byte*>(chunks_.back());
+    bytes_ += left_;
+  }
+  left_ -= size;
+  return std::exchange(next_, next_ + size);
+}
+
 Faults::Faults(int device) : any_(static_cast<std::int32_t*>(pinned_malloc(device, sizeof(std::int32_t)))), ring_(device, kArcBytes) {}
 Faults::~Faults() { pinned_free(const_cast<std::int32_t*>(any_)); }
 
-Fault* Faults::expect(Stream stream, std::function<std::string(std::int64_t)> text) {
+Fault* Faults::expect(Stream stream, FaultText text) {
   check();
+  if (recording_) {
+    auto* fault = static_cast<Fault*>(recording_->memory.take(sizeof(Fault)));
+    *fault = Fault{.any = const_cast<std::int32_t*>(any_)};
+    recording_->expected.emplace_back(fault, std::move(text));
+    return fault;
+  }
   auto* fault = static_cast<Fault*>(ring_.take(sizeof(Fault), stream));
   // All that used the piece before is done: what it raised is said before it is used anew.
   check();
@@ -63,15 +86,36 @@ Fault* Faults::expect(Stream stream, std::function<std::string(std::int64_t)> te
   return fault;
 }
 
+void Faults::record(const std::shared_ptr<RecordedFaults>& faults) {
+  recording_ = faults;
+  if (faults) graphs_.push_back(faults);
+}
+
+void Faults::forget(const std::shared_ptr<RecordedFaults>& faults) noexcept {
+  std::erase(graphs_, faults);
+  for (const auto& [fault, text] : faults->expected) {
+    if (fault->raised == 0) continue;
+    unsaid_.push_back(text(fault->value));
+    *any_ = 1;
+  }
+}
+
+// The first that has been raised is said; the others were raised because of it, or will be again.
 void Faults::fail() {
-  const auto is_raised = [](const auto& e) { return e.first->raised != 0; };
   *any_ = 0;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const auto raised = std::find_if(expected_.begin(), expected_.end(), is_raised);
-  if (raised == expected_.end()) return;  // other threads of a kernel whose fault has been said
-  const std::string text = raised->second(raised->first->value);
-  std::erase_if(expected_, is_raised);
-  throw Error(text);
+  std::vector<std::string> texts = std::exchange(unsaid_, {});
+  const auto take = [&texts](const auto& e) {
+    if (e.first->raised == 0) return false;
+    if (texts.empty()) texts.push_back(e.second(e.first->value));
+    return true;
+  };
+  std::erase_if(expected_, take);
+  for (const auto& graph : graphs_)
+    for (const auto& e : graph->expected)
+      if (take(e)) e.first->raised = 0;
+  // None: other threads of a kernel whose fault has been said.
+  if (!texts.empty()) throw Error(texts.front());
 }
 
 }  // namespace dtensor::local::cuda

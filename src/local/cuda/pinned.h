@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -45,6 +47,24 @@ class PinnedRing {
   std::array<Arc, kArcs> arcs_;
 };
 
+/// Pinned memory that is handed out once: what replays of a graph read again.
+class PinnedPieces {
+ public:
+  explicit PinnedPieces(int device) : device_(device) {}
+  PinnedPieces(const PinnedPieces&) = delete;
+  ~PinnedPieces();
+  /// 32-byte aligned, zeros.
+  void* take(std::size_t bytes);
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  static constexpr std::size_t kChunk = 64 << 10;
+  int device_;
+  std::vector<void*> chunks_;
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0, bytes_ = 0;
+};
+
 /// What a kernel writes when it meets a value that only it can see is wrong.
 struct Fault {
   std::int64_t value = 0;
@@ -66,6 +86,15 @@ DTENSOR_DEVICE inline void raise(Fault* fault, std::int64_t value) {
   *fault->any = 1;
 }
 
+using FaultText = std::function<std::string(std::int64_t)>;
+/// Faults that replays of one graph may raise, again and again.
+struct RecordedFaults {
+  explicit RecordedFaults(int device) : memory(device) {}
+  RecordedFaults(const RecordedFaults&) = delete;
+  PinnedPieces memory;
+  std::vector<std::pair<volatile Fault*, FaultText>> expected;
+};
+
 /// Texts of the faults that kernels in flight may raise.
 class Faults {
  public:
@@ -73,19 +102,26 @@ class Faults {
   ~Faults();
   Faults(const Faults&) = delete;
   /// For kernels that are queued on `stream` next.
-  Fault* expect(Stream stream, std::function<std::string(std::int64_t)> text);
+  Fault* expect(Stream stream, FaultText text);
   /// @throws Error with the text of a fault that has been raised; once for each.
   void check() {
     if (*any_ != 0) fail();
   }
   void leave() { ring_.leave(); }
+  /// From now on what is expected is of a graph's replays, which have all the time; null ends that.
+  void record(const std::shared_ptr<RecordedFaults>& faults);
+  /// No replay of it runs any more. What they have raised is said at the next check.
+  void forget(const std::shared_ptr<RecordedFaults>& faults) noexcept;
 
  private:
   static constexpr std::size_t kArcBytes = 64 * sizeof(Fault);
   void fail();
   volatile std::int32_t* any_;
   PinnedRing ring_;
-  std::vector<std::pair<const volatile Fault*, std::function<std::string(std::int64_t)>>> expected_;
+  std::vector<std::pair<volatile Fault*, FaultText>> expected_;
+  std::shared_ptr<RecordedFaults> recording_;            // of the recording that goes on
+  std::vector<std::shared_ptr<RecordedFaults>> graphs_;  // whose replays may raise
+  std::vector<std::string> unsaid_;                      // of graphs that are gone
 };
 
 }  // namespace dtensor::local::cuda

@@ -6,6 +6,7 @@
 #include "local/cuda/exact.h"
 #include "local/cuda/launch.h"
 #include "local/cuda/pieces.h"
+#include "local/cuda/random_state.h"
 #include "local/cuda/rank_device.h"
 #include "local/cuda/runs.h"
 #include "local/cuda/table.h"
@@ -18,7 +19,7 @@ namespace {
 
 // Where local elements lie in the global tensor. Trailing dimensions that are held whole are folded into the one before.
 struct RandomPlan {
-  std::uint64_t seed = 0, call = 0;
+  RandomState state;
   std::int64_t rows = 1, row = 1;  // of the local tensor, and elements of one
   RunMap columns;
   int outer_dims = 0;  // innermost first
@@ -39,8 +40,7 @@ class PlannedRuns {
  public:
   RandomPlan plan;
   PlannedRuns(RankDevice& device, const Tensor& out, std::uint64_t seed, std::uint64_t call, const GlobalMap& map) {
-    plan.seed = seed;
-    plan.call = call;
+    plan.state = random_state(seed, call);
     const auto whole = [&map](int d) {
       const auto& runs = map.runs[static_cast<std::size_t>(d)];
       return runs.size() == 1 && runs[0].begin == 0 && runs[0].length == map.global[d];
@@ -82,6 +82,7 @@ struct FillRandom {
   DTENSOR_DEVICE void operator()(std::int64_t i) const {
     const std::int64_t r = plan.rows == 1 ? 0 : i / groups, column = (i - r * groups) * kGroup;
     const std::int64_t left = plan.row - column, count = left < kGroup ? left : kGroup, start = plan.row_start(r);
+    const std::uint64_t seed = plan.state.seed(), call = plan.state.call();
     alignas(16) T values[kGroup] = {};
     T pair[2];
     std::int64_t known = -1;
@@ -89,7 +90,7 @@ struct FillRandom {
       const std::int64_t at = start + plan.columns.to_global(column + k);
       if (at / 2 != known) {
         known = at / 2;
-        make(formulas::random_words(plan.seed, plan.call, static_cast<std::uint64_t>(known)), pair);
+        make(formulas::random_words(seed, call, static_cast<std::uint64_t>(known)), pair);
       }
       values[k] = pair[at % 2];
     }

@@ -8,6 +8,7 @@
 
 #include "base/error_text.h"
 #include "base/rank.h"
+#include "local/cuda/recording.h"
 
 namespace dtensor::local::cuda {
 namespace {
@@ -59,6 +60,11 @@ RankDevice::~RankDevice() {
 
 void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  if (device.recording != nullptr) {
+    void* const staged = device.recording->staging().take(bytes);
+    std::memcpy(staged, from, bytes);
+    return copy(to, staged, bytes, CopyKind::pinned_to_device, device.current);
+  }
   if (bytes > device.staging.arc_bytes()) return copy(to, from, bytes, CopyKind::to_device, device.current);
   void* const staged = device.staging.take(bytes, device.current);
   std::memcpy(staged, from, bytes);

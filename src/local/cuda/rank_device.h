@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "local/cuda/driver.h"
 #include "local/cuda/events.h"
@@ -13,14 +14,19 @@
 
 namespace dtensor::local::cuda {
 
+class Recording;
+
 struct RankDevice {
   Device device;
   std::shared_ptr<OwnedStream> own;  ///< made for the rank, non-blocking
   DeviceStreamRef current_stream;    ///< the own one, or what a StreamScope has set
   Stream current = nullptr;          ///< the same
   std::shared_ptr<DeviceAllocator> allocator;
-  PinnedRing staging;  ///< for upload
-  Faults faults;       ///< checked at every call for the device and where the host waits
+  PinnedRing staging;              ///< for upload
+  Faults faults;                   ///< checked at every call for the device and where the host waits
+  Recording* recording = nullptr;  ///< null: what is queued runs
+  std::vector<std::weak_ptr<SideStream>> side_streams;
+  std::shared_ptr<char> life = std::make_shared<char>();  ///< for what may outlive the rank
   explicit RankDevice(Device d);
   RankDevice(const RankDevice&) = delete;
   ~RankDevice();

@@ -203,41 +203,48 @@ struct Open {
 thread_local Open open;
 std::atomic<int> open_groups{0};
 
+// The members' lists know of it from now on.
+void begin(Member& m, const BatchRef& batch) {
+  ++m.groups;
+  for (Posted& p : batch->operations) {
+    p.call.group = m.groups - 1;
+    world().calls.push_back(p.call);
+    if (p.call.verb == "Send") {
+      m.sends[p.call.peer].emplace_back(batch, &p);
+      ++m.sent[p.call.peer];
+    } else if (p.call.verb == "Recv") {
+      m.receives[p.call.peer].emplace_back(batch, &p);
+      ++m.received[p.call.peer];
+    } else {
+      m.collectives.emplace_back(batch, &p);
+      compare(m);
+    }
+  }
+  std::erase_if(m.batches, [](const BatchRef& b) { return b->is_done(); });
+  m.batches.push_back(batch);
+}
+
 void close_group() {
   const auto lock = emulated::stopped();
-  std::map<Member*, BatchRef> batches;
+  std::map<Member*, std::pair<Stream, std::vector<Posted>>> groups;
   std::vector<Member*> order;
   for (auto& [member, what] : std::exchange(open.posted, {})) {
-    BatchRef& batch = batches[member];
-    if (!batch) {
-      batch = std::make_shared<Batch>();
-      batch->stream = what.first;
-      order.push_back(member);
-    }
-    if (batch->stream != what.first) world().mismatches.push_back(member->name + ": a group on two streams");
-    what.second.call.group = member->groups;
-    batch->operations.push_back(std::move(what.second));
+    const auto [at, added] = groups.try_emplace(member, what.first, std::vector<Posted>());
+    if (added) order.push_back(member);
+    if (at->second.first != what.first) world().mismatches.push_back(member->name + ": a group on two streams");
+    at->second.second.push_back(std::move(what.second));
   }
   for (Member* m : order) {
-    const BatchRef& batch = batches[m];
-    ++m->groups;
+    auto& [stream, operations] = groups[m];
     m->lingers = world().settings.lingers;
-    for (Posted& p : batch->operations) {
-      world().calls.push_back(p.call);
-      if (p.call.verb == "Send") {
-        m->sends[p.call.peer].emplace_back(batch, &p);
-        ++m->sent[p.call.peer];
-      } else if (p.call.verb == "Recv") {
-        m->receives[p.call.peer].emplace_back(batch, &p);
-        ++m->received[p.call.peer];
-      } else {
-        m->collectives.emplace_back(batch, &p);
-        compare(*m);
-      }
-    }
-    std::erase_if(m->batches, [](const BatchRef& b) { return b->is_done(); });
-    m->batches.push_back(batch);
-    batch->number = emulated::queue_when(batch->stream, [m, batch] { return try_batch(*m, *batch); });
+    emulated::queue_made(stream, [m, posted = std::move(operations)](Stream on, std::uint64_t number) {
+      auto batch = std::make_shared<Batch>();
+      batch->operations = posted;
+      batch->stream = on;
+      batch->number = number;
+      begin(*m, batch);
+      return [m, batch] { return try_batch(*m, *batch); };
+    });
   }
 }
 

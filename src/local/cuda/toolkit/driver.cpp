@@ -173,6 +173,36 @@ bool is_done(Event event) {
 void host_waits(Event event) { check(cudaEventSynchronize(of_event(event)), "wait"); }
 void host_waits_for_stream(Stream stream) { check(cudaStreamSynchronize(of(stream)), "wait"); }
 
+// Relaxed: the thread may ask for memory and look at events of before, neither of which belongs to the recording.
+void begin_recording(Stream stream) { check(cudaStreamBeginCapture(of(stream), cudaStreamCaptureModeRelaxed), "record"); }
+bool is_recording(Stream stream) {
+  if (stream == nullptr) return false;  // the legacy stream never does, and asking it breaks what records
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(of(stream), &status), "stream");
+  return status != cudaStreamCaptureStatusNone;
+}
+EndedRecording end_recording(Stream stream) {
+  EndedRecording ended;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t runnable = nullptr;
+  cudaError_t code = cudaStreamEndCapture(of(stream), &graph);
+  ended.unjoined = code == cudaErrorStreamCaptureUnjoined;
+  if (code == cudaSuccess) code = cudaGraphGetNodes(graph, nullptr, &ended.nodes);
+  if (code == cudaSuccess) code = cudaGraphInstantiate(&runnable, graph, 0);
+  if (code == cudaSuccess) code = cudaGraphUpload(runnable, of(stream));
+  if (graph != nullptr) static_cast<void>(cudaGraphDestroy(graph));
+  if (code == cudaSuccess) {
+    ended.graph = runnable;
+    return ended;
+  }
+  static_cast<void>(cudaGetLastError());
+  if (runnable != nullptr) static_cast<void>(cudaGraphExecDestroy(runnable));
+  ended.error = text_of(code);
+  return ended;
+}
+void launch_graph(Graph graph, Stream stream) { check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), of(stream)), "replay"); }
+void free_graph(Graph graph) noexcept { static_cast<void>(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph))); }
+
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
   const bool from_host = kind == CopyKind::to_device || kind == CopyKind::pinned_to_device;
   const bool to_host = kind == CopyKind::to_host || kind == CopyKind::device_to_pinned;
