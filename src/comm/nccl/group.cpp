@@ -95,11 +95,14 @@ void Group::advance() {
   // One that nobody launches on is not made: its members may have ended when the last of them comes.
   if (stage_ == Stage::wants_id && is_busy()) begin();
   if (stage_ == Stage::initialising) check_joining();
+  const auto elsewhere = [](const Launch& l) { return l.recorder != std::thread::id() && l.recorder != std::this_thread::get_id(); };
+  if (!waiting_.empty() && elsewhere(*waiting_.front())) return;
   if (stage_ == Stage::queueing && !go_on_queueing()) return;
   if (stage_ != Stage::ready) return;
-  while (!waiting_.empty()) {
+  while (!waiting_.empty() && !elsewhere(*waiting_.front())) {
     if (!step(*waiting_.front())) return;
-    flying_.push_back(std::move(waiting_.front()));
+    // One that is recorded does not run.
+    if (waiting_.front()->recorder == std::thread::id()) flying_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
   look_at_flying();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct Launch {
   local::DeviceEventRef ready;  ///< on the rank's stream: inputs are there, outputs are free
   int phase = 0;                ///< what is queued: nothing, all until the first exchanges, all until the second
   std::atomic<bool> issued{false};
+  std::thread::id recorder;  ///< the rank's, which records it for a graph: no other thread queues it. None: it runs
   // From when it is issued on.
   local::DeviceEventRef started, finished;
   bool seen = false;  ///< `started` has been seen done, at:
@@ -56,7 +58,7 @@ class Group {
 
   /// "{0, 2}".
   const std::string& name() const noexcept { return name_; }
-  const local::DeviceStream& stream() const noexcept { return *stream_; }
+  const local::DeviceStreamRef& stream() const noexcept { return stream_; }
   std::uint64_t next_sequence() noexcept { return sequence_++; }
   void queue(std::shared_ptr<Launch> launch);
   /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.

@@ -108,14 +108,14 @@ class NcclCommunicator final : public Communicator {
     const std::lock_guard lock(job_->mutex());
     group_.emplace(*job_, std::vector<int>(ranks.begin(), ranks.end()), member, std::string(role));
     job_->add(*group_);
+    side_ = std::make_shared<local::SideStream>(local::SideStream{group_->stream(), [this] { settle(); }});
+    backend().add_side_stream(side_);
   }
   ~NcclCommunicator() override {
     if (!group_) return;
+    side_.reset();
     try {
-      job_->wait_until("end", [this] {
-        const std::lock_guard lock(job_->mutex());
-        return !group_->is_busy();
-      });
+      settle();
     } catch (const Error&) {}  // the world is over: nothing is queued any more
     {
       const std::lock_guard lock(job_->mutex());
@@ -149,6 +149,8 @@ class NcclCommunicator final : public Communicator {
   void barrier(const Call& call) override {
     job_->check_over(call.kind);
     if (!group_) return;
+    if (local::is_recording(device_))
+      base::fail<InvalidArgument>("{}: the host waits for other ranks, which no replay of a CUDA graph repeats; do it outside the body", call.kind);
     if (!token_) token_ = Tensor::zeros({1}, Dtype::i32, device_);
     const Operation o{.form = Form::all_reduce, .in = &token_, .out = &token_};
     auto launch = std::make_shared<Launch>();
@@ -162,6 +164,13 @@ class NcclCommunicator final : public Communicator {
  private:
   static local::Storage* storage_of(const Tensor* t) noexcept { return t != nullptr ? t->storage() : nullptr; }
   local::DeviceBackend& backend() const { return local::require_cuda(device_, "nccl"); }
+  // Until all that was launched is queued.
+  void settle() {
+    job_->wait_until("end", [this] {
+      const std::lock_guard lock(job_->mutex());
+      return !group_->is_busy();
+    });
+  }
 
   void check_devices(std::string_view kind, std::span<const Operation> operations) const {
     for (const Operation& o : operations)
@@ -226,6 +235,7 @@ class NcclCommunicator final : public Communicator {
 
   void start(const std::shared_ptr<Launch>& launch) {
     launch->ready = backend().record(*backend().current_stream(device_));
+    if (local::is_recording(device_)) launch->recorder = std::this_thread::get_id();
     bool failed = false;
     {
       const std::lock_guard lock(job_->mutex());
@@ -239,12 +249,16 @@ class NcclCommunicator final : public Communicator {
       }
     }
     if (failed) job_->throw_over(launch->kind);
-    if (!launch->issued.load(std::memory_order_relaxed)) job_->hurry();
+    if (launch->issued.load(std::memory_order_relaxed)) return;
+    if (launch->recorder == std::thread::id()) return job_->hurry();
+    // What the body queues next may wait for it.
+    job_->wait_until(launch->kind, [&] { return launch->issued.load(std::memory_order_acquire); });
   }
 
   std::shared_ptr<NcclJob> job_;
   Device device_;
   std::optional<Group> group_;
+  std::shared_ptr<local::SideStream> side_;
   Cache lowered_;
   Tensor token_;
 };

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recorded steps with collectives: replays give every rank what calls would, their launches match, and nobody waits for what does not run.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "comm/expected.h"
+#include "comm/nccl/ranks.h"
+#include "dtensor/dtensor.h"
+
+using namespace dtensor;
+using namespace dtensor::testing;
+using comm::nccl::recorded::taken_calls;
+
+namespace {
+
+std::vector<float> values_of(const Tensor& t) {
+  const Tensor here = t.contiguous().to(Device::cpu());
+  const auto v = here.values<const float>();
+  return {v.begin(), v.end()};
+}
+
+// A layer split over the ranks, with its gradient and a plain step, and a move of the result.
+struct Step {
+  DTensor x, w, last;
+  explicit Step(const DeviceMesh& mesh) : x(randn({6, 8}, mesh, {Shard(0)})), w(randn({8, 4}, mesh, {Shard(1)})) { w.set_requires_grad(); }
+  void operator()() {
+    const DTensor y = dropout(tanh(matmul(x, w)), 0.25);
+    sum(square(y)).backward();
+    last = y.detach().redistribute({Replicate()});
+    const NoGrad off;
+    sub_(w.detach(), w.grad() * 0.1);
+    w.set_grad(DTensor());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("replays of a step with collectives leave what calls leave, on every rank") {
+  std::vector<std::vector<float>> bits[2];
+  for (const bool recorded : {false, true}) {
+    bits[recorded ? 1 : 0].resize(4);
+    CHECK(runs_over_nccl(2, [&](World& world) {
+      manual_seed(5);
+      Step step(world.mesh({{"x", 2}}));
+      step();
+      if (recorded) {
+        CudaGraph graph = CudaGraph::record(world.device(), [&] { step(); });
+        host_waits();
+        for (int k = 0; k < 3; ++k) graph.replay();
+        CHECK(host_waits() == 0);
+        bits[1][static_cast<std::size_t>(world.rank())] = values_of(step.w.local());
+      } else {
+        for (int k = 0; k < 3; ++k) step();
+        bits[0][static_cast<std::size_t>(world.rank())] = values_of(step.w.local());
+      }
+      bits[recorded ? 1 : 0][static_cast<std::size_t>(2 + world.rank())] = values_of(step.last.local());
+    }));
+  }
+  CHECK(bits[0] == bits[1]);
+}
+
+TEST_CASE("a recording asks NCCL for each launch once, and a replay launches them all again") {
+  taken_calls();
+  CHECK(runs_over_nccl(2, [&](World& world) {
+    const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+    const Tensor x = input_of(world.rank(), {12}, Dtype::f32).to(world.device());
+    Tensor sum, all;
+    const auto body = [&] {
+      sum = c.all_reduce(x);
+      all = c.all_gather(sum);
+    };
+    CudaGraph graph = CudaGraph::record(world.device(), body);  // it makes the communicator, too
+    for (int k = 0; k < 2; ++k) graph.replay();
+    CHECK(values_of(all)[13] == static_cast<float>(input_value(0, 1, Dtype::f32) + input_value(1, 1, Dtype::f32)));
+  }));
+  const auto texts = texts_by_member(taken_calls(), 2);
+  const std::vector<std::string> twice{"AllReduce 12 f32 sum", "AllGather 12 f32", "AllReduce 12 f32 sum", "AllGather 12 f32"};
+  CHECK(texts[0] == twice);
+  CHECK(texts[1] == twice);
+}
+
+TEST_CASE("launches before, between and after replays keep their order") {
+  CHECK(runs_over_nccl(2, [&](World& world) {
+    const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+    const Tensor x = Tensor::zeros({1000}, Dtype::f32, world.device());
+    x.fill_(1);
+    const auto body = [&] { c.all_reduce_(x).wait(); };  // doubles
+    c.all_reduce_(x).wait();
+    CudaGraph graph = CudaGraph::record(world.device(), body);
+    static_cast<void>(c.all_reduce_(x));  // not waited for: a replay is
+    graph.replay();
+    static_cast<void>(c.all_reduce_(x));
+    graph.replay();
+    CHECK(values_of(x)[999] == 32);
+  }));
+}
+
+TEST_CASE("results that nobody waits for inside are complete after a replay") {
+  CHECK(runs_over_nccl(2, [&](World& world) {
+    const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+    const Tensor x = input_of(world.rank(), {64}, Dtype::f32).to(world.device());
+    Tensor late;
+    CudaGraph graph = CudaGraph::record(world.device(), [&] { late = c.all_gather(x); });
+    graph.replay();
+    CHECK(values_of(late)[65] == static_cast<float>(input_value(1, 1, Dtype::f32)));
+  }));
+}
+
+TEST_CASE("no time limit counts for what is recorded and does not run") {
+  CHECK(runs_over_nccl(2,
+                       [&](World& world) {
+                         const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+                         const Tensor x = Tensor::zeros({10}, Dtype::f32, world.device());
+                         c.all_reduce_(x).wait();
+                         CudaGraph graph = CudaGraph::record(world.device(), [&] {
+                           static_cast<void>(c.all_reduce_(x));
+                           std::this_thread::sleep_for(std::chrono::milliseconds(600));
+                         });
+                         std::this_thread::sleep_for(std::chrono::milliseconds(600));
+                         graph.replay();
+                         CHECK(values_of(x)[9] == 0);
+                       },
+                       {.time_limit_s = 0.5}));
+}
+
+TEST_CASE("what NCCL has not queued at once is waited for while a step is recorded") {
+  for (const comm::nccl::recorded::Settings& settings :
+       {comm::nccl::recorded::Settings{.lingers = 5}, comm::nccl::recorded::Settings{.connects = true}}) {
+    comm::nccl::recorded::set(settings);
+    CHECK(runs_over_nccl(2, [](World& world) {
+      manual_seed(5);
+      Step step(world.mesh({{"x", 2}}));
+      step();
+      CudaGraph graph = CudaGraph::record(world.device(), [&] { step(); });
+      for (int k = 0; k < 2; ++k) graph.replay();
+      CHECK(values_of(step.w.local()).size() == 16);
+    }));
+  }
+  comm::nccl::recorded::set({});
+}
+
+TEST_CASE("a barrier and a tensor of the host are refused inside, and the world goes on") {
+  CHECK(runs_over_nccl(2, [](World& world) {
+    const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+    const Tensor x = Tensor::zeros({4}, Dtype::f32, world.device()), here = Tensor::zeros({4}, Dtype::f32);
+    CHECK_THROWS_WITH_AS(CudaGraph::record(world.device(), [&] { world.barrier(); }),
+                         "barrier: the host waits for other ranks, which no replay of a CUDA graph repeats; do it outside the body", InvalidArgument);
+    CHECK_THROWS_AS(CudaGraph::record(world.device(), [&] { static_cast<void>(c.all_reduce(here)); }), InvalidArgument);
+    world.barrier();
+    CudaGraph graph = CudaGraph::record(world.device(), [&] { static_cast<void>(c.all_reduce_(x)); });
+    graph.replay();
+    CHECK(values_of(x)[0] == 0);
+  }));
+}
