@@ -27,6 +27,7 @@ class DTENSOR_EXPORT Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
   /// Collective over each parameter's mesh only where the update needs it; parameters without a gradient are left alone.
+  /// @throws InvalidArgument in a recording (CudaGraph::record) unless the optimiser is capturable and has made a step before.
   void step();
   void zero_grad();
   /// Takes effect at the next step; of a capturable optimiser also at the next replay of one that was recorded.

@@ -16,10 +16,25 @@
 #include "dtensor/ops/pointwise.h"
 #include "dtensor/ops/reductions.h"
 #include "dtensor/ops/views.h"
+#include "local/device.h"
 #include "local/kernels/optimizer.h"
 #include "ops/vector_norms.h"
 
 namespace dtensor::optim {
+namespace {
+
+// What replays would do to a step that is recorded.
+void check_recorded(bool capturable, bool has_state) {
+  if (!capturable)
+    throw InvalidArgument(
+        "optimizer: the rate and the step count of a step that is recorded in a CUDA graph would be the same at each replay; make the optimiser "
+        "capturable");
+  if (!has_state)
+    throw InvalidArgument(
+        "optimizer: the first step makes the state, which each replay of a CUDA graph would make anew; make a step before it is recorded");
+}
+
+}  // namespace
 
 Optimizer::Optimizer(std::vector<nn::NamedParameter> parameters, double lr, std::vector<std::string_view> slots, bool capturable)
     : lr_(lr),
@@ -88,6 +103,7 @@ void Optimizer::step() {
       ++skipped_[i];
       continue;
     }
+    if (local::is_recording(value.device())) check_recorded(capturable_, bool(step_tensors_[i].lr));
     own_steps_ = steps_ - skipped_[i];
     first_update_ = own_steps_ == 1 || (!slots_[i].empty() && !slots_[i][0]);
     for (std::size_t s = 0; s < slot_names_.size(); ++s) slot(i, s);

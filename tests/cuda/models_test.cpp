@@ -20,7 +20,7 @@ std::int64_t steps() {
   return given != nullptr ? std::atoll(given) : 2;
 }
 
-void check_all(std::initializer_list<MeshAxis> axes, int ranks, bool sequence_parallel = false) {
+void check_all(std::initializer_list<MeshAxis> axes, int ranks, bool sequence_parallel = false, bool replayed = false) {
   int found = 0;
   const char* other = std::getenv("DTENSOR_GOLDEN");
   const std::filesystem::path folder = other != nullptr ? other : DTENSOR_GOLDEN_DIR;
@@ -29,7 +29,8 @@ void check_all(std::initializer_list<MeshAxis> axes, int ranks, bool sequence_pa
     ++found;
     std::vector<std::string> wrong;
     run_ranks({.ranks = ranks, .device = Device::cuda(0), .threads_per_rank = 1}, [&](World& world) {
-      const auto faults = golden::check_model({entry.path().string(), sequence_parallel, steps()}, world.mesh(axes));
+      const auto faults = golden::check_model({entry.path().string(), sequence_parallel, replayed && steps() != 0 ? steps() + 1 : steps(), replayed},
+                                              world.mesh(axes));
       if (world.rank() == 0) wrong = faults;
     });
     INFO(entry.path().string());
@@ -41,6 +42,7 @@ void check_all(std::initializer_list<MeshAxis> axes, int ranks, bool sequence_pa
 }  // namespace
 
 TEST_CASE("golden models on a device and one rank") { check_all({{"dp", 1}}, 1); }
+TEST_CASE("golden models on a device whose training steps are replayed") { check_all({{"dp", 1}}, 1, false, true); }
 TEST_CASE("golden models on a device and tp 2") { check_all({{"tp", 2}}, 2); }
 TEST_CASE("golden models on a device and dp 2") { check_all({{"dp", 2}}, 2); }
 TEST_CASE("golden models on a device and dp 2 x tp 2 with sequence parallelism") { check_all({{"dp", 2}, {"tp", 2}}, 4, true); }

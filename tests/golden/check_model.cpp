@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
@@ -99,18 +100,33 @@ class Checker {
 
   void training(double max_norm, const json& want, bool whole) {
     auto model = fresh_model();
-    optim::AdamW optimizer(model->named_parameters(), {.lr = 1e-3, .betas = {0.9, 0.95}, .eps = 1e-8, .weight_decay = 0.1});
+    optim::AdamW optimizer(model->named_parameters(),
+                           {.lr = 1e-3, .betas = {0.9, 0.95}, .eps = 1e-8, .weight_decay = 0.1, .capturable = case_.replayed});
     const std::string run = "max_norm " + std::to_string(max_norm) + " step ";
     const std::int64_t steps = case_.steps == 0 ? tokens_.shape()[0] : case_.steps;
-    for (std::int64_t step = 0; step < steps; ++step) {
-      const auto [input, target] = batch(step);
-      const DTensor loss = models::next_token_loss((*model)(input), target);
+    DTensor input, target, loss, gradient_norm;
+    const auto train = [&] {
+      loss = models::next_token_loss((*model)(input), target);
       loss.backward();
-      const double norm = optim::clip_grad_norm_(model->parameters(), max_norm).item();
+      gradient_norm = optim::clip_grad_norm_(model->parameters(), max_norm);
       optimizer.step();
       optimizer.zero_grad();
+      loss = loss.detach();
+    };
+    CudaGraph graph;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      if (!case_.replayed || step == 0) {
+        std::tie(input, target) = batch(step);
+        train();
+      } else {
+        const auto [next_input, next_target] = batch(step);
+        copy_(input, next_input);
+        copy_(target, next_target);
+        if (!graph) graph = CudaGraph::record(input.device(), train);
+        graph.replay();
+      }
       const auto s = static_cast<std::size_t>(step);
-      const double value = loss.item();
+      const double value = loss.item(), norm = gradient_norm.item();
       expect(relative(value, want["loss_f64"][s]) <= kLoss, run + std::to_string(step) + ": loss " + numbers(value, want["loss_f64"][s]));
       expect(relative(norm, want["grad_norm_f64"][s]) <= kNorm,
              run + std::to_string(step) + ": gradient norm " + numbers(norm, want["grad_norm_f64"][s]));
