@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a device does: calls that are all dispatch, products, rows, attention, losses, optimiser, copies, and moves between ranks that share it. One line of
+// What a device does: calls that are all dispatch, products, rows, attention, losses, copies, steps that are replayed, and moves between ranks that share it. One line of
 // JSON a row: {"name", "us", "bytes", "flops"}; bench/compare_gpu.py puts PyTorch on the same device beside it.
 //   gpu [--device cuda:0|cpu] [--rows add,matmul] [--seconds 0.3] [--small]
 #include <algorithm>
@@ -35,8 +35,7 @@ class Bench {
   Bench(const Settings& settings, World& world) : settings_(settings), world_(world) {}
   /// Microseconds of one call, the least of five stretches. All ranks take the same number of calls.
   void row(const std::string& name, double bytes, double flops, const std::function<DTensor()>& f) const {
-    const std::string family = name.substr(0, name.find(' '));
-    if (!settings_.rows.empty() && ("," + settings_.rows + ",").find("," + family + ",") == std::string::npos) return;
+    if (!wants(name.substr(0, name.find(' ')))) return;
     DTensor last = f();
     wait_for(last);
     int calls = 1;
@@ -51,6 +50,9 @@ class Bench {
     for (int k = 0; k < 5; ++k) least = std::min(least, stretch(calls / 2, f) / (calls / 2));
     if (world_.rank() == 0)
       std::printf("{\"name\": \"%s\", \"us\": %.3f, \"bytes\": %.0f, \"flops\": %.0f}\n", name.c_str(), least * 1e6, bytes, flops);
+  }
+  bool wants(const std::string& family) const {
+    return settings_.rows.empty() || ("," + settings_.rows + ",").find("," + family + ",") != std::string::npos;
   }
   const Settings& settings() const noexcept { return settings_; }
 
@@ -122,6 +124,49 @@ void attention_rows(const Bench& b, const DeviceMesh& mesh) {
   }
 }
 
+// What the host's part of many small launches costs, and a training step: called, and replayed.
+void graph_rows(const Bench& b, const DeviceMesh& mesh) {
+  if (b.settings().device.kind != DeviceKind::cuda) return;
+  const std::int64_t width = b.settings().small ? 32 : 1024, rows = b.settings().small ? 16 : 512;
+  const DTensor x = randn({8, 8}, mesh);
+  DTensor y;
+  const auto chain = [&] {
+    y = x;
+    for (int k = 0; k < 20; ++k) y = add(y, x);
+  };
+  const DTensor in = randn({rows, width}, mesh);
+  std::vector<DTensor> weights;
+  for (int k = 0; k < 4; ++k) weights.push_back((randn({width, width}, mesh) * 0.02).set_requires_grad());
+  DTensor loss;
+  const auto step = [&] {
+    const EnableGrad on;
+    DTensor h = in;
+    for (const DTensor& w : weights) h = gelu(matmul(h, w));
+    loss = mean(square(h));
+    loss.backward();
+    const NoGrad off;
+    for (const DTensor& w : weights) {
+      sub_(w, w.grad() * 1e-3);
+      w.set_grad(DTensor());
+    }
+  };
+  const auto both = [&](const std::string& name, const std::function<void()>& body, const DTensor& result) {
+    b.row("graph " + name + ", called", 0, 0, [&] {
+      body();
+      return result;
+    });
+    if (!b.wants("graph")) return;
+    body();
+    CudaGraph graph = CudaGraph::record(b.settings().device, body);
+    b.row("graph " + name + ", replayed", 0, 0, [&] {
+      graph.replay();
+      return result;
+    });
+  };
+  both("20 adds 8x8 f32", chain, y);
+  both("step of 4 layers " + std::to_string(rows) + "x" + std::to_string(width) + " f32", step, loss);
+}
+
 void move_rows(const Bench& b, const DeviceMesh& mesh, int ranks) {
   const std::int64_t n = b.settings().small ? 128 : 4096;
   const DTensor sharded = randn({n, n}, mesh, {{"x", Shard(0)}});
@@ -152,7 +197,7 @@ int main(int argc, char** argv) {
       const NoGrad off;
       manual_seed(1);
       const Bench b(settings, world);
-      for (auto* rows : {dispatch_rows, copy_rows, product_rows, row_rows, attention_rows}) rows(b, mesh);
+      for (auto* rows : {dispatch_rows, copy_rows, product_rows, row_rows, attention_rows, graph_rows}) rows(b, mesh);
     });
     for (const int ranks : {2, 4})
       run_ranks({.ranks = ranks, .device = settings.device}, [&](World& world) {
