@@ -167,10 +167,52 @@ void graph_rows(const Bench& b, const DeviceMesh& mesh) {
   both("step of 4 layers " + std::to_string(rows) + "x" + std::to_string(width) + " f32", step, loss);
 }
 
+// The tensors of a Llama of 125M parameters.
+std::vector<nn::NamedParameter> llama_parameters(const Settings& settings, const DeviceMesh& mesh, Dtype dtype) {
+  const std::int64_t width = settings.small ? 64 : 768, inner = settings.small ? 128 : 2048, layers = settings.small ? 2 : 12;
+  std::vector<Shape> shapes{{settings.small ? 256 : 32000, width}, {width}};
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    shapes.insert(shapes.end(), 4, {width, width});
+    shapes.insert(shapes.end(), 2, {inner, width});
+    shapes.insert(shapes.end(), {{width, inner}, {width}, {width}});
+  }
+  std::vector<nn::NamedParameter> list;
+  for (const Shape& shape : shapes) {
+    nn::Parameter p(shape, mesh, {}, dtype);
+    p.set(randn(shape, mesh).to(dtype));
+    p.value().set_grad(randn(shape, mesh).to(dtype));
+    list.push_back({std::to_string(list.size()), p});
+  }
+  return list;
+}
+
+void optimiser_rows(const Bench& b, const DeviceMesh& mesh) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    const std::vector<nn::NamedParameter> named = llama_parameters(b.settings(), mesh, dtype);
+    std::vector<nn::Parameter> parameters;
+    double bytes = 0;
+    for (const nn::NamedParameter& p : named) {
+      parameters.push_back(p.parameter);
+      bytes += size_of(p.parameter.value());
+    }
+    const std::string tail = " 125M " + std::string(to_string(dtype));
+    const auto step = [&](optim::Optimizer& optimizer) {
+      optimizer.step();
+      return parameters.back().value();
+    };
+    optim::AdamW adamw(named), capturable(named, {.capturable = true});
+    optim::SGD sgd(named, {.momentum = 0.9});
+    b.row("adamw" + tail, 7 * bytes, 0, [&] { return step(adamw); });
+    b.row("adamw capturable" + tail, 7 * bytes, 0, [&] { return step(capturable); });
+    b.row("sgd momentum" + tail, 5 * bytes, 0, [&] { return step(sgd); });
+    b.row("clip" + tail, 3 * bytes, 0, [&] { return optim::clip_grad_norm_(parameters, 1.0); });
+  }
+}
+
 void move_rows(const Bench& b, const DeviceMesh& mesh, int ranks) {
   const std::int64_t n = b.settings().small ? 128 : 4096;
   const DTensor sharded = randn({n, n}, mesh, {{"x", Shard(0)}});
-  const DTensor partial = randn({n, n}, mesh, {{"x", Partial()}});
+  const DTensor partial = randn({n, n}, mesh).redistribute({{"x", Partial()}});
   const double bytes = size_of(sharded);
   const std::string tail = " " + std::to_string(ranks) + " ranks f32";
   b.row("move S(0)->R" + tail, bytes, 0, [&] { return sharded.redistribute({{"x", Replicate()}}); });
@@ -197,7 +239,7 @@ int main(int argc, char** argv) {
       const NoGrad off;
       manual_seed(1);
       const Bench b(settings, world);
-      for (auto* rows : {dispatch_rows, copy_rows, product_rows, row_rows, attention_rows, graph_rows}) rows(b, mesh);
+      for (auto* rows : {dispatch_rows, copy_rows, product_rows, row_rows, attention_rows, optimiser_rows, graph_rows}) rows(b, mesh);
     });
     for (const int ranks : {2, 4})
       run_ranks({.ranks = ranks, .device = settings.device}, [&](World& world) {

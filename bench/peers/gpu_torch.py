@@ -94,3 +94,19 @@ with torch.no_grad():
         qkv = rand(batch, heads, length, 128, dtype=torch.bfloat16)
         row(f"attention causal {length} bf16", 4 * size(qkv), 2.0 * batch * heads * length * length * 128,
             lambda: F.scaled_dot_product_attention(qkv, qkv, qkv, is_causal=True))
+    width, inner, layers = (64, 128, 2) if o.small else (768, 2048, 12)
+    layer = [(width, width)] * 4 + [(inner, width)] * 2 + [(width, inner), (width,), (width,)]
+    shapes = [(256 if o.small else 32000, width), (width,)] + layer * layers
+    for dtype, name in ((torch.float32, "f32"), (torch.bfloat16, "bf16")):
+        parameters = [torch.nn.Parameter(rand(*s, dtype=dtype)) for s in shapes]
+        for each in parameters:
+            each.grad = rand(*each.shape, dtype=dtype)
+        bytes_ = sum(size(each) for each in parameters)
+        fused = device.type == "cuda"
+        adamw = torch.optim.AdamW(parameters, fused=fused)
+        capturable = torch.optim.AdamW(parameters, fused=fused, capturable=fused)
+        sgd = torch.optim.SGD(parameters, momentum=0.9, fused=fused)
+        row(f"adamw 125M {name}", 7 * bytes_, 0, adamw.step)
+        row(f"adamw capturable 125M {name}", 7 * bytes_, 0, capturable.step)
+        row(f"sgd momentum 125M {name}", 5 * bytes_, 0, sgd.step)
+        row(f"clip 125M {name}", 3 * bytes_, 0, lambda: torch.nn.utils.clip_grad_norm_(parameters, 1.0))
