@@ -85,9 +85,10 @@ std::int64_t Optimizer::steps() const {
   if (on_devices_.empty()) return steps_;
   double most = -1;
   for (const OnDevice& d : on_devices_) {
-    const Tensor counts = d.counts.local() ? d.counts.local().to(Device::cpu()) : Tensor();
-    if (!counts || counts.device().kind != DeviceKind::cpu) continue;
-    for (const double n : counts.values<const double>()) most = std::max(most, n);
+    const Tensor counts = d.counts.local();
+    if (!counts || counts.device().kind == DeviceKind::meta) continue;
+    const Tensor here = counts.to(Device::cpu());
+    for (const double n : here.values<const double>()) most = std::max(most, n);
   }
   return most < 0 ? steps_ : static_cast<std::int64_t>(most);
 }

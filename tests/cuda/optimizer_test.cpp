@@ -445,6 +445,38 @@ TEST_CASE("a step of an optimiser is one launch over all parameters, with number
   compare_training<optim::SGD>(optim::SGDOptions{.momentum = 0.9, .dampening = 0.5});
 }
 
+namespace {
+
+// An optimiser of a program: a step, then something else on the same tensor.
+class Decaying final : public optim::Optimizer {
+ public:
+  explicit Decaying(std::vector<nn::NamedParameter> parameters) : Optimizer(std::move(parameters), 0.1, {}) {}
+
+ private:
+  void update(const DTensor& parameter, const DTensor& grad, std::vector<DTensor>& /*slots*/) override {
+    sgd_step_(parameter, grad, {}, {.lr = lr_});
+    mul_(parameter, 0.5);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what an optimiser of a program does after a step op comes after it") {
+  if (no_device()) return;
+  run_ranks({.ranks = 1, .device = kGpu}, [](World& world) {
+    const auto list = parameters_on(world.mesh({{"x", 1}}), {}, Dtype::f64);
+    std::vector<double> want;
+    for (const nn::NamedParameter& p : list) {
+      p.parameter.value().set_grad(ones_like(p.parameter.value().detach()));
+      for (const double x : doubles(p.parameter.value().local())) want.push_back((x - 0.1) * 0.5);
+    }
+    Decaying(list).step();
+    std::size_t at = 0;
+    for (const nn::NamedParameter& p : list)
+      for (const double x : doubles(p.parameter.value().local())) CHECK(x == doctest::Approx(want[at++]).epsilon(1e-12));
+  });
+}
+
 TEST_CASE("gradients that lie otherwise are brought to their parameters within the one launch") {
   if (no_device()) return;
   const auto run_on = [](Device device) {

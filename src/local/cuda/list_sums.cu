@@ -16,7 +16,7 @@ namespace {
 
 using cpu::SquareSumCall;
 
-// A list is as long as a kernel's argument (32,764 bytes) allows; a short one costs less to launch.
+// A list is as long as a kernel's argument allows; a short one costs less to launch.
 constexpr int kShort = 8, kLong = 1024, kNumbers = 2048;
 
 struct Source {
@@ -104,6 +104,7 @@ struct SumKernel {
 template <class T, int room>
 void launch_sums(RankDevice& device, std::span<const Source> sources, std::span<const Sum> sums, std::int64_t chunks) {
   constexpr std::size_t kShared = kWarp * sizeof(T);
+  static_assert(sizeof(ChunkKernel<T, room>) <= kMostArgument && sizeof(SumKernel<T, room>) <= kMostArgument);
   const Scratch scratch(device, static_cast<std::size_t>(std::max<std::int64_t>(1, chunks)) * sizeof(T));
   ChunkKernel<T, room> of_chunks;
   of_chunks.sums = scratch.as<T>();

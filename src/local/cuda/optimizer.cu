@@ -22,7 +22,6 @@ namespace {
 using cpu::AdamCall;
 using cpu::ScaleCall;
 using cpu::SgdCall;
-using cpu::StepNumbers;
 
 // What a formula does with a step's tensors: the parameter, its gradient, state. All but the gradient are written.
 template <bool keeps_top>
@@ -73,7 +72,7 @@ constexpr bool is_written(int tensor) { return tensor != 1; }
 template <class Form>
 constexpr int kCount = Form::Formula::numbers;
 
-// A list is as long as a kernel's argument (32,764 bytes) allows; a short one costs less to launch.
+// A list is as long as a kernel's argument allows; a short one costs less to launch.
 struct Room {
   int steps, rows;
 };
@@ -139,15 +138,22 @@ struct DeviceNumber {
   std::byte* data = nullptr;
   bool wide = false;
   DeviceNumber() = default;
-  explicit DeviceNumber(const Tensor& t) : data(t ? static_cast<std::byte*>(t.raw()) : nullptr), wide(t && t.dtype() == Dtype::f64) {}
+  explicit DeviceNumber(const Tensor* t) {
+    if (t == nullptr || !*t) return;
+    data = static_cast<std::byte*>(t->raw());
+    wide = t->dtype() == Dtype::f64;
+  }
   DTENSOR_DEVICE double get() const { return wide ? *reinterpret_cast<const double*>(data) : double{*reinterpret_cast<const float*>(data)}; }
   DTENSOR_DEVICE void set(double value) const {
     if (wide) *reinterpret_cast<double*>(data) = value;
     else *reinterpret_cast<float*>(data) = static_cast<float>(value);
   }
 };
-struct Source {
+struct Numbers {
   DeviceNumber lr, step;
+};
+struct Source {
+  Numbers given;
   std::uint16_t options = 0;
 };
 template <class Form, Room room>
@@ -157,12 +163,12 @@ struct NumbersKernel {
   Source source[room.steps];
 
   DTENSOR_DEVICE void operator()(std::int64_t i) const {
-    const Source& s = source[i];
-    typename Form::Options o = options[s.options];
-    if (s.lr.data != nullptr) formulas::set_rate(o, s.lr.get());
-    if (s.step.data != nullptr) {
-      const double step = s.step.get() + 1;
-      s.step.set(step);
+    const Numbers& n = source[i].given;
+    typename Form::Options o = options[source[i].options];
+    if (n.lr.data != nullptr) formulas::set_rate(o, n.lr.get());
+    if (n.step.data != nullptr) {
+      const double step = n.step.get() + 1;
+      n.step.set(step);
       formulas::set_step(o, step);
     }
     Form::Formula::derive(o, rows + i * kCount<Form>);
@@ -204,7 +210,7 @@ class Batch {
   using Options = typename Form::Options;
   Batch(RankDevice& device, bool from_device) : device_(device), from_device_(from_device) {}
 
-  void add(const Tensors& all, const Options& o, const StepNumbers& numbers) {
+  void add(const Tensors& all, const Options& o, const Numbers& numbers) {
     const std::span<const Tensor* const> tensors(all.data(), Form::kTensors);
     const bool empty = all[0]->numel() == 0;
     if (empty && !from_device_) return;
@@ -214,7 +220,7 @@ class Batch {
       options = 0;
     }
     if (options == options_.size()) options_.push_back(o);
-    if (from_device_) sources_.push_back({DeviceNumber(numbers.lr), DeviceNumber(numbers.step), static_cast<std::uint16_t>(options)});
+    if (from_device_) sources_.push_back({numbers, static_cast<std::uint16_t>(options)});
     const auto row = static_cast<std::uint16_t>(from_device_ ? steps_ : static_cast<int>(options));
     ++steps_;
     if (empty) return;
@@ -252,6 +258,7 @@ class Batch {
     std::array<double, static_cast<std::size_t>(kLong.rows * kCount<Form>)> rows{};
     if (from_device_) {
       made.emplace(device_, static_cast<std::size_t>(steps_ * kCount<Form>) * sizeof(double));
+      static_assert(sizeof(NumbersKernel<Form, room>) <= kMostArgument);
       NumbersKernel<Form, room> kernel{.rows = made->as<double>(), .options = {}, .source = {}};
       std::copy(options_.begin(), options_.end(), kernel.options);
       std::copy(sources_.begin(), sources_.end(), kernel.source);
@@ -261,6 +268,7 @@ class Batch {
     }
     const double* const made_rows = made ? made->as<double>() : nullptr;
     if (!parts_.empty()) {
+      static_assert(sizeof(StepKernel<Form, T, room>) <= kMostArgument);
       StepKernel<Form, T, room> kernel;
       kernel.made = made_rows;
       kernel.parts = static_cast<int>(parts_.size());
@@ -299,9 +307,9 @@ Tensors tensors_of(const ScaleCall& c) { return {&c.tensor}; }
 bool has_more(const AdamCall& c) { return static_cast<bool>(c.max_exp_avg_sq); }
 bool has_more(const SgdCall& c) { return static_cast<bool>(c.momentum_buffer); }
 bool has_more(const ScaleCall& /*c*/) { return false; }
-StepNumbers numbers_of(const AdamCall& c) { return c.numbers; }
-StepNumbers numbers_of(const SgdCall& c) { return c.numbers; }
-StepNumbers numbers_of(const ScaleCall& c) { return {c.factor, {}}; }
+Numbers numbers_of(const AdamCall& c) { return {DeviceNumber(&c.numbers.lr), DeviceNumber(&c.numbers.step)}; }
+Numbers numbers_of(const SgdCall& c) { return {DeviceNumber(&c.numbers.lr), DeviceNumber(&c.numbers.step)}; }
+Numbers numbers_of(const ScaleCall& c) { return {DeviceNumber(&c.factor), {}}; }
 const cpu::AdamStep& options_of(const AdamCall& c) { return c.step; }
 const cpu::SgdStep& options_of(const SgdCall& c) { return c.step; }
 formulas::ScaleStep options_of(const ScaleCall& /*c*/) { return {}; }
@@ -313,8 +321,8 @@ void run_in(std::span<const Call> calls, bool more) {
     std::optional<Batch<Form, T>> batch;
     for (const Call& c : calls) {
       const Tensors tensors = tensors_of(c);
-      const StepNumbers numbers = numbers_of(c);
-      const bool is_wide = tensors[0]->dtype() == Dtype::f64, is_from_device = numbers.lr || numbers.step;
+      const Numbers numbers = numbers_of(c);
+      const bool is_wide = tensors[0]->dtype() == Dtype::f64, is_from_device = numbers.lr.data != nullptr || numbers.step.data != nullptr;
       if (has_more(c) != more || is_wide != std::is_same_v<T, double> || is_from_device != from_device) continue;
       if (!batch) batch.emplace(rank_device(*tensors[0]), from_device);
       batch->add(tensors, options_of(c), numbers);

@@ -17,6 +17,8 @@
 
 namespace dtensor::local::cuda {
 
+/// Bytes that a kernel's arguments may have.
+inline constexpr std::size_t kMostArgument = 32764;
 /// Elements of one block: enough for its search of the list to cost nothing, few enough for the last blocks to end together.
 inline constexpr std::int64_t kChunk = 1 << 14;
 inline std::int64_t chunks_of(std::int64_t count) { return (count + kChunk - 1) / kChunk; }

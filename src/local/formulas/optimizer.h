@@ -31,7 +31,7 @@ struct Adam {
     m = m + k[4] * (gradient - m);
     v = v * k[5] + k[6] * gradient * gradient;
     T spread = v;
-    if constexpr (keeps_top) spread = top = (v > top) | (v != v) ? v : top;
+    if constexpr (keeps_top) spread = top = ((v > top) | (v != v)) ? v : top;
     p = decayed - k[9] * (m / (std::sqrt(spread) * k[7] + k[8]));
   }
 };
