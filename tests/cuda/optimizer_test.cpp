@@ -477,6 +477,30 @@ TEST_CASE("what an optimiser of a program does after a step op comes after it") 
   });
 }
 
+TEST_CASE("gradients as a backward pass leaves them are part of the one launch") {
+  if (no_device()) return;
+  run_ranks({.ranks = 1, .device = kGpu}, [](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 1}});
+    nn::Embedding embed(11, 8, mesh);
+    nn::Linear up(8, 12, mesh, {.bias = true}), down(12, 8, mesh, {.bias = true});
+    nn::LayerNorm norm(8, mesh);
+    std::vector<nn::NamedParameter> list;
+    for (nn::ModuleBase* module : std::initializer_list<nn::ModuleBase*>{&embed, &up, &down, &norm}) {
+      module->materialize();
+      for (nn::NamedParameter& p : module->named_parameters()) list.push_back(p);
+    }
+    REQUIRE(list.size() == 7);
+    optim::AdamW optimizer(list);
+    for (int step = 0; step < 2; ++step) {
+      const DTensor x = norm(embed(randint(0, 11, {4, 5}, mesh)));
+      sum(square(down(gelu(up(x))))).backward();
+      const Asked a = asked([&] { optimizer.step(); });
+      if (kRecorded) CHECK(a.steps == 1);
+      optimizer.zero_grad();
+    }
+  });
+}
+
 TEST_CASE("gradients that lie otherwise are brought to their parameters within the one launch") {
   if (no_device()) return;
   const auto run_on = [](Device device) {
