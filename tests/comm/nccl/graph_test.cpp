@@ -155,3 +155,77 @@ TEST_CASE("a barrier and a tensor of the host are refused inside, and the world 
     CHECK(values_of(x)[0] == 0);
   }));
 }
+
+namespace {
+
+struct Block : nn::Module<Block> {
+  nn::Linear up, down;
+  explicit Block(const DeviceMesh& mesh) : up(12, 20, mesh, {.bias = true}), down(20, 12, mesh) {}
+  void fields(nn::Fields& f) override { f("up", up)("down", down); }
+  DTensor forward(const DTensor& x) { return x + down(dropout(gelu(up(x)), 0.2)); }
+};
+struct Blocks : nn::Module<Blocks> {
+  nn::ModuleList<Block> blocks;
+  explicit Blocks(const DeviceMesh& mesh) {
+    for (int i = 0; i < 3; ++i) blocks.emplace_back(mesh);
+  }
+  void fields(nn::Fields& f) override { f("blocks", blocks); }
+  DTensor forward(const DTensor& x) {
+    DTensor h = x;
+    for (std::size_t i = 0; i < blocks.size(); ++i) h = blocks[i](h);
+    return h;
+  }
+};
+
+// Loss and parameters of a rank after some steps of training, the last of them called or replayed.
+std::vector<std::vector<float>> trained(World& world, bool sharded, bool recorded) {
+  manual_seed(9);
+  const DeviceMesh mesh = world.mesh({{"x", world.size()}});
+  Blocks model(mesh);
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    if (sharded) parallel::fully_shard(model.blocks[i], "x");
+    else parallel::parallelize_module(model.blocks[i], "x", {{"up", parallel::colwise()}, {"down", parallel::rowwise()}});
+  }
+  if (sharded) parallel::fully_shard(model, "x");
+  model.materialize();
+  optim::AdamW optimizer(model.named_parameters(), {.lr = 0.01, .capturable = true});
+  const DTensor x = randn({8, 12}, mesh, sharded ? Placements{Shard(0)} : Placements{Replicate()});
+  DTensor loss;
+  const auto step = [&] {
+    loss = mean(square(model(x) - 2 * x));
+    loss.backward();
+    optim::clip_grad_norm_(model.parameters(), 0.3);
+    optimizer.step();
+    optimizer.zero_grad();
+    loss = loss.detach();
+  };
+  for (int k = 0; k < 2; ++k) step();
+  CudaGraph graph;
+  if (recorded) graph = CudaGraph::record(world.device(), step);
+  for (int k = 0; k < 3; ++k) {
+    const NoGrad off;
+    copy_(x, x * 1.01 + randn_like(x));
+    optimizer.set_lr(0.02 - 0.005 * k);
+    const EnableGrad on;
+    if (recorded) graph.replay();
+    else step();
+  }
+  std::vector<std::vector<float>> values{values_of(loss.redistribute({Replicate()}).local())};
+  for (const nn::NamedParameter& p : model.named_parameters()) values.push_back(values_of(p.parameter.value().detach().redistribute({Replicate()}).local()));
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("sharded and tensor-parallel training is the same when its steps are replayed, with new batches and rates between") {
+  for (const bool sharded : {true, false})
+    for (const int ranks : {2, 3}) {
+      CAPTURE(sharded);
+      CAPTURE(ranks);
+      std::vector<std::vector<std::vector<float>>> called(static_cast<std::size_t>(ranks)), replayed(called);
+      CHECK(runs_over_nccl(ranks, [&](World& world) { called[static_cast<std::size_t>(world.rank())] = trained(world, sharded, false); }));
+      CHECK(runs_over_nccl(ranks, [&](World& world) { replayed[static_cast<std::size_t>(world.rank())] = trained(world, sharded, true); }));
+      CHECK(called[0].size() == 10);
+      CHECK(called == replayed);
+    }
+}
