@@ -528,21 +528,51 @@ TEST_CASE("ranks that are threads record what needs no other rank, and are told 
 }
 
 TEST_CASE("a replay is queued on the current stream, and the replays of one graph come one after the other") {
-  on_one_rank([](const DeviceMesh& mesh) {
-    const DTensor x = full({64}, 1, mesh);
-    CudaGraph graph = CudaGraph::record(kGpu, [&] { add_(x, x); });
-    const Stream own = Stream::current(kGpu), other = Stream::create(kGpu);
-    {
-      const StreamScope scope(other, {.ordered = false});
+  std::vector<std::byte> bits[2];
+  for (const bool recorded : {false, true})
+    on_one_rank([&](const DeviceMesh& mesh) {
+      const DTensor x = full({64}, 1, mesh);
+      const auto body = [&] { copy_(x, x * 0.5 + rand({64}, mesh)); };
+      body();
+      CudaGraph graph;
+      if (recorded) graph = CudaGraph::record(kGpu, body);
+      const auto next = [&] { recorded ? graph.replay() : body(); };
+      const Stream own = Stream::current(kGpu), other = Stream::create(kGpu);
       other.wait(own);
-      graph.replay();
-    }
+      {
+        const StreamScope scope(other, {.ordered = false});
+        next();
+      }
+      if (!recorded) own.wait(other);
+      next();
+      {
+        const StreamScope scope(other);
+        next();
+        bits[recorded ? 1 : 0] = bytes_of(x);
+      }
+    });
+  CHECK(bits[0] == bits[1]);
+}
+
+TEST_CASE("what the host hands to kernels is there at every replay, whatever it has staged since") {
+  on_one_rank([](const DeviceMesh& mesh) {
+    const NoGrad off;
+    const DTensor x = randn({1, 2, 11, 13}, mesh), large = randn({1, 1, 47, 53}, mesh);
+    DTensor y;
+    CudaGraph graph = CudaGraph::record(kGpu, [&] { y = adaptive_avg_pool2d(x, {4, 5}); });
+    for (int k = 0; k < 400; ++k) static_cast<void>(adaptive_avg_pool2d(large, {43, 41}));
     graph.replay();
-    const StreamScope scope(other);
-    graph.replay();
-    CHECK(x.local().to(Device::cpu()).values<const float>()[63] == 8);
+    CHECK(bytes_of(y) == bytes_of(adaptive_avg_pool2d(x, {4, 5})));
   });
 }
+
+#if !defined(DTENSOR_REAL_DEVICE)
+TEST_CASE("a machine without a driver is told so") {
+  emulated::set_devices(0, 0);
+  CHECK(error_of([] { CudaGraph::record(kGpu, [] {}); }) == "cuda: cuda:0 cannot be used (there is no driver); use Device::cpu()");
+  emulated::set_devices(2, std::int64_t{1} << 30);
+}
+#endif
 
 TEST_CASE("a graph that ends after its world, and one of another rank, are not replayed") {
   CudaGraph graph;

@@ -101,8 +101,7 @@ void Group::advance() {
   if (stage_ != Stage::ready) return;
   while (!waiting_.empty() && !elsewhere(*waiting_.front())) {
     if (!step(*waiting_.front())) return;
-    // One that is recorded does not run.
-    if (waiting_.front()->recorder == std::thread::id()) flying_.push_back(std::move(waiting_.front()));
+    flying_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
   look_at_flying();

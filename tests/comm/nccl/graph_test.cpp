@@ -98,6 +98,18 @@ TEST_CASE("launches before, between and after replays keep their order") {
   }));
 }
 
+TEST_CASE("a replay comes after launches whose results nobody has waited for") {
+  CHECK(runs_over_nccl(2, [&](World& world) {
+    const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+    const Tensor x = input_of(world.rank(), {64}, Dtype::f32).to(world.device()), y = Tensor::zeros({64}, Dtype::f32, world.device());
+    CudaGraph graph = CudaGraph::record(world.device(), [&] { y.copy_(x); });
+    Work work = c.all_reduce_(x);
+    graph.replay();
+    CHECK(values_of(y)[1] == static_cast<float>(input_value(0, 1, Dtype::f32) + input_value(1, 1, Dtype::f32)));
+    work.wait();
+  }));
+}
+
 TEST_CASE("results that nobody waits for inside are complete after a replay") {
   CHECK(runs_over_nccl(2, [&](World& world) {
     const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
@@ -211,7 +223,8 @@ std::vector<std::vector<float>> trained(World& world, bool sharded, bool recorde
     else step();
   }
   std::vector<std::vector<float>> values{values_of(loss.redistribute({Replicate()}).local())};
-  for (const nn::NamedParameter& p : model.named_parameters()) values.push_back(values_of(p.parameter.value().detach().redistribute({Replicate()}).local()));
+  for (const nn::NamedParameter& p : model.named_parameters())
+    values.push_back(values_of(p.parameter.value().detach().redistribute({Replicate()}).local()));
   return values;
 }
 
