@@ -21,6 +21,7 @@ struct CudaInfo {
   int driver = 0, runtime = 0;  ///< 13000 is CUDA 13.0; driver 0: none
   std::string why_none;         ///< why no device can be used, in words; empty when there are some
   std::vector<CudaDeviceInfo> devices;
+  std::string cudnn = {};  ///< "9.19.0", or "none: " and why
 };
 /// Local, no world needed. Never throws for an absent driver or device.
 DTENSOR_EXPORT CudaInfo cuda_info();

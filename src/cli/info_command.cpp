@@ -28,6 +28,7 @@ std::string cuda_lines() {
   if (!info.built) return "";
   std::string text = fmt::format("\ncuda        runtime {}, {}", cuda_version(info.runtime),
                                  info.driver == 0 ? "no driver" : fmt::format("driver for {}", cuda_version(info.driver)));
+  text += "\ncudnn       " + info.cudnn;
   if (info.devices.empty()) text += fmt::format("\ndevices     none: {}; tensors live on the CPU", info.why_none);
   for (std::size_t i = 0; i < info.devices.size(); ++i) {
     const CudaDeviceInfo& d = info.devices[i];

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "dtensor/cuda.h"
 #include "dtensor/error.h"
 #include "dtensor/ops/matmul.h"
 #include "dtensor/values.h"
@@ -19,6 +20,7 @@
 using namespace dtensor;
 using namespace dtensor::local;
 using cpu::Convolution;
+using cuda::emulated::CudnnRefusal;
 
 namespace {
 
@@ -98,13 +100,13 @@ void compare_all() {
 
 // cuDNN as a test wants it while the object lives.
 struct Cudnn {
-  explicit Cudnn(bool present, bool refuses = false) {
+  explicit Cudnn(bool present, CudnnRefusal refused = CudnnRefusal::nothing) {
     cuda::emulated::set_cudnn(present);
-    cuda::emulated::refuse_cudnn_plans(refuses);
+    cuda::emulated::refuse_cudnn(refused);
   }
   ~Cudnn() {
     cuda::emulated::set_cudnn(true);
-    cuda::emulated::refuse_cudnn_plans(false);
+    cuda::emulated::refuse_cudnn(CudnnRefusal::nothing);
   }
 };
 
@@ -138,18 +140,26 @@ TEST_CASE("convolutions and their gradients are those of the CPU, by cuDNN too")
   }
 }
 
-TEST_CASE("what cuDNN has no algorithm for is computed without it") {
-  const Cudnn as(true, true);
-  Operands o = operands(Dtype::f32);
-  // A shape that no other case has asked for.
-  o.image = numbers({1, 4, 7, 13}, Dtype::f32, 1).to(kDevice);
-  o.map = Tensor::empty({1, 6, 7, 13}, Dtype::f32, kDevice);
-  queued();
-  kernels::convolution(padded(), o.image, o.weight, &o.bias, o.map);
-  CHECK(queued().count(kByCudnn) == 0);
-  const Tensor host = Tensor::empty({1, 6, 7, 13}, Dtype::f32), bias = o.bias.to(Device::cpu());
-  cpu::convolution(padded(), o.image.to(Device::cpu()), o.weight.to(Device::cpu()), &bias, host);
-  same(o.map, host, Dtype::f32);
+TEST_CASE("what cuDNN has no algorithm for, or refuses to run, is computed without it") {
+  for (CudnnRefusal refused : {CudnnRefusal::plans, CudnnRefusal::runs}) {
+    const Cudnn as(true, refused);
+    const std::int64_t width = refused == CudnnRefusal::plans ? 13 : 14;  // shapes that no other case has asked for
+    const Tensor image = numbers({1, 4, 7, width}, Dtype::f32, 1), weight = numbers({6, 4, 3, 3}, Dtype::f32, 2),
+                 grad = numbers({1, 6, 7, width}, Dtype::f32, 3), of_map = numbers({6}, Dtype::f32, 4), of_image = numbers({4}, Dtype::f32, 5);
+    const auto run = [&](Device device, Tensor(&out)[3]) {
+      const Tensor a = image.to(device), b = weight.to(device), c = grad.to(device), first = of_map.to(device), second = of_image.to(device);
+      for (int i = 0; i < 3; ++i) out[i] = Tensor::empty((i == 0 ? grad : i == 1 ? image : weight).shape(), Dtype::f32, device);
+      kernels::convolution(padded(), a, b, &first, out[0]);
+      kernels::convolution_input_gradient(padded(), c, b, &second, out[1]);
+      kernels::convolution_weight_gradient(padded(), c, a, out[2]);
+    };
+    Tensor host[3], device[3];
+    run(Device::cpu(), host);
+    queued();
+    run(kDevice, device);
+    CHECK(queued().count(kByCudnn) == 0);
+    for (int i = 0; i < 3; ++i) same(device[i], host[i], Dtype::f32);
+  }
 }
 
 TEST_CASE("a convolution by cuDNN is one call, its bias part of it, and the host never waits") {
@@ -181,6 +191,13 @@ TEST_CASE("integers, few channels in groups, and windows that are the input do n
   CHECK_FALSE(goes(Dtype::i32, 1, 3));
   CHECK_FALSE(goes(Dtype::f32, 2, 3));
   CHECK_FALSE(goes(Dtype::f32, 1, 1));
+}
+
+TEST_CASE("whether there is a cuDNN is said with its version, or with the reason") {
+  const bool used = cuda::uses_cudnn();
+  CHECK(cuda_info().cudnn == (used ? "9.9.9 (emulated)" : "none: DTENSOR_CUDNN turns it off"));
+  const Cudnn as(false);
+  if (used) CHECK(cuda_info().cudnn == "none: turned off by a test");
 }
 
 TEST_CASE("f32 convolutions use TF32 only where that is asked for") {

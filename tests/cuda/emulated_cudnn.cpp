@@ -19,7 +19,9 @@
 namespace dtensor::local::cuda {
 namespace {
 
-std::atomic<bool> is_present{true}, is_refused{false};
+std::atomic<bool> is_present{true};
+std::atomic<emulated::CudnnRefusal> refused{emulated::CudnnRefusal::nothing};
+bool refuses(emulated::CudnnRefusal what) { return refused == what; }
 std::mutex last_mutex;
 ConvolutionShape last_shape;
 AttentionShape last_attention_shape;
@@ -137,7 +139,7 @@ void attend(const AttentionShape& s, const AttentionPointers& p, double scale) {
 }  // namespace
 
 void emulated::set_cudnn(bool present) { is_present = present; }
-void emulated::refuse_cudnn_plans(bool refused) { is_refused = refused; }
+void emulated::refuse_cudnn(CudnnRefusal what) { refused = what; }
 ConvolutionShape emulated::last_convolution() {
   const std::lock_guard lock(last_mutex);
   return last_shape;
@@ -169,13 +171,13 @@ std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& /*library*/, con
   check(s);
   const std::lock_guard lock(last_mutex);
   last_shape = s;
-  if (is_refused) return nullptr;
+  if (refuses(emulated::CudnnRefusal::plans)) return nullptr;
   auto plan = std::make_shared<CudnnPlan>();
   plan->shape = s;
   return plan;
 }
 
-void run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& plan, const ConvolutionPointers& p, Stream stream) {
+bool run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& plan, const ConvolutionPointers& p, Stream stream) {
   const ConvolutionShape& s = plan.shape;
   check_aligned(p.image, s.image_alignment);
   check_aligned(p.weight, s.weight_alignment);
@@ -183,7 +185,9 @@ void run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& plan, const Con
   require(s.has_bias == (p.bias != nullptr), "a bias that was not said, or is not there");
   if (s.has_bias) check_aligned(p.bias, s.bias_alignment);
   require(workspace_of(plan) == 0 || p.workspace != nullptr, "no workspace");
+  if (refuses(emulated::CudnnRefusal::runs)) return false;
   emulated::queue("cuDNN convolution", stream, [s, p] { visit_floating(s.dtype, [&]<class T>(std::type_identity<T>) { convolve<T>(s, p); }); });
+  return true;
 }
 
 std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& /*library*/, const AttentionShape& s) {
@@ -194,16 +198,18 @@ std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& /*library*/, const
     for (std::int64_t stride : *list) require(stride > 0 && stride % 8 == 0, "a stride that is none, or no packs");
   const std::lock_guard lock(last_mutex);
   last_attention_shape = s;
-  return is_refused ? nullptr : std::make_shared<CudnnPlan>();
+  return refuses(emulated::CudnnRefusal::plans) ? nullptr : std::make_shared<CudnnPlan>();
 }
-void run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& s, const AttentionPointers& p, double scale,
+bool run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& s, const AttentionPointers& p, double scale,
                    Stream stream) {
   for (const void* address : {p.query, p.key, p.value, static_cast<const void*>(p.out), static_cast<const void*>(p.logsumexp)})
     check_aligned(address, 16);
+  if (refuses(emulated::CudnnRefusal::runs)) return false;
   emulated::queue("cuDNN attention", stream, [s, p, scale] {
     if (s.dtype == Dtype::bf16) attend<BFloat16>(s, p, scale);
     else attend<Half>(s, p, scale);
   });
+  return true;
 }
 
 }  // namespace dtensor::local::cuda

@@ -8,8 +8,9 @@ namespace dtensor::local::cuda::emulated {
 
 /// Whether there is one (default: yes).
 void set_cudnn(bool present);
-/// The next plans are refused until this is called again, as for operations without an algorithm.
-void refuse_cudnn_plans(bool refused);
+/// What is refused from now on: plans, as of operations without an algorithm, or their runs.
+enum class CudnnRefusal { nothing, plans, runs };
+void refuse_cudnn(CudnnRefusal what);
 /// The shape of the last plan of a convolution that was made or refused.
 ConvolutionShape last_convolution();
 /// The same of attention.

@@ -95,10 +95,13 @@ TEST_CASE("causal attention goes to cuDNN when the rows see keys from the first 
   CHECK_FALSE(Call{.t = 3, .rows = {4, 5, 6}, .causal = true}.goes());
 }
 
-TEST_CASE("a plan that cuDNN refuses leaves attention to the library's kernels") {
-  local::cuda::emulated::refuse_cudnn_plans(true);
+TEST_CASE("what cuDNN refuses leaves attention to the library's kernels") {
+  using local::cuda::emulated::CudnnRefusal;
+  local::cuda::emulated::refuse_cudnn(CudnnRefusal::plans);
   CHECK_FALSE(Call{.t = 11, .s = 13}.goes());
-  local::cuda::emulated::refuse_cudnn_plans(false);
+  local::cuda::emulated::refuse_cudnn(CudnnRefusal::runs);
+  CHECK_FALSE(Call{.t = 11, .s = 14}.goes());
+  local::cuda::emulated::refuse_cudnn(CudnnRefusal::nothing);
   local::cuda::emulated::set_cudnn(false);
   CHECK_FALSE(Call{.t = 12, .s = 13}.goes());
   local::cuda::emulated::set_cudnn(true);

@@ -18,6 +18,7 @@ TEST_CASE("without a device the CPU works, and a CUDA tensor is refused with the
   const CudaInfo info = cuda_info();
   CHECK(info.built);
   CHECK(info.runtime >= 12080);
+  CHECK(!info.cudnn.empty());
   if (!info.devices.empty()) {
     MESSAGE("SKIPPED: there is a device");
     return;

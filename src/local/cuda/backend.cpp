@@ -6,6 +6,7 @@
 #include "base/error_text.h"
 #include "base/rank.h"
 #include "local/cuda/boxes.h"
+#include "local/cuda/cudnn_state.h"
 #include "local/cuda/driver.h"
 #include "local/cuda/group_boxes.h"
 #include "local/cuda/launched.h"
@@ -31,6 +32,7 @@ class CudaBackend final : public DeviceBackend {
   }
   CudaInfo info() override {
     CudaInfo all{.built = true, .driver = cuda::driver_version(), .runtime = cuda::runtime_version(), .why_none = cuda::why_none(), .devices = {}};
+    all.cudnn = cuda::cudnn_text();
     for (int i = 0; i < cuda::device_count(); ++i) {
       const cuda::DeviceFacts f = cuda::device_facts(i);
       const cuda::MemoryInfo m = cuda::device_memory(i);

@@ -12,12 +12,15 @@ struct State {
   std::shared_ptr<CudnnLibrary> library = make_cudnn_library();
 };
 
+bool allowed() {
+  static const bool once = base::env_bool("DTENSOR_CUDNN").value_or(true);
+  return once;
+}
+
 }  // namespace
 
-bool uses_cudnn() {
-  static const bool allowed = base::env_bool("DTENSOR_CUDNN").value_or(true);
-  return allowed && cudnn_present();
-}
+bool uses_cudnn() { return allowed() && cudnn_present(); }
+std::string cudnn_text() { return allowed() ? cudnn_version_text() : "none: DTENSOR_CUDNN turns it off"; }
 
 CudnnLibrary* cudnn_of(Device device) { return device_state<State>(device).library.get(); }
 

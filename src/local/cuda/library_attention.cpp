@@ -92,7 +92,7 @@ bool library_attention(const cpu::AttentionCall& call, RankDevice& d, const Tens
   AttentionPointers p{.query = call.query.raw(), .key = call.key.raw(), .value = call.value.raw(), .out = out.raw(), .logsumexp = logsumexp.raw()};
   std::optional<Scratch> workspace;
   if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d, bytes).as<void>();
-  run_attention(*library, *plan, *shape, p, call.scale, d.current);
+  if (!run_attention(*library, *plan, *shape, p, call.scale, d.current)) return false;
   check_launch("attention by cuDNN");
   return true;
 }

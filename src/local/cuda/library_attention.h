@@ -14,7 +14,7 @@ namespace dtensor::local::cuda {
 /// see, groups of heads side by side, elements of a row side by side and all else at multiples of 16 bytes.
 std::optional<AttentionShape> attention_shape(const cpu::AttentionCall& call, const Tensor& out, const Tensor& logsumexp);
 
-/// As cpu::attention. False: nothing was queued. Only with DTENSOR_CUDNN_ATTENTION=1.
+/// As cpu::attention. False: it is left to others. Only with DTENSOR_CUDNN_ATTENTION=1.
 bool library_attention(const cpu::AttentionCall& call, RankDevice& device, const Tensor& out, const Tensor& logsumexp);
 
 }  // namespace dtensor::local::cuda

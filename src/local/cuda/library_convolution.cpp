@@ -91,7 +91,7 @@ bool library_convolution(ConvolutionResult result, const cpu::ConvolutionSizes& 
   std::optional<Scratch> workspace;
   if (const std::size_t bytes = workspace_of(*plan); bytes != 0) p.workspace = workspace.emplace(d, bytes).as<void>();
   if (shape->adds) fill_with_bias(s, dtype, bias, const_cast<void*>(p.image), d.current);
-  run_convolution(*library, *plan, p, d.current);
+  if (!run_convolution(*library, *plan, p, d.current)) return false;
   check_launch("convolution by cuDNN");
   return true;
 }

@@ -58,7 +58,8 @@ struct ConvolutionPointers {
 };
 /// Null: there is none within kCudnnWorkspace.
 std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& library, const ConvolutionShape& shape);
-void run_convolution(CudnnLibrary& library, const CudnnPlan& plan, const ConvolutionPointers& pointers, Stream stream);
+/// False: cuDNN refuses the call after all; nothing was queued.
+bool run_convolution(CudnnLibrary& library, const CudnnPlan& plan, const ConvolutionPointers& pointers, Stream stream);
 
 /// out [b, h, t, e] = softmax(scale query key^T) value in bf16 or f16, and the logarithm of what the weights were divided by [b, h, t] in f32; both
 /// row-major. Query [b, h, t, d], key [b, groups, s, d], value [b, groups, s, e] with elements of a row side by side; head n reads group n / (h / groups).
@@ -77,7 +78,7 @@ struct AttentionPointers {
 };
 /// Null: there is none within kCudnnWorkspace.
 std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& library, const AttentionShape& shape);
-void run_attention(CudnnLibrary& library, const CudnnPlan& plan, const AttentionShape& shape, const AttentionPointers& pointers, double scale,
+bool run_attention(CudnnLibrary& library, const CudnnPlan& plan, const AttentionShape& shape, const AttentionPointers& pointers, double scale,
                    Stream stream);
 
 }  // namespace dtensor::local::cuda

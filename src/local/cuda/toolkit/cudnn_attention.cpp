@@ -54,11 +54,11 @@ std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& library, const Att
   return choose_plan(library, graph_of(s), {CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}, kCudnnWorkspace);
 } catch (const CudnnFailure&) { return nullptr; }
 
-void run_attention(CudnnLibrary& library, const CudnnPlan& plan, const AttentionShape& s, const AttentionPointers& p, double scale, Stream stream) {
+bool run_attention(CudnnLibrary& library, const CudnnPlan& plan, const AttentionShape& s, const AttentionPointers& p, double scale, Stream stream) {
   const auto factor = static_cast<float>(scale), unseen = -std::numeric_limits<float>::infinity();
   const CudnnMemory memory[] = {{kQuery, p.query},         {kKey, p.key},     {kValue, p.value}, {kOut, p.out},
                                 {kLogsumexp, p.logsumexp}, {kScale, &factor}, {kUnseen, &unseen}};
-  run_plan(library, plan, {memory, s.causal ? std::size_t{7} : std::size_t{6}}, p.workspace, stream);
+  return run_plan(library, plan, {memory, s.causal ? std::size_t{7} : std::size_t{6}}, p.workspace, stream);
 }
 
 }  // namespace dtensor::local::cuda

@@ -96,9 +96,9 @@ std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& library, const C
   return nullptr;  // cuDNN has no such operation
 }
 
-void run_convolution(CudnnLibrary& library, const CudnnPlan& plan, const ConvolutionPointers& p, Stream stream) {
+bool run_convolution(CudnnLibrary& library, const CudnnPlan& plan, const ConvolutionPointers& p, Stream stream) {
   const CudnnMemory memory[] = {{kImage, p.image}, {kWeight, p.weight}, {kMap, p.map}, {kBias, p.bias}};
-  run_plan(library, plan, {memory, p.bias != nullptr ? std::size_t{4} : std::size_t{3}}, p.workspace, stream);
+  return run_plan(library, plan, {memory, p.bias != nullptr ? std::size_t{4} : std::size_t{3}}, p.workspace, stream);
 }
 
 }  // namespace dtensor::local::cuda

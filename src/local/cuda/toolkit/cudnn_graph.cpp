@@ -192,7 +192,7 @@ std::shared_ptr<const CudnnPlan> choose_plan(CudnnLibrary& library, const CudnnG
 std::size_t workspace_of(const CudnnPlan& plan) noexcept { return plan.workspace; }
 std::string description_of(const CudnnPlan& plan) { return plan.text; }
 
-void run_plan(CudnnLibrary& library, const CudnnPlan& plan, std::span<const CudnnMemory> memory, void* workspace, Stream stream) try {
+bool run_plan(CudnnLibrary& library, const CudnnPlan& plan, std::span<const CudnnMemory> memory, void* workspace, Stream stream) try {
   std::vector<std::int64_t> numbers;
   std::vector<const void*> addresses;
   for (const CudnnMemory& m : memory) {
@@ -205,7 +205,10 @@ void run_plan(CudnnLibrary& library, const CudnnPlan& plan, std::span<const Cudn
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace).finalize();
   const std::lock_guard lock(library.mutex);
   require(cudnn_functions().set_stream(library.handle, static_cast<cudaStream_t>(stream)), "cuDNN stream");
-  require(cudnn_functions().execute(library.handle, plan.descriptor.raw(), pack.raw()), "cuDNN call");
+  const cudnnStatus_t status = cudnn_functions().execute(library.handle, plan.descriptor.raw(), pack.raw());
+  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return false;
+  require(status, "cuDNN call");
+  return true;
 } catch (const CudnnFailure& failure) { fail_cudnn(failure); }
 
 }  // namespace dtensor::local::cuda

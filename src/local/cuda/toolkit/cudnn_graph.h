@@ -138,6 +138,7 @@ struct CudnnMemory {
   std::int64_t number;
   const void* address;
 };
-void run_plan(CudnnLibrary& library, const CudnnPlan& plan, std::span<const CudnnMemory> memory, void* workspace, Stream stream);
+/// False: the call is refused as one that is not supported.
+bool run_plan(CudnnLibrary& library, const CudnnPlan& plan, std::span<const CudnnMemory> memory, void* workspace, Stream stream);
 
 }  // namespace dtensor::local::cuda

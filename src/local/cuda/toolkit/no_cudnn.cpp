@@ -15,9 +15,13 @@ std::shared_ptr<CudnnLibrary> make_cudnn_library(const std::string& /*properties
 std::size_t workspace_of(const CudnnPlan& /*plan*/) noexcept { return 0; }
 std::string description_of(const CudnnPlan& /*plan*/) { return {}; }
 std::shared_ptr<const CudnnPlan> plan_convolution(CudnnLibrary& /*library*/, const ConvolutionShape& /*shape*/) { return nullptr; }
-void run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const ConvolutionPointers& /*pointers*/, Stream /*stream*/) {}
+bool run_convolution(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const ConvolutionPointers& /*pointers*/, Stream /*stream*/) {
+  return false;
+}
 std::shared_ptr<const CudnnPlan> plan_attention(CudnnLibrary& /*library*/, const AttentionShape& /*shape*/) { return nullptr; }
-void run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& /*shape*/, const AttentionPointers& /*pointers*/,
-                   double /*scale*/, Stream /*stream*/) {}
+bool run_attention(CudnnLibrary& /*library*/, const CudnnPlan& /*plan*/, const AttentionShape& /*shape*/, const AttentionPointers& /*pointers*/,
+                   double /*scale*/, Stream /*stream*/) {
+  return false;
+}
 
 }  // namespace dtensor::local::cuda
