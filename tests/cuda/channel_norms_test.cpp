@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "compared.h"
-#include "emulator.h"
 #include "local/kernels/channel_norms.h"
+#include "under_test.h"
 
 using namespace dtensor;
 using namespace compared;
@@ -88,9 +88,9 @@ TEST_CASE("over channels a forward and a backward are a reduction and one look a
                dx = Tensor::empty(x.shape(), Dtype::bf16, kGpu);
   const auto numbers = [] { return Tensor::empty({8}, Dtype::f32, kGpu); };
   const Tensor mean = numbers(), variance = numbers(), dw = numbers(), db = numbers();
-  local::cuda::emulated::taken_entries();
+  test::queued();
   kernels::channel_norm(n, x, &w, &w, y, mean, variance);
-  CHECK(local::cuda::emulated::taken_entries().size() == 2);
+  CHECK_TOLD(test::queued().size() == 2);
   kernels::channel_norm_backward(n, g, x, &w, mean, variance, false, dx, dw, db);
-  CHECK(local::cuda::emulated::taken_entries().size() == 2);
+  CHECK_TOLD(test::queued().size() == 2);
 }

@@ -3,7 +3,6 @@
 
 #include "compared.h"
 #include "dtensor/error.h"
-#include "emulator.h"
 #include "local/kernels/losses.h"
 
 using namespace dtensor;

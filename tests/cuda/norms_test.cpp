@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "compared.h"
-#include "emulator.h"
 #include "local/kernels/norms.h"
+#include "under_test.h"
 
 using namespace dtensor;
 using namespace compared;
@@ -79,9 +79,9 @@ TEST_CASE("a forward is one launch and a backward one besides the sums of its pa
   const Operands o = Operands{random({64, 512}, Dtype::bf16, 1), random({64, 512}, Dtype::bf16, 2), random({512}, Dtype::f32, 3), {}}.on_device(0);
   const Tensor y = Tensor::empty({64, 512}, Dtype::bf16, kGpu), rstd = Tensor::empty({64}, Dtype::f32, kGpu),
                dw = Tensor::empty({512}, Dtype::f32, kGpu);
-  local::cuda::emulated::taken_entries();
+  test::queued();
   kernels::rms_norm(o.x, 512, &o.w, 1e-5, y, rstd);
-  CHECK(local::cuda::emulated::taken_entries().size() == 1);
+  CHECK_TOLD(test::queued().size() == 1);
   kernels::rms_norm_backward(o.g, o.x, 512, &o.w, rstd, y, dw);
-  CHECK(local::cuda::emulated::taken_entries().size() == 2);
+  CHECK_TOLD(test::queued().size() == 2);
 }

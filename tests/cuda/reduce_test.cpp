@@ -4,9 +4,9 @@
 #include <set>
 
 #include "compared.h"
-#include "emulator.h"
 #include "local/cuda/axes.h"
 #include "local/kernels/reduce.h"
+#include "under_test.h"
 
 using namespace dtensor;
 using namespace compared;
@@ -137,12 +137,10 @@ TEST_CASE("few outputs of many terms take two passes and the same sum however of
     compare(Reduction::sum, y, x, {1}, dtype == Dtype::bf16 ? Dtype::f32 : dtype, "long rows");
     compare(Reduction::max, y, x, {0, 1}, dtype, "all");
     compare(Reduction::sum, t, t.to(Device::cpu()), {0}, dtype == Dtype::bf16 ? Dtype::f32 : dtype, "long columns");
-    cuda::emulated::taken_entries();
+    test::queued();
     const Tensor a = Tensor::empty({2}, Dtype::f64, kGpu), b = Tensor::empty({2}, Dtype::f64, kGpu);
     kernels::reduce(Reduction::sum, y, Shape{1}, a);
-    int launches = 0;
-    for (const auto& e : cuda::emulated::taken_entries()) launches += e.what == "launch reduce";
-    CHECK(launches == 2);
+    CHECK_TOLD(test::queued("launch reduce") == 2);
     kernels::reduce(Reduction::sum, y, Shape{1}, b);
     CHECK(numbers(a) == numbers(b));
   }

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "compared.h"
-#include "emulator.h"
 #include "local/kernels/softmax.h"
 
 using namespace dtensor;

@@ -6,40 +6,24 @@
 #include <vector>
 
 #include "dtensor/dtensor.h"
-#include "emulator.h"
+#include "under_test.h"
 
 using namespace dtensor;
-using local::cuda::emulated::taken_entries;
-
-namespace {
-
-const Device kGpu = Device::cuda(0);
-
-Tensor filled(double value, std::int64_t n = 1000) {
-  const Tensor t = Tensor::empty({n}, Dtype::f32, kGpu);
-  t.fill_(value);
-  return t;
-}
-double last(const Tensor& t) {
-  const Tensor here = t.to(Device::cpu());
-  return here.values<const float>().back();
-}
-
-}  // namespace
+using namespace dtensor::test;
 
 TEST_CASE("kernels run on the current stream, which a scope changes and gives back") {
   const Stream own = Stream::current(kGpu), other = Stream::create(kGpu);
   CHECK(own.device() == kGpu);
   CHECK(!(own == other));
-  taken_entries();
+  queued();
   filled(1);
-  for (const auto& e : taken_entries()) CHECK(e.stream == own.native());
+  for (const auto& e : queued()) CHECK(e.stream == own.native());
   {
     const StreamScope scope(other);
     CHECK(Stream::current(kGpu) == other);
-    taken_entries();
+    queued();
     filled(1);
-    for (const auto& e : taken_entries()) CHECK(e.stream == other.native());
+    for (const auto& e : queued()) CHECK(e.stream == other.native());
     const StreamScope inner(own);
     CHECK(Stream::current(kGpu) == own);
   }
@@ -83,12 +67,12 @@ TEST_CASE("without order a stream goes its own way until it is told to wait") {
   own.synchronize();
   x.fill_(2);  // queued, not run
   const Event filled_two(own);
-  CHECK(!filled_two.done());
-  CHECK(!own.done());
+  CHECK_TOLD(!filled_two.done());
+  CHECK_TOLD(!own.done());
   {
     const StreamScope scope(other, {.ordered = false});
     y.copy_(x);
-    CHECK(last(y) == 1);
+    CHECK_TOLD(last(y) == 1);
     other.wait(filled_two);
     y.copy_(x);
     CHECK(last(y) == 2);
@@ -113,10 +97,10 @@ TEST_CASE("memory of which a stream is recorded is not reused before that is don
     record_stream(x, other);
   }
   const Tensor next = filled(4);
-  CHECK(next.raw() != memory);
+  CHECK_TOLD(next.raw() != memory);  // a real device may be done already
   other.synchronize();
   CHECK(last(result) == 3);
-  CHECK(filled(5).raw() == memory);
+  CHECK_TOLD(filled(5).raw() == memory);
 }
 
 TEST_CASE("an application's stream is taken as it is") {
@@ -132,6 +116,6 @@ TEST_CASE("an application's stream is taken as it is") {
 
 TEST_CASE("what has no streams says so") {
   CHECK_THROWS_WITH_AS(Stream::create(Device::cpu()), "Stream::create: cpu has no streams; give a CUDA device, as Device::cuda(0)", InvalidArgument);
-  CHECK_THROWS_AS(Stream::create(Device::cuda(7)), DeviceError);
+  CHECK_THROWS_AS(Stream::create(Device::cuda(100)), DeviceError);
   CHECK_THROWS_AS(record_stream(Tensor(), Stream::current(kGpu)), InvalidArgument);
 }

@@ -2,17 +2,18 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "dtensor/error.h"
 #include "dtensor/tensor.h"
-#include "emulator.h"
+#include "under_test.h"
 
 using namespace dtensor;
 
 namespace {
 
-const Device kGpu = Device::cuda(0);
+using test::kGpu;
 
 Tensor numbers(const Shape& shape, Dtype dtype) {
   const Tensor t = Tensor::empty(shape, Dtype::f64);
@@ -83,6 +84,7 @@ TEST_CASE("what a device cannot do is an error in words") {
   const Tensor x = Tensor::zeros({2}, Dtype::f32, kGpu);
   CHECK_THROWS_WITH_AS(x.values<float>(), "values: the host cannot read memory of cuda:0 (f32[2]); copy it with to(Device::cpu()) first",
                        InvalidArgument);
-  CHECK_THROWS_WITH_AS(Tensor::empty({2}, Dtype::f32, Device::cuda(5)), "cuda: there is no cuda:5 (devices 0 to 1); choose one of these",
-                       DeviceError);
+  const std::string last = std::to_string(cuda_info().devices.size() - 1);
+  CHECK_THROWS_WITH_AS(Tensor::empty({2}, Dtype::f32, Device::cuda(100)),
+                       ("cuda: there is no cuda:100 (devices 0 to " + last + "); choose one of these").c_str(), DeviceError);
 }
