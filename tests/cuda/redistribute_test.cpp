@@ -2,6 +2,7 @@
 // Redistribution among ranks that are threads and share a device, against the same on the CPU: equal bits on every rank, and no wait of the host.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstring>
 #include <numeric>
 #include <set>
@@ -9,24 +10,18 @@
 #include <vector>
 
 #include "dtensor/dtensor.h"
-#include "emulator.h"
 #include "tensor/placed_values.h"
+#include "tensor/placement_pairs.h"
+#include "under_test.h"
 
 using namespace dtensor;
-using covering::Row;
-using local::cuda::emulated::taken_entries;
+using placed::Pair;
+using test::kGpu;
+using test::queued;
 
 namespace {
 
-const Device kGpu = Device::cuda(0);
 constexpr std::uint64_t kSeed = 911;
-
-struct Pair {
-  Shape shape;
-  Dtype dtype = Dtype::f32;
-  placed::Entries from, to;
-};
-std::string text(const Pair& p) { return to_string(p.dtype) + to_string(p.shape) + covering::text(p.from) + " -> " + covering::text(p.to); }
 
 DeviceMesh mesh_of(const World& world, const std::vector<int>& sizes) {
   std::vector<MeshAxis> axes;
@@ -42,34 +37,14 @@ std::string bytes(const Tensor& t) {
 
 std::string host_waits() {
   std::string waits;
-  for (const auto& e : taken_entries())
+  for (const auto& e : queued())
     if (e.what.starts_with("host waits") || e.what.starts_with("copy to")) waits += e.what + "; ";
   return waits;
 }
 
-// Rows of choices (of placements, orders, sizes, dtype) in which every two choices meet.
 std::vector<Pair> pairs_of(const std::vector<int>& mesh, int ndim) {
-  const std::size_t axes = mesh.size();
-  const std::vector<std::int64_t> sizes{0, 1, 3, 8, 17};
-  std::vector<int> levels(2 * axes, covering::choice_count(ndim));
-  levels.insert(levels.end(), 2, covering::order_count(axes));
-  levels.push_back(kDtypeCount);
-  levels.insert(levels.end(), static_cast<std::size_t>(ndim), static_cast<int>(sizes.size()));
-  const auto pair_of = [&](const Row& row) {
-    Pair p;
-    p.dtype = static_cast<Dtype>(row[2 * axes + 2]);
-    for (std::size_t d = 2 * axes + 3; d < row.size(); ++d) p.shape.push_back(sizes[static_cast<std::size_t>(row[d])]);
-    p.from = covering::entries_of(mesh, p.shape, row.data(), row[2 * axes]);
-    p.to = covering::entries_of(mesh, p.shape, row.data() + axes, row[2 * axes + 1]);
-    return p;
-  };
-  const auto legal = [&](const Row& row) {
-    const Pair p = pair_of(row);
-    return covering::legal(p.from, p.dtype) && covering::legal(p.to, p.dtype);
-  };
-  std::vector<Pair> pairs;
-  for (const Row& row : covering::cover(levels, legal, kSeed).rows) pairs.push_back(pair_of(row));
-  return pairs;
+  constexpr std::array<std::int64_t, 5> kSizes{0, 1, 3, 8, 17};
+  return placed::covering_pairs(mesh, ndim, kSizes, kSeed).pairs;
 }
 
 // What a rank finds wrong with one pair.
@@ -87,7 +62,7 @@ std::string fault_of(const Pair& pair, const DeviceMesh& mesh, int rank) {
   const Placements from(pair.from), to(pair.to);
   const DTensor x = from_local(local, mesh, from, options), y = from_local(local.to(kGpu), mesh, from, options);
   const std::string expected = bytes(x.redistribute(to).local());
-  taken_entries();
+  queued();
   DTensor result = y.redistribute(to);
   result.wait();
   const std::string waits = host_waits();
@@ -139,7 +114,7 @@ TEST_CASE("a list of tensors moves in launches of their own kind, with the CPU's
         there.push_back(from_local(local.to(kGpu), mesh, from, {.shape = {5, 6}}));
       }
     const auto a = redistribute_all(here, to);
-    taken_entries();
+    queued();
     const auto b = redistribute_all(there, to);
     for (const DTensor& t : b) t.wait();
     CHECK(host_waits() == "");

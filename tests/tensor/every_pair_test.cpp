@@ -11,11 +11,13 @@
 
 #include "dtensor/dtensor.h"
 #include "tensor/placed_values.h"
+#include "tensor/placement_pairs.h"
 
 using namespace dtensor;
 using covering::Row;
 using placed::Entries;
 using placed::Held;
+using placed::Pair;
 using placed::Whole;
 
 namespace {
@@ -27,13 +29,6 @@ bool all_of_them() {
   const char* given = std::getenv("DTENSOR_PAIRS");
   return given != nullptr && std::string(given) == "all";
 }
-
-struct Pair {
-  Shape shape;
-  Dtype dtype = Dtype::f32;
-  Entries from, to;
-};
-std::string text(const Pair& p) { return to_string(p.dtype) + to_string(p.shape) + covering::text(p.from) + " -> " + covering::text(p.to); }
 
 // What one rank saw of one pair.
 struct Seen {
@@ -162,30 +157,6 @@ std::vector<Pair> pairs_of_one_axis(int ranks, std::size_t step, covering::Rando
   return pairs;
 }
 
-// Rows in which every two choices (of placements, orders, sizes, dtype) meet.
-covering::Array choices_of(const std::vector<int>& mesh, int ndim, std::uint64_t seed, std::vector<Pair>& pairs, std::size_t step) {
-  const std::size_t axes = mesh.size();
-  std::vector<int> levels(2 * axes, covering::choice_count(ndim));
-  levels.insert(levels.end(), 2, covering::order_count(axes));
-  levels.push_back(kDtypeCount);
-  levels.insert(levels.end(), static_cast<std::size_t>(ndim), static_cast<int>(kSizes.size()));
-  const auto pair_of = [&](const Row& row) {
-    Pair p;
-    p.dtype = static_cast<Dtype>(row[2 * axes + 2]);
-    for (std::size_t d = 2 * axes + 3; d < row.size(); ++d) p.shape.push_back(kSizes[static_cast<std::size_t>(row[d])]);
-    p.from = covering::entries_of(mesh, p.shape, row.data(), row[2 * axes]);
-    p.to = covering::entries_of(mesh, p.shape, row.data() + axes, row[2 * axes + 1]);
-    return p;
-  };
-  const auto legal = [&](const Row& row) {
-    const Pair p = pair_of(row);
-    return covering::legal(p.from, p.dtype) && covering::legal(p.to, p.dtype);
-  };
-  const auto array = covering::cover(levels, legal, seed);
-  for (std::size_t k = 0; k < array.rows.size(); k += step) pairs.push_back(pair_of(array.rows[k]));
-  return array;
-}
-
 }  // namespace
 
 TEST_CASE("every pair of placements on one axis moves the value, and what the plan states") {
@@ -206,9 +177,10 @@ TEST_CASE("every two choices of placements, orders, sizes and dtypes on several 
   for (const auto& mesh : std::vector<std::vector<int>>{{2, 2}, {4, 2}, {3, 2}, {2, 3}, {2, 2, 2}}) {
     std::vector<Pair> pairs;
     for (int ndim : {0, 1, 2, 3}) {
-      const auto array = choices_of(mesh, ndim, ++seed, pairs, all_of_them() ? 1 : 10);
-      met += array.pairs - array.unreached;
-      unreached += array.unreached;
+      const placed::PairArray all = placed::covering_pairs(mesh, ndim, kSizes, ++seed);
+      for (std::size_t k = 0; k < all.pairs.size(); k += all_of_them() ? 1 : 10) pairs.push_back(all.pairs[k]);
+      met += all.array.pairs - all.array.unreached;
+      unreached += all.array.unreached;
     }
     count += pairs.size();
     check_pairs(mesh, pairs);
