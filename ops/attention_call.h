@@ -14,6 +14,7 @@
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "local/cpu/attention.h"
+#include "ops/index_rules.h"
 
 namespace dtensor::ops {
 
@@ -28,7 +29,8 @@ struct AttentionPositions {
 
 struct LocalAttention {
   local::cpu::AttentionCall call;
-  std::vector<std::int64_t> rows, heads;
+  std::vector<local::GlobalRun> rows;
+  std::vector<std::int64_t> heads;
   std::vector<std::int64_t> key_heads;  ///< numbers of the heads of call.key and call.value, ascending
 
   LocalAttention(const KernelCall& k, const AttentionPositions& p) {
@@ -42,8 +44,7 @@ struct LocalAttention {
     call.causal = k.attribute(p.is_causal).as_bool();
     call.offset = k.attribute(p.causal_offset).as_int();
     const std::int64_t group = group_of(q.global, kv.global);
-    for (const IndexRun& r : q.runs[2])
-      for (std::int64_t i = 0; i < r.length; ++i) rows.push_back(r.begin + i);
+    rows = runs_of(q, 2);
     for (std::int64_t h = 0; h < call.query.shape()[1]; ++h) heads.push_back(q.to_global(1, h) / group);
     key_heads = numbers_of(kv.runs[1]);
     if (const auto value_heads = numbers_of(k.input_place(p.value).runs[1]); value_heads != key_heads) meet(value_heads);

@@ -113,20 +113,18 @@ void add_kernel(PlanBuilder& b, std::span<const SpecRef> results, std::span<cons
 }
 
 // Numbers of the keys of a block: those of its own place, or, for parts that were taken, as `runs` (begin, length, ...) names them in their order.
-std::vector<std::int64_t> columns_of(const Place& key, std::span<const std::int64_t> runs) {
-  std::vector<std::int64_t> columns;
-  if (runs.empty()) {
-    for (const IndexRun& r : key.runs[kLength])
-      for (std::int64_t i = 0; i < r.length; ++i) columns.push_back(r.begin + i);
-    return columns;
-  }
+std::vector<local::GlobalRun> columns_of(const Place& key, std::span<const std::int64_t> runs) {
+  std::vector<local::GlobalRun> columns = ops::runs_of(key, kLength);
+  if (runs.empty()) return columns;
   const std::int64_t first = key.begin(kLength);
-  std::int64_t left = 0;
-  for (const IndexRun& r : key.runs[kLength]) left += r.length;
-  std::int64_t at = 0;
+  std::int64_t left = local::length_of(columns), at = 0;
+  columns.clear();
   for (std::size_t k = 0; k + 1 < runs.size() && left > 0; k += 2) {
-    for (std::int64_t i = std::max<std::int64_t>(0, first - at); i < runs[k + 1] && left > 0; ++i, --left) columns.push_back(runs[k] + i);
+    const std::int64_t skipped = std::max<std::int64_t>(0, first - at), length = std::min(runs[k + 1] - skipped, left);
     at += runs[k + 1];
+    if (length <= 0) continue;
+    columns.push_back({runs[k] + skipped, length});
+    left -= length;
   }
   return columns;
 }
@@ -158,7 +156,7 @@ void plan_step(PlanBuilder& b) {
 
 void step_kernel(const KernelCall& k) {
   ops::LocalAttention local(k, kStepPositions);
-  const std::vector<std::int64_t> columns = columns_of(k.input_place(1), k.attribute(0).as_list());
+  const std::vector<local::GlobalRun> columns = columns_of(k.input_place(1), k.attribute(0).as_list());
   local.call.columns = columns;
   if (k.has_input(3)) {
     local.call.out = k.input(3);
@@ -198,7 +196,7 @@ void plan_step_backward(PlanBuilder& b) {
 
 void step_backward_kernel(const KernelCall& k) {
   ops::LocalAttention local(k, kReversePositions);
-  const std::vector<std::int64_t> columns = columns_of(k.input_place(4), k.attribute(0).as_list());
+  const std::vector<local::GlobalRun> columns = columns_of(k.input_place(4), k.attribute(0).as_list());
   local.call.columns = columns;
   local::kernels::attention_backward(local.call, k.input(0), k.input(1), k.input(2), {k.output(0), k.output(1), k.output(2), k.has_input(6)});
 }

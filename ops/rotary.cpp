@@ -10,6 +10,7 @@
 #include "dtensor/op.h"
 #include "local/kernels/rotary.h"
 #include "ops/families.h"
+#include "ops/index_rules.h"
 
 namespace dtensor {
 namespace {
@@ -60,13 +61,6 @@ std::vector<DTensor> rotary_gradient(const GradientCall& g) {
   return {g.needs(0) ? call(kRotary, {g.grad_output(0), g.input(1), g.input(2)}, {!inverse}) : DTensor(), DTensor(), DTensor()};
 }
 
-std::vector<std::int64_t> global_indices(const Place& place, int dim) {
-  std::vector<std::int64_t> list;
-  for (const IndexRun& run : place.runs[static_cast<std::size_t>(dim)])
-    for (std::int64_t i = 0; i < run.length; ++i) list.push_back(run.begin + i);
-  return list;
-}
-
 enum TablePosition { kLength, kHeadDim, kTheta, kOffset, kSine, kDtype };
 
 void table_shape(ShapeCall& s) {
@@ -78,9 +72,9 @@ void table_shape(ShapeCall& s) {
 }
 
 void table_kernel(const KernelCall& call) {
-  std::vector<std::int64_t> rows = global_indices(call.output_place(0), 0);
-  for (std::int64_t& row : rows) row += call.attribute(kOffset).as_int();
-  const std::vector<std::int64_t> columns = global_indices(call.output_place(0), 1);
+  std::vector<local::GlobalRun> rows = ops::runs_of(call.output_place(0), 0);
+  for (local::GlobalRun& run : rows) run.begin += call.attribute(kOffset).as_int();
+  const std::vector<local::GlobalRun> columns = ops::runs_of(call.output_place(0), 1);
   local::kernels::rotary_table(
       {call.attribute(kHeadDim).as_int(), call.attribute(kTheta).as_double(), call.attribute(kSine).as_bool(), rows, columns}, call.output(0));
 }

@@ -111,14 +111,11 @@ constexpr OpDef kAlibi{
     .kernel =
         [](const KernelCall& c) {
           const Place& place = c.output_place(0);
-          const auto numbers = [&](int dim, std::int64_t more) {
-            std::vector<std::int64_t> list(static_cast<std::size_t>(c.output_shape(0)[dim]));
-            for (std::size_t i = 0; i < list.size(); ++i) list[i] = place.to_global(dim, static_cast<std::int64_t>(i)) + more;
-            return list;
-          };
           std::vector<double> slopes;
-          for (const std::int64_t head : numbers(0, 0)) slopes.push_back(slope_of(head, place.global[0]));
-          const std::vector<std::int64_t> queries = numbers(1, place.global[2] - place.global[1]), keys = numbers(2, 0);
+          local::for_each_number(ops::runs_of(place, 0), [&](std::int64_t head) { slopes.push_back(slope_of(head, place.global[0])); });
+          std::vector<local::GlobalRun> queries = ops::runs_of(place, 1);
+          for (local::GlobalRun& run : queries) run.begin += place.global[2] - place.global[1];
+          const std::vector<local::GlobalRun> keys = ops::runs_of(place, 2);
           kernels::alibi_table({slopes, queries, keys}, c.output(0));
         },
     .samples =

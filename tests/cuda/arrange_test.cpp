@@ -4,7 +4,6 @@
 
 #include <array>
 #include <functional>
-#include <numeric>
 #include <vector>
 
 #include "beside_cpu.h"
@@ -122,7 +121,8 @@ TEST_CASE("rotary on a device turns as the CPU does, for tables of both widths a
 }
 
 TEST_CASE("rotary_table on a device has the CPU's angles") {
-  const Numbers rows = joined(counted(0, 70), counted(5000, 30)), columns = counted(3, 29), scattered{5, 1, 4, 1, 5, 9, 2, 6};
+  const std::vector<local::GlobalRun> rows{{0, 70}, {5000, 30}}, columns{{3, 29}},
+      scattered{{5, 1}, {1, 1}, {4, 1}, {1, 1}, {5, 1}, {9, 1}, {2, 0}, {2, 1}, {6, 1}};
   for (const Dtype dtype : kFloating)
     for (const bool sine : {false, true}) {
       compare({}, {100, 29}, dtype, Lie::row_major, Lie::row_major, [&](const auto&, const Tensor& result) {

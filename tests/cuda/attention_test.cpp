@@ -18,6 +18,7 @@
 #include "dtensor/ops/random.h"
 #include "dtensor/world.h"
 #include "local/kernels/attention.h"
+#include "local/runs_of.h"
 #if !defined(DTENSOR_REAL_DEVICE)
 #include "local/cuda/attention_problem.h"
 #endif
@@ -63,6 +64,7 @@ Made run(const Sizes& z, const Given& given, const Options& o, Device device, Dt
     std::iota(rows.begin(), rows.end(), std::int64_t{0});
   }
   for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
+  const auto row_runs = testing::runs_of(rows), column_runs = testing::runs_of(o.columns);
   AttentionCall call{.query = laid(given.query, device, o.lie),
                      .key = laid(given.key, device, o.lie),
                      .value = laid(given.value, device, o.lie),
@@ -70,9 +72,9 @@ Made run(const Sizes& z, const Given& given, const Options& o, Device device, Dt
                      .scale = 1 / std::sqrt(static_cast<double>(z.d)),
                      .causal = o.causal,
                      .offset = o.offset,
-                     .rows = rows,
+                     .rows = row_runs,
                      .kv_heads = heads,
-                     .columns = o.columns};
+                     .columns = column_runs};
   if (o.merge) {
     call.out = random_tensor({z.b, z.h, z.t, z.e}, sums, 8).to(device);
     call.logsumexp = earlier_logsumexp(z, sums).to(device);
@@ -203,6 +205,7 @@ Launched forward_on(int multiprocessors, std::size_t shared, const Sizes& z, Dty
     std::iota(rows.begin(), rows.end(), std::int64_t{0});
   }
   for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
+  const auto row_runs = testing::runs_of(rows), column_runs = testing::runs_of(o.columns);
   AttentionCall call{.query = laid(given.query, kGpu, o.lie),
                      .key = laid(given.key, kGpu, o.lie),
                      .value = laid(given.value, kGpu, o.lie),
@@ -210,9 +213,9 @@ Launched forward_on(int multiprocessors, std::size_t shared, const Sizes& z, Dty
                      .scale = 0.5,
                      .causal = o.causal,
                      .offset = o.offset,
-                     .rows = rows,
+                     .rows = row_runs,
                      .kv_heads = heads,
-                     .columns = o.columns};
+                     .columns = column_runs};
   const Dtype sums = sums_of(dtype);
   if (o.merge) {
     call.out = random_tensor({z.b, z.h, z.t, z.e}, sums, 8).to(kGpu);

@@ -12,6 +12,7 @@
 #include "emulated_cudnn.h"
 #include "emulator.h"
 #include "local/kernels/attention.h"
+#include "local/runs_of.h"
 
 using namespace dtensor;
 using local::cpu::AttentionCall;
@@ -36,6 +37,7 @@ struct Call {
     if (rows.empty()) rows.resize(static_cast<std::size_t>(t)), std::iota(rows.begin(), rows.end(), std::int64_t{0});
     if (heads.empty())
       for (std::int64_t i = 0; i < h; ++i) heads.push_back(i * groups / h);
+    const auto row_runs = testing::runs_of(rows), column_runs = testing::runs_of(columns);
     AttentionCall call{.query = operand({b, h, t, d}),
                        .key = operand({b, groups, s, d}),
                        .value = operand({b, groups, s, e}),
@@ -43,9 +45,9 @@ struct Call {
                        .scale = 0.25,
                        .causal = causal,
                        .offset = offset,
-                       .rows = rows,
+                       .rows = row_runs,
                        .kv_heads = heads,
-                       .columns = columns};
+                       .columns = column_runs};
     if (mask) call.mask = Tensor::zeros({t, s}, Dtype::boolean, kDevice);
     if (earlier) {
       call.out = Tensor::zeros({b, h, t, e}, Dtype::f32, kDevice);
@@ -110,7 +112,8 @@ TEST_CASE("what cuDNN refuses leaves attention to the library's kernels") {
 TEST_CASE("cuDNN is told the strides of what lies side by side in heads") {
   const Tensor all = Tensor::zeros({2, 6, 3, 4, 16}, Dtype::bf16, kDevice);  // [b, t, q k v, h, d]
   const auto part = [&](std::int64_t i) { return all.as_strided({2, 4, 6, 16}, {6 * 3 * 64, 16, 3 * 64, 1}, i * 64); };
-  const std::vector<std::int64_t> rows{0, 1, 2, 3, 4, 5}, heads{0, 1, 2, 3};
+  const std::vector<local::GlobalRun> rows{{0, 6}};
+  const std::vector<std::int64_t> heads{0, 1, 2, 3};
   AttentionCall call{.query = part(0), .key = part(1), .value = part(2), .mask = {}, .causal = true, .rows = rows, .kv_heads = heads};
   const Tensor out = Tensor::empty({2, 4, 6, 16}, Dtype::bf16, kDevice), logsumexp = Tensor::empty({2, 4, 6}, Dtype::f32, kDevice);
   const auto shape = local::cuda::attention_shape(call, out, logsumexp);

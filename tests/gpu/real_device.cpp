@@ -13,5 +13,6 @@ void refuse_products(std::function<bool(const ProductShape&)>, bool) {}
 void set_cudnn(bool) {}
 void refuse_cudnn(CudnnRefusal) {}
 ConvolutionShape last_convolution() { return {}; }
+AttentionShape last_attention() { return {}; }
 
 }  // namespace dtensor::local::cuda::emulated

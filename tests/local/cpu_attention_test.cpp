@@ -4,7 +4,6 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <vector>
 
@@ -110,8 +109,8 @@ Run run(const Problem& p, Dtype dtype, double scale, const Setting& o) {
     r.value = r.value.transpose(2, 3).clone().transpose(2, 3);
     r.up = turned(r.up);
   }
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(p.t)), heads;
-  std::iota(rows.begin(), rows.end(), 0);
+  const std::vector<local::GlobalRun> rows{{0, p.t}};
+  std::vector<std::int64_t> heads;
   for (std::int64_t h = 0; h < p.h; ++h) heads.push_back(h / (p.h / p.kv));
   AttentionCall call;
   call.query = r.query;

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <complex>
-#include <numeric>
 #include <vector>
 
 #include "local/cpu/rotary.h"
@@ -26,9 +25,7 @@ struct Tables {
   Tensor cos, sin;
 };
 Tables tables(std::int64_t length, std::int64_t head_dim, std::int64_t offset, Dtype dtype) {
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(length)), columns(static_cast<std::size_t>(head_dim / 2));
-  std::iota(rows.begin(), rows.end(), offset);
-  std::iota(columns.begin(), columns.end(), 0);
+  const std::vector<local::GlobalRun> rows{{offset, length}}, columns{{0, head_dim / 2}};
   Tables t{Tensor::empty({length, head_dim / 2}, dtype), Tensor::empty({length, head_dim / 2}, dtype)};
   local::cpu::rotary_table({head_dim, 10000, false, rows, columns}, t.cos);
   local::cpu::rotary_table({head_dim, 10000, true, rows, columns}, t.sin);

@@ -285,15 +285,13 @@ TEST_CASE("a strided split of the sequence evens out causal work") {
     std::int64_t most = 0, total = 0;
     for (int rank = 0; rank < kRanks; ++rank) {
       std::int64_t blocks = 0;
-      std::vector<std::int64_t> rows;
-      for (const auto& r : placements::owned_runs(layout, 0, kLength, {rank}))
-        for (std::int64_t i = 0; i < r.length; ++i) rows.push_back(r.begin + i);
+      std::vector<local::GlobalRun> rows;
+      for (const auto& r : placements::owned_runs(layout, 0, kLength, {rank})) rows.push_back({r.begin, r.length});
       for (int from = 0; from < kRanks; ++from) {
-        std::vector<std::int64_t> columns;
-        for (const auto& r : placements::owned_runs(layout, 0, kLength, {from}))
-          for (std::int64_t i = 0; i < r.length; ++i) columns.push_back(r.begin + i);
+        std::vector<local::GlobalRun> columns;
+        for (const auto& r : placements::owned_runs(layout, 0, kLength, {from})) columns.push_back({r.begin, r.length});
         local::cpu::AttentionCall call;
-        call.key = Tensor::empty({1, 1, static_cast<std::int64_t>(columns.size()), 1}, Dtype::f32);
+        call.key = Tensor::empty({1, 1, local::length_of(columns), 1}, Dtype::f32);
         call.causal = true;
         call.rows = rows;
         call.columns = columns;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -19,10 +20,22 @@ namespace {
 constexpr std::int64_t kQueries = 64;  // rows of a block
 constexpr std::int64_t kKeys = 128;    // columns of a block, and the fixed length of a row of scores: no element falls into a loop's tail
 
-// Keys, of s, whose number is at most `last`.
-std::int64_t keys_seen(std::span<const std::int64_t> columns, std::int64_t s, std::int64_t last) {
-  if (columns.empty()) return std::clamp<std::int64_t>(last + 1, 0, s);
-  return std::upper_bound(columns.begin(), columns.end(), last) - columns.begin();
+// Of each query row the keys that it sees, which are the first ones.
+std::vector<std::int64_t> keys_seen(const AttentionCall& call) {
+  const std::int64_t s = call.key.shape()[2];
+  std::vector<std::int64_t> before{0}, seen;  // keys before each run of columns
+  for (const GlobalRun& r : call.columns) before.push_back(before.back() + r.length);
+  seen.reserve(static_cast<std::size_t>(length_of(call.rows)));
+  for_each_number(call.rows, [&](std::int64_t row) {
+    const std::int64_t last = row + call.offset;
+    if (call.columns.empty()) return seen.push_back(std::clamp<std::int64_t>(last + 1, 0, s));
+    const auto after =
+        std::upper_bound(call.columns.begin(), call.columns.end(), last, [](std::int64_t n, const GlobalRun& r) { return n < r.begin; });
+    if (after == call.columns.begin()) return seen.push_back(0);
+    const GlobalRun& r = *std::prev(after);
+    seen.push_back(before[static_cast<std::size_t>(after - call.columns.begin()) - 1] + std::min(r.length, last - r.begin + 1));
+  });
+  return seen;
 }
 
 template <class C>
@@ -64,7 +77,9 @@ class Attention {
         t_(call.query.shape()[2]),
         d_(call.query.shape()[3]),
         s_(call.key.shape()[2]),
-        e_(call.value.shape()[3]) {}
+        e_(call.value.shape()[3]) {
+    if (call.causal) seen_ = keys_seen(call);
+  }
 
   void forward(const Tensor& out, const Tensor& logsumexp) const {
     const std::int64_t blocks = (t_ + kQueries - 1) / kQueries;
@@ -91,9 +106,7 @@ class Attention {
     C top[kQueries], total[kQueries];
   };
 
-  std::int64_t visible(std::int64_t row) const {
-    return c_.causal ? keys_seen(c_.columns, s_, c_.rows[static_cast<std::size_t>(row)] + c_.offset) : s_;
-  }
+  std::int64_t visible(std::int64_t row) const { return c_.causal ? seen_[static_cast<std::size_t>(row)] : s_; }
   std::int64_t visible(std::int64_t row, std::int64_t rows) const {
     std::int64_t most = 0;
     for (std::int64_t i = 0; i < rows; ++i) most = std::max(most, visible(row + i));
@@ -271,6 +284,7 @@ class Attention {
 
   const AttentionCall& c_;
   std::int64_t h_, t_, d_, s_, e_;
+  std::vector<std::int64_t> seen_;
 };
 
 }  // namespace
@@ -286,14 +300,11 @@ void attention_backward(const AttentionCall& call, const Tensor& grad, const Ten
 }
 
 std::int64_t attention_blocks(const AttentionCall& call) {
-  const std::int64_t t = static_cast<std::int64_t>(call.rows.size()), s = call.key.shape()[2];
+  const std::int64_t t = length_of(call.rows), s = call.key.shape()[2];
+  const std::vector<std::int64_t> seen = call.causal ? keys_seen(call) : std::vector(static_cast<std::size_t>(t), s);
   std::int64_t blocks = 0;
-  for (std::int64_t i = 0; i < t; i += kQueries) {
-    std::int64_t seen = call.causal ? 0 : s;
-    for (std::int64_t r = i; call.causal && r < std::min(t, i + kQueries); ++r)
-      seen = std::max(seen, keys_seen(call.columns, s, call.rows[static_cast<std::size_t>(r)] + call.offset));
-    blocks += (seen + kKeys - 1) / kKeys;
-  }
+  for (std::int64_t i = 0; i < t; i += kQueries)
+    blocks += (*std::max_element(seen.begin() + i, seen.begin() + std::min(t, i + kQueries)) + kKeys - 1) / kKeys;
   return blocks;
 }
 

@@ -7,6 +7,7 @@
 
 #include "dtensor/tensor.h"
 #include "local/kernel.h"
+#include "local/runs.h"
 
 namespace dtensor::local::cpu {
 
@@ -18,12 +19,12 @@ struct AttentionCall {
   Tensor mask;        ///< broadcast to [b, h, t, s]; empty: none
   double scale = 1;
   bool causal = false;
-  std::int64_t offset = 0;                     ///< causal: the query of number n sees keys 0 .. n + offset
-  std::span<const std::int64_t> rows;          ///< number of each query row, t
-  std::span<const std::int64_t> kv_heads;      ///< of each query head, h
-  std::span<const std::int64_t> columns = {};  ///< number of each key, ascending; empty: 0 .. s - 1
-  bool whole_rows = false;                     ///< backward: no row sees keys that are elsewhere
-  Tensor out = {}, logsumexp = {};  ///< forward: what other keys gave for the same queries, in the type of the sums, row-major; empty: nothing
+  std::int64_t offset = 0;                 ///< causal: the query of number n sees keys 0 .. n + offset
+  GlobalRuns rows;                         ///< numbers of the query rows, t
+  std::span<const std::int64_t> kv_heads;  ///< of each query head, h
+  GlobalRuns columns = {};                 ///< numbers of the keys, ascending; empty: 0 .. s - 1
+  bool whole_rows = false;                 ///< backward: no row sees keys that are elsewhere
+  Tensor out = {}, logsumexp = {};         ///< forward: what other keys gave for the same queries, in the type of the sums, row-major; empty: nothing
 };
 inline Side side_of(const AttentionCall& call) noexcept { return local::side_of(call.query); }
 /// out [b, h, t, e] in the operands' type or that of the sums, logsumexp [b, h, t] in the type of the sums; both row-major. With `out` and `logsumexp` in the

@@ -64,15 +64,16 @@ void rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse,
 void rotary_table(const RotaryTable& table, const Tensor& out) {
   visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
     T* to = out.raw_as<T>();
-    for (const std::int64_t column : table.columns) {
+    const std::int64_t width = length_of(table.columns);
+    for_each_number(table.columns, [&](std::int64_t column) {
       const double frequency = std::pow(table.theta, -2.0 * static_cast<double>(column) / static_cast<double>(table.head_dim));
       T* at = to++;
-      for (const std::int64_t row : table.rows) {
+      for_each_number(table.rows, [&](std::int64_t row) {
         const double angle = static_cast<double>(row) * frequency;
         *at = static_cast<T>(static_cast<Sum<T>>(table.sine ? std::sin(angle) : std::cos(angle)));
-        at += table.columns.size();
-      }
-    }
+        at += width;
+      });
+    });
   });
 }
 

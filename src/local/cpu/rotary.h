@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "dtensor/tensor.h"
+#include "local/runs.h"
 
 namespace dtensor::local::cpu {
 
@@ -18,7 +18,7 @@ struct RotaryTable {
   std::int64_t head_dim = 0;
   double theta = 10000;
   bool sine = false;
-  std::span<const std::int64_t> rows, columns;
+  GlobalRuns rows, columns;
 };
 void rotary_table(const RotaryTable& table, const Tensor& out);
 

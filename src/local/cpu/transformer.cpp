@@ -23,8 +23,9 @@ void alibi_table(const AlibiTable& table, const Tensor& out) {
   visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
     T* to = out.raw_as<T>();
     for (const double slope : table.slopes)
-      for (const std::int64_t query : table.queries)
-        for (const std::int64_t key : table.keys) *to++ = convert<T>(slope * static_cast<double>(key - query));
+      for_each_number(table.queries, [&](std::int64_t query) {
+        for_each_number(table.keys, [&](std::int64_t key) { *to++ = convert<T>(slope * static_cast<double>(key - query)); });
+      });
   });
 }
 

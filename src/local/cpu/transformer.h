@@ -2,14 +2,17 @@
 // Sums of rows per bag. Row-major; f32 inside for bf16 and f16.
 #pragma once
 
+#include <span>
+
 #include "dtensor/tensor.h"
+#include "local/runs.h"
 
 namespace dtensor::local::cpu {
 
 /// out[h, q, k] = slopes[h] (keys[k] - queries[q]), computed in f64 and rounded to out's dtype, floating.
 struct AlibiTable {
   std::span<const double> slopes;
-  std::span<const std::int64_t> queries, keys;
+  GlobalRuns queries, keys;
 };
 void alibi_table(const AlibiTable& table, const Tensor& out);
 

@@ -32,13 +32,14 @@ bool wanted() {
   return asked && uses_cudnn();
 }
 
-bool one_run(std::span<const std::int64_t> numbers) {
-  return std::adjacent_find(numbers.begin(), numbers.end(), [](std::int64_t a, std::int64_t b) { return b != a + 1; }) == numbers.end();
+bool one_run(GlobalRuns runs) {
+  const auto apart = [](const GlobalRun& a, const GlobalRun& b) { return b.begin != a.begin + a.length; };
+  return std::adjacent_find(runs.begin(), runs.end(), apart) == runs.end();
 }
 // Row i sees the keys 0 .. i of those that are here.
 bool sees_from_begin(const cpu::AttentionCall& c) {
-  const std::int64_t first_key = c.columns.empty() ? 0 : c.columns.front();
-  return one_run(c.rows) && one_run(c.columns) && !c.rows.empty() && c.rows.front() + c.offset == first_key;
+  const std::int64_t first_key = c.columns.empty() ? 0 : c.columns.front().begin;
+  return one_run(c.rows) && one_run(c.columns) && !c.rows.empty() && c.rows.front().begin + c.offset == first_key;
 }
 bool groups_side_by_side(const cpu::AttentionCall& c, std::int64_t groups) {
   const auto heads = static_cast<std::int64_t>(c.kv_heads.size());

@@ -113,12 +113,12 @@ struct FillTable {
 };
 
 void rotary_table(const cpu::RotaryTable& table, const Tensor& out) {
-  const auto width = static_cast<std::int64_t>(table.columns.size());
-  if (width == 0 || table.rows.empty()) return;
+  const std::int64_t width = length_of(table.columns), length = length_of(table.rows);
+  if (width == 0 || length == 0) return;
   RankDevice& device = rank_device(out);
   const DeviceNumbers rows(device, table.rows), columns(device, table.columns);
   visit_floating(out.dtype(), [&]<class T>(std::type_identity<T>) {
-    launch_elements("rotary table", static_cast<std::int64_t>(table.rows.size()) * width, device.current,
+    launch_elements("rotary table", length * width, device.current,
                     FillTable<T>{rows.get(), columns.get(), out.raw_as<T>(), width, table.theta, static_cast<double>(table.head_dim), table.sine});
   });
 }
