@@ -248,8 +248,7 @@ struct PutNumber {
   DTENSOR_DEVICE void operator()(double value, std::int64_t at) const { out[at] = value; }
 };
 // Sums of squared distances from the number of the output.
-struct SquaresAround {
-  using State = double;
+struct SquaresAround : SumStates<double> {
   template <int kV>
   struct Lanes {
     double sum[kV], centre[kV];
@@ -271,20 +270,6 @@ struct SquaresAround {
   DTENSOR_DEVICE void add_columns(Lanes<kV>& lanes, const Numbers<double, kV>& v, std::int64_t term) const {
     add(lanes, v, kV, term, 0);
   }
-  template <int kV>
-  DTENSOR_DEVICE double fold(const Lanes<kV>& lanes) const {
-    double total = lanes.sum[0];
-    DTENSOR_UNROLL
-    for (int j = 1; j < kV; ++j) total += lanes.sum[j];
-    return total;
-  }
-  template <int kV>
-  DTENSOR_DEVICE double lane(const Lanes<kV>& lanes, int j) const {
-    return lanes.sum[j];
-  }
-  DTENSOR_DEVICE double nothing() const { return 0; }
-  DTENSOR_DEVICE double merge(double a, double b) const { return a + b; }
-  DTENSOR_DEVICE double exchange(const Block& b, double state, int mask) const { return b.from_lane_xor(state, mask); }
   DTENSOR_DEVICE void finish(double value, std::int64_t at) const { out[at] = value; }
 };
 
@@ -293,7 +278,7 @@ void channel_sums(const ChannelNorm& n, const Tensor& x, const Tensor* mean, con
   const Tensor centres = mean != nullptr ? mean->to(Dtype::f64) : Tensor();
   visit_floating(x.dtype(), [&]<class T>(std::type_identity<T>) {
     const TypedSource<T, double> source{x.raw_as<const T>()};
-    if (centres) run_reduction("channel_sums", d, statistics_of(n), source, SquaresAround{centres.raw_as<const double>(), sums.raw_as<double>()});
+    if (centres) run_reduction("channel_sums", d, statistics_of(n), source, SquaresAround{{}, centres.raw_as<const double>(), sums.raw_as<double>()});
     else run_reduction("channel_sums", d, statistics_of(n), source, SumOp<double, PutNumber>{PutNumber{sums.raw_as<double>()}});
   });
 }

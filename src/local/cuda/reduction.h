@@ -145,6 +145,14 @@ DTENSOR_DEVICE void merge_rows(const Block& b, const Op& op, int x, int y, int w
   }
 }
 
+/// What one place across a block makes: output k from a part of the terms.
+struct ReductionShare {
+  std::int64_t split, k;
+  bool here;  ///< there is such an output
+  DTENSOR_DEVICE ReductionShare(const ReductionPlan& plan, const Block& b, int x)
+      : split(quotient(b.index, plan.across)), k((b.index - split * plan.across) * plan.x + x), here(k < plan.outputs) {}
+};
+
 template <class Source, class Op>
 struct ReduceRows {
   static constexpr int kV = Source::kV, kBatch = 4;
@@ -156,8 +164,7 @@ struct ReduceRows {
 
   DTENSOR_DEVICE void operator()(const Block& b) const {
     const int lane = b.thread % plan.lanes, group = b.thread / plan.lanes, x = group % plan.x, y = group / plan.x;
-    const std::int64_t split = quotient(b.index, plan.across), k = (b.index - split * plan.across) * plan.x + x;
-    const bool here = k < plan.outputs;
+    const auto [split, k, here] = ReductionShare(plan, b, x);
     const Offsets2 at = here ? plan.kept.offsets(k) : Offsets2{};
     typename Op::template Lanes<kV> lanes;
     op.start(lanes, at.out, 0, here ? kV : 0);
@@ -232,8 +239,7 @@ struct ReduceColumns {
 
   DTENSOR_DEVICE void operator()(const Block& b) const {
     const int x = b.thread % plan.x, y = b.thread / plan.x;
-    const std::int64_t split = quotient(b.index, plan.across), k = (b.index - split * plan.across) * plan.x + x;
-    const bool here = k < plan.outputs;
+    const auto [split, k, here] = ReductionShare(plan, b, x);
     const int last = plan.kept.count - 1;
     const std::int64_t outer = here ? quotient(k, plan.vectors) : 0, c = here ? (k - outer * plan.vectors) * kV : 0;
     const std::int64_t out_step = plan.kept.out[static_cast<std::size_t>(last)];
@@ -320,42 +326,50 @@ void run_reduction(const char* name, RankDevice& d, const ReductionAxes& axes, c
                 MergeParts<Op>{op, plan.kept, plan.splits, parts.as<const State>()});
 }
 
-/// The Op of a sum; Finish: operator()(A, out).
-template <class A, class Finish>
-struct SumOp {
+/// What Ops share whose state is a sum of A, in member `sum` of their Lanes.
+template <class A>
+struct SumStates {
   using State = A;
-  template <int kV>
-  using Lanes = Numbers<A, kV>;
-  Finish result;
-  template <int kV>
-  DTENSOR_DEVICE void start(Numbers<A, kV>& lanes, std::int64_t /*out*/, std::int64_t /*step*/, int /*n*/) const {
+  template <class Lanes>
+  DTENSOR_DEVICE A fold(const Lanes& lanes) const {
+    A total = lanes.sum[0];
     DTENSOR_UNROLL
-    for (int j = 0; j < kV; ++j) lanes.x[j] = 0;
-  }
-  template <int kV>
-  DTENSOR_DEVICE void add(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, int n, std::int64_t /*term*/, std::int64_t /*step*/) const {
-    DTENSOR_UNROLL
-    for (int j = 0; j < kV; ++j)
-      if (j < n) lanes.x[j] += v.x[j];
-  }
-  template <int kV>
-  DTENSOR_DEVICE void add_columns(Numbers<A, kV>& lanes, const Numbers<A, kV>& v, std::int64_t term) const {
-    add(lanes, v, kV, term, 0);
-  }
-  template <int kV>
-  DTENSOR_DEVICE A fold(const Numbers<A, kV>& lanes) const {
-    A total = lanes.x[0];
-    DTENSOR_UNROLL
-    for (int j = 1; j < kV; ++j) total += lanes.x[j];
+    for (int j = 1; j < static_cast<int>(sizeof lanes.sum / sizeof(A)); ++j) total += lanes.sum[j];
     return total;
   }
-  template <int kV>
-  DTENSOR_DEVICE A lane(const Numbers<A, kV>& lanes, int j) const {
-    return lanes.x[j];
+  template <class Lanes>
+  DTENSOR_DEVICE A lane(const Lanes& lanes, int j) const {
+    return lanes.sum[j];
   }
   DTENSOR_DEVICE A nothing() const { return 0; }
   DTENSOR_DEVICE A merge(A a, A b) const { return a + b; }
   DTENSOR_DEVICE A exchange(const Block& b, A state, int mask) const { return b.from_lane_xor(state, mask); }
+};
+
+/// The Op of a sum; Finish: operator()(A, out).
+template <class A, class Finish>
+struct SumOp : SumStates<A> {
+  template <int kV>
+  struct Lanes {
+    A sum[kV];
+  };
+  Finish result;
+  DTENSOR_DEVICE explicit SumOp(const Finish& finish) : result(finish) {}
+  template <int kV>
+  DTENSOR_DEVICE void start(Lanes<kV>& lanes, std::int64_t /*out*/, std::int64_t /*step*/, int /*n*/) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j) lanes.sum[j] = 0;
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add(Lanes<kV>& lanes, const Numbers<A, kV>& v, int n, std::int64_t /*term*/, std::int64_t /*step*/) const {
+    DTENSOR_UNROLL
+    for (int j = 0; j < kV; ++j)
+      if (j < n) lanes.sum[j] += v.x[j];
+  }
+  template <int kV>
+  DTENSOR_DEVICE void add_columns(Lanes<kV>& lanes, const Numbers<A, kV>& v, std::int64_t term) const {
+    add(lanes, v, kV, term, 0);
+  }
   DTENSOR_DEVICE void finish(A value, std::int64_t out) const { result(value, out); }
 };
 

@@ -183,12 +183,18 @@ struct PutSum {
   DTENSOR_DEVICE void operator()(A value, std::int64_t row) const { sums[row] = value; }
 };
 
+// Where operands and result differ in type: f(result) makes it in a wide type, which is then converted.
+template <class F>
+void convert_result(const Tensor& output, Dtype wide, const F& f) {
+  const Tensor result = Tensor::empty(output.shape(), wide, output.device());
+  f(result);
+  output.copy_(result);
+}
+
 void softmax(const Tensor& input, int dim, bool logarithm, const Tensor& output) {
   if (input.dtype() != output.dtype()) {
-    const Dtype wide = input.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
-    const Tensor result = Tensor::empty(output.shape(), wide, output.device());
-    softmax(input.to(wide), dim, logarithm, result);
-    return output.copy_(result);
+    const Dtype wide = computed_dtype(input.dtype());
+    return convert_result(output, wide, [&](const Tensor& result) { softmax(input.to(wide), dim, logarithm, result); });
   }
   const RowShape s(input.shape(), dim);
   if (s.numel() == 0) return;
@@ -212,10 +218,8 @@ void softmax(const Tensor& input, int dim, bool logarithm, const Tensor& output)
 
 void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool logarithm, const Tensor& output) {
   if (grad.dtype() != output.dtype() || result.dtype() != output.dtype()) {
-    const Dtype wide = output.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
-    const Tensor slope = Tensor::empty(output.shape(), wide, output.device());
-    softmax_backward(grad.to(wide), result.to(wide), dim, logarithm, slope);
-    return output.copy_(slope);
+    const Dtype wide = computed_dtype(output.dtype());
+    return convert_result(output, wide, [&](const Tensor& slope) { softmax_backward(grad.to(wide), result.to(wide), dim, logarithm, slope); });
   }
   const RowShape s(grad.shape(), dim);
   if (s.numel() == 0) return;
@@ -240,8 +244,7 @@ void softmax_backward(const Tensor& grad, const Tensor& result, int dim, bool lo
 // ---- sums of exponentials over any dims
 
 template <class A>
-struct ShiftedSum {
-  using State = A;
+struct ShiftedSum : SumStates<A> {
   const void* shift;
   Dtype shift_dtype;
   void* output;
@@ -272,20 +275,6 @@ struct ShiftedSum {
   DTENSOR_DEVICE void add_columns(Lanes<kV>& lanes, const Numbers<A, kV>& v, std::int64_t term) const {
     add(lanes, v, kV, term, 0);
   }
-  template <int kV>
-  DTENSOR_DEVICE A fold(const Lanes<kV>& lanes) const {
-    A total = lanes.sum[0];
-    DTENSOR_UNROLL
-    for (int j = 1; j < kV; ++j) total += lanes.sum[j];
-    return total;
-  }
-  template <int kV>
-  DTENSOR_DEVICE A lane(const Lanes<kV>& lanes, int j) const {
-    return lanes.sum[j];
-  }
-  DTENSOR_DEVICE A nothing() const { return 0; }
-  DTENSOR_DEVICE A merge(A a, A b) const { return a + b; }
-  DTENSOR_DEVICE A exchange(const Block& b, A state, int mask) const { return b.from_lane_xor(state, mask); }
   DTENSOR_DEVICE void finish(A value, std::int64_t out) const { put_element(output, dtype, out, value); }
 };
 
@@ -309,7 +298,7 @@ void exp_sum(const Tensor& input, const Tensor& shift, const Shape& dims, const 
   const Tensor shifts = shift.contiguous();
   with_floats(input, [&]<class A>(A, const auto& source) {
     run_reduction("exp_sum", d, ReductionAxes(input.shape(), input.strides(), dims, false), source,
-                  ShiftedSum<A>{shifts.raw(), shifts.dtype(), output.raw(), output.dtype()});
+                  ShiftedSum<A>{{}, shifts.raw(), shifts.dtype(), output.raw(), output.dtype()});
   });
 }
 
