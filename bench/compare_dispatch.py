@@ -7,13 +7,12 @@
 The sides alternate; each figure is the least of all rounds. The budgets: a cached call at most 250 ns (recording: 400) above the bare kernel and below
 PyTorch's plain op; from_local and to_local 300; new sizes 3,000; the first call 20,000.
 """
-import argparse
-import pathlib
 import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from sides import PEERS, arguments
+
 COLD = re.compile(r"^cold code\s+(\S.*?)\s\s+([\d.]+)$")
 ROW = re.compile(r"^(\d+ ranks, \d+ ax[ie]s)\s+(\S.*?)\s\s+([\d. -]+)$")
 
@@ -31,11 +30,7 @@ def keep(table, key, figures):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=3).parse_args()
     ours, cold, peer = {}, {}, {}
     for _ in range(options.rounds):
         lines = output([options.program])
@@ -43,7 +38,7 @@ def main():
             keep(ours, (match[1], match[2]), [float(word) for word in match[3].split()])
         for match in filter(None, map(COLD.match, lines)):
             keep(cold, match[1], [float(match[2])])
-        for line in output([options.python, HERE / "peers/dispatch_torch.py"]):
+        for line in output([options.python, PEERS / "dispatch_torch.py"]):
             name, _, figures = line.partition(": ")
             keep(peer, name, [float(word) for word in figures.split()])
     print("| mesh | call | bare | cached | recording | new sizes | first | torch plain | torch recording | torch DTensor | cached / plain |")

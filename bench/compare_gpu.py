@@ -7,13 +7,11 @@
 The sides alternate; each row keeps the least time of all rounds. What follows "--" is handed to every side. Bandwidth counts the bytes that the row has to read
 and write, and is put beside what a copy of the same run reaches.
 """
-import argparse
 import json
-import pathlib
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from sides import PEERS, arguments, parse_with_rest
 
 
 def rows_of(command):
@@ -24,14 +22,10 @@ def rows_of(command):
 
 
 def main():
-    own, _, rest = " ".join(sys.argv[1:]).partition(" -- ")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
-    o = parser.parse_args(own.split())
-    sides = {"dtensor": [o.program, *rest.split()], "torch": [o.python, HERE / "peers/gpu_torch.py", *rest.split()]}
+    o, rest = parse_with_rest(parser)
+    sides = {"dtensor": [o.program, *rest], "torch": [o.python, PEERS / "gpu_torch.py", *rest]}
     if o.compile:
         sides["torch.compile"] = [*sides["torch"], "--compile"]
     best, facts = {}, {}

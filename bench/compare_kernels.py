@@ -8,13 +8,12 @@
 The sides alternate; each row keeps its fastest call of all rounds, each of `seconds` per row. A ratio below 1 means that dtensor is faster.
 The clock "cpu" adds up what all threads used: with one thread it hardly minds what else the machine does.
 """
-import argparse
-import pathlib
 import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from sides import PEERS, arguments
+
 ROW = re.compile(r"^(\S.*?)\s+([\d.]+) us$")
 
 
@@ -26,21 +25,18 @@ def read(command):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("--python", default=sys.executable)
+    parser = arguments(__doc__, rounds=2)
     parser.add_argument("--threads", default="2")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", default="0.2")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    arguments = ["--threads", options.threads, "--clock", options.clock, "--seconds", options.seconds, "--only", options.only]
-    sides = {"dtensor": [options.program], "torch": [options.python, HERE / "peers/kernels_torch.py"]}
+    chosen = ["--threads", options.threads, "--clock", options.clock, "--seconds", options.seconds, "--only", options.only]
+    sides = {"dtensor": [options.program], "torch": [options.python, PEERS / "kernels_torch.py"]}
     best = {side: {} for side in sides}
     for _ in range(options.rounds):
         for side, command in sides.items():
-            for name, value in read(command + arguments).items():
+            for name, value in read(command + chosen).items():
                 best[side][name] = min(value, best[side].get(name, value))
     print("| kernel | dtensor us | torch us | ratio |")
     print("|---|---|---|---|")

@@ -6,13 +6,12 @@
 
 The sides alternate; each row keeps the least time of all rounds. A peer that the interpreter lacks is left out, and the table says so.
 """
-import argparse
-import pathlib
 import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from sides import PEERS, arguments
+
 ROW = re.compile(r"^(\d+) ranks\s+(\S+)\s+(\d+x\d+)\s+([\d.]+) us(?:\s+bound\s+([\d.]+) us)?")
 
 
@@ -32,20 +31,16 @@ def read(command):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=2).parse_args()
     best, bounds = {}, {}
     for _ in range(options.rounds):
         for ranks in ("2", "4"):
-            torch = [options.python, HERE / "peers/redistribute_torch.py", "--ranks", ranks]
+            torch = [options.python, PEERS / "redistribute_torch.py", "--ranks", ranks]
             sides = {
                 "dtensor": [options.program, "--ranks", ranks],
                 "torch": torch,
                 "torch min-cost": torch + ["--min-cost"],
-                "jax": [options.python, HERE / "peers/redistribute_jax.py", "--ranks", ranks],
+                "jax": [options.python, PEERS / "redistribute_jax.py", "--ranks", ranks],
             }
             for side, command in sides.items():
                 times, bound = read(command)

@@ -6,33 +6,27 @@
 
 The sides alternate; each row keeps the least time of all rounds. What follows "--" is handed to every side.
 """
-import argparse
-import pathlib
 import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from sides import PEERS, arguments, parse_with_rest
+
 ROW = re.compile(r"^(\w+) .*min ([\d.]+) median ([\d.]+) ms(.*)$")
 
 
 def main():
-    own, _, rest = " ".join(sys.argv[1:]).partition(" -- ")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = arguments(__doc__, rounds=2)
     parser.add_argument("--modes", default="one,tp,fsdp", help="of dtensor; with 'one' alone the peers are PyTorch in one process, also compiled")
-    options = parser.parse_args(own.split())
-    sizes = rest.split()
+    options, sizes = parse_with_rest(parser)
     modes = options.modes.split(",")
     sides = [("dtensor", mode, [options.program, mode]) for mode in modes]
     if modes == ["one"]:
-        torch = [options.python, HERE / "peers/train_torch.py", "one"]
+        torch = [options.python, PEERS / "train_torch.py", "one"]
         sides += [("torch", "one", torch), ("torch.compile", "one", [*torch, "--compile", "1"])]
     else:
-        sides += [("torch", mode, [options.python, HERE / "peers/train_torch.py", mode]) for mode in ("one", "ddp", "fsdp", "tp")]
-        sides += [("jax", mode, [options.python, HERE / "peers/train_jax.py", mode]) for mode in ("one", "dp", "tp")]
+        sides += [("torch", mode, [options.python, PEERS / "train_torch.py", mode]) for mode in ("one", "ddp", "fsdp", "tp")]
+        sides += [("jax", mode, [options.python, PEERS / "train_jax.py", mode]) for mode in ("one", "dp", "tp")]
     best = {}
     for _ in range(options.rounds):
         for side, mode, command in sides:

@@ -122,6 +122,11 @@ void attention_rows(const Bench& b, const DeviceMesh& mesh) {
     b.row("attention causal " + std::to_string(length) + " bf16", 4 * size_of(q), flops,
           [&] { return scaled_dot_product_attention(q, q, q, {.is_causal = true}); });
   }
+  // One query against the keys of all tokens before it: what counts is how fast they are read.
+  const std::int64_t length = b.settings().small ? 512 : 16384;
+  const DTensor q = randn({1, 2 * heads, 1, 128}, mesh).to(Dtype::bf16), kv = randn({1, heads / 2, length, 128}, mesh).to(Dtype::bf16);
+  b.row("attention decode " + std::to_string(length) + " bf16", 2 * size_of(kv), 4.0 * static_cast<double>(2 * heads * length * 128),
+        [&] { return scaled_dot_product_attention(q, kv, kv, {.enable_gqa = true}); });
 }
 
 // What the host's part of many small launches costs, and a training step: called, and replayed.

@@ -94,6 +94,10 @@ with torch.no_grad():
         qkv = rand(batch, heads, length, 128, dtype=torch.bfloat16)
         row(f"attention causal {length} bf16", 4 * size(qkv), 2.0 * batch * heads * length * length * 128,
             lambda: F.scaled_dot_product_attention(qkv, qkv, qkv, is_causal=True))
+    length = 512 if o.small else 16384
+    q, kv = rand(1, 2 * heads, 1, 128, dtype=torch.bfloat16), rand(1, heads // 2, length, 128, dtype=torch.bfloat16)
+    row(f"attention decode {length} bf16", 2 * size(kv), 4.0 * 2 * heads * length * 128,
+        lambda: F.scaled_dot_product_attention(q, kv, kv, enable_gqa=True))
     width, inner, layers = (64, 128, 2) if o.small else (768, 2048, 12)
     layer = [(width, width)] * 4 + [(inner, width)] * 2 + [(width, inner), (width,), (width,)]
     shapes = [(256 if o.small else 32000, width), (width,)] + layer * layers
