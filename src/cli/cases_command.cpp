@@ -8,7 +8,6 @@
 #include "cli/commands.h"
 #include "dtensor/cases.h"
 #include "dtensor/debug.h"
-#include "world/command_line.h"
 
 namespace dtensor::cli {
 namespace {
@@ -34,7 +33,7 @@ int check(const CasesWords& words) {
   CasesOptions options;
   if (!words.meshes.empty()) options.meshes = words.meshes;
   for (const std::string& mesh : options.meshes) read_word([&] { return planning_mesh(mesh); });
-  options.device = read_word([&] { return world::read_device(words.device); });
+  options.device = read_device(words.device);
   options.op = words.op, options.family = words.family, options.fail_fast = words.fail_fast, options.seed = words.seed;
   if (!words.json) {
     options.on_failure = [](const CaseFailure& f) {

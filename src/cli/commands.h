@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include "dtensor/error.h"
+#include "dtensor/values.h"
 
 namespace dtensor::cli {
 
@@ -35,6 +36,9 @@ auto read_word(F&& read) {
     return read();
   } catch (const InvalidArgument& e) { throw UsageError(e.what()); }
 }
+
+/// "cpu", "cuda", "cuda:1".
+Device read_device(const std::string& text);
 
 void print(std::string_view text);
 /// @throws Error when the file cannot be written.

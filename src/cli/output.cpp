@@ -9,6 +9,14 @@
 
 namespace dtensor::cli {
 
+Device read_device(const std::string& text) {
+  int index = 0, read = 0;
+  if (text == "cpu") return Device::cpu();
+  if (text == "cuda") return Device::cuda(0);
+  if (std::sscanf(text.c_str(), "cuda:%d%n", &index, &read) == 1 && read == static_cast<int>(text.size()) && index >= 0) return Device::cuda(index);
+  throw UsageError(fmt::format("--device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text));
+}
+
 void print(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   if (!text.empty() && text.back() != '\n') std::fputc('\n', stdout);

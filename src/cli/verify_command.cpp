@@ -8,7 +8,6 @@
 #include "cli/commands.h"
 #include "dtensor/debug.h"
 #include "dtensor/verify.h"
-#include "world/command_line.h"
 
 namespace dtensor::cli {
 namespace {
@@ -38,7 +37,7 @@ nlohmann::ordered_json to_json(const VerifyReport& r) {
 
 int check(const VerifyWords& words) {
   VerifyOptions options;
-  options.device = read_word([&] { return world::read_device(words.device); });
+  options.device = read_device(words.device);
   options.limit = words.sample, options.seed = words.seed;
   if (!words.meshes.empty()) {
     options.meshes.clear();

@@ -19,6 +19,17 @@ T number(std::string_view option, std::string_view text, std::string_view what) 
   return value;
 }
 
+Device device_of(std::string_view text) {
+  if (text == "cpu") return Device::cpu();
+  if (text == "cuda") return kOwnCuda;
+  const std::string_view digits = text.starts_with("cuda:") ? text.substr(5) : "";
+  int index = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  if (error != std::errc{} || end != digits.data() + digits.size() || index < 0 || index > 127)
+    base::fail<InvalidArgument>("run: --device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
+  return Device::cuda(index);
+}
+
 Backend backend_of(std::string_view text) {
   if (text == "threads") return Backend::threads;
   if (text == "nccl") return Backend::nccl;
@@ -26,17 +37,6 @@ Backend backend_of(std::string_view text) {
 }
 
 }  // namespace
-
-Device read_device(std::string_view text) {
-  if (text == "cpu") return Device::cpu();
-  if (text == "cuda") return kOwnCuda;
-  const std::string_view digits = text.starts_with("cuda:") ? text.substr(5) : "";
-  int index = -1;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-  if (error != std::errc{} || end != digits.data() + digits.size() || index < 0 || index > 127)
-    base::fail<InvalidArgument>("--device takes cpu, cuda or cuda:N (got '{}'); for example --device cuda", text);
-  return Device::cuda(index);
-}
 
 CommandLine read_command_line(std::span<char* const> argv, const RunOptions& defaults) {
   CommandLine line;
@@ -61,7 +61,7 @@ CommandLine read_command_line(std::span<char* const> argv, const RunOptions& def
     } else if (name == "--threads") {
       line.options.threads_per_rank = number<int>(name, value, "a whole number of at least 0");
     } else if (name == "--device") {
-      line.options.device = read_device(value);
+      line.options.device = device_of(value);
     } else if (name == "--backend") {
       line.options.backend = backend_of(value);
       line.backend_given = true;

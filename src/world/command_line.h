@@ -4,7 +4,6 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "dtensor/world.h"
@@ -16,8 +15,6 @@ struct CommandLine {
   bool ranks_given = false, backend_given = false;
   std::vector<std::string> rest;  ///< the program's name and what run() does not take
 };
-/// "cpu", "cuda" (kOwnCuda), "cuda:1". @throws InvalidArgument.
-DTENSOR_EXPORT Device read_device(std::string_view text);
 /// Takes --ranks N, --threads N, --time-limit S, --device cpu|cuda|cuda:N, --backend threads|nccl (also --ranks=N) up to "--". @throws InvalidArgument naming the option and its text.
 CommandLine read_command_line(std::span<char* const> argv, const RunOptions& defaults);
 
