@@ -33,7 +33,7 @@ class Recording final : public DeviceGraph {
   std::int64_t bytes() const noexcept override;
 
   // For what is queued meanwhile.
-  const RecordingMark mark() const noexcept { return state_; }
+  RecordingMark mark() const noexcept { return state_; }
   Device device() const noexcept { return device_; }
   /// Of the host, for copies that every replay makes again.
   PinnedPieces& staging() noexcept { return staging_; }
