@@ -44,9 +44,11 @@ struct TcpOptions {
   bool serve = false;       ///< this process is the server too; the port is then bound on all addresses
   double time_limit_s = 0;  ///< of the connection; 0: none
   std::string who;          ///< "rank 2 of 4", for errors
+  std::string job = {};     ///< the same on all processes of a job; one that says another is refused
+  int run = 1;              ///< of the job's worlds, which follow each other: one that is ahead waits for the others
 };
 /// Port 0 of the one that serves: any that is free.
-/// @throws CommError: port taken, host unknown, nobody at the address within the limit.
+/// @throws CommError: port taken; within the limit host unknown, nobody at the address, or none but an earlier run; another job at the address.
 std::unique_ptr<Store> tcp_store(const TcpOptions& options);
 /// Of a store that serves.
 int tcp_port(const Store& store);

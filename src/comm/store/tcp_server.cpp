@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/error_text.h"
 
@@ -62,7 +63,7 @@ void prepare_connection(int socket) {
   ::setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
 }
 
-TcpServer::TcpServer(int port, const std::string& who) {
+TcpServer::TcpServer(int port, const std::string& who, std::string job, int number) : job_(std::move(job)), run_(std::to_string(number)) {
   listener_ = bound_socket(port, AF_INET6);
   if (listener_ < 0 && errno != EADDRINUSE && errno != EACCES) listener_ = bound_socket(port, AF_INET);
   if (listener_ < 0) base::fail<CommError>("store: {} cannot serve at port {} ({}); choose another MASTER_PORT", who, port, std::strerror(errno));
@@ -106,7 +107,7 @@ void TcpServer::accept_one() {
   const int s = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (s < 0) return;
   prepare_connection(s);
-  clients_.push_back({s, {}, {}, {}});
+  clients_.push_back({s, false, {}, {}, {}});
 }
 
 bool TcpServer::read_from(Client& client) {
@@ -136,7 +137,19 @@ bool TcpServer::write_to(Client& client) {
   return true;
 }
 
+Joining TcpServer::join(const Message& message) const {
+  if (message.key != job_) return Joining::other_job;
+  return message.value == run_ ? Joining::joined : Joining::other_run;
+}
+
 bool TcpServer::answer(Client& client, const Message& message) {
+  if (static_cast<StoreRequest>(message.kind) == StoreRequest::join) {
+    const Joining joining = join(message);
+    client.joined = joining == Joining::joined;
+    client.out += encoded(static_cast<std::uint8_t>(joining), {}, job_);
+    return true;
+  }
+  if (!client.joined) return false;
   bool found = true;
   std::string_view value;
   switch (static_cast<StoreRequest>(message.kind)) {

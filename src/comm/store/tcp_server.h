@@ -18,7 +18,7 @@ void prepare_connection(int socket);
 class TcpServer {
  public:
   /// @throws CommError when the port is taken.
-  TcpServer(int port, const std::string& who);
+  TcpServer(int port, const std::string& who, std::string job, int number);
   TcpServer(const TcpServer&) = delete;
   ~TcpServer();
   int port() const noexcept { return port_; }
@@ -26,6 +26,7 @@ class TcpServer {
  private:
   struct Client {
     int socket = -1;
+    bool joined = false;
     std::string in, out;
     std::vector<std::pair<std::string, std::string>> when_lost;
   };
@@ -34,8 +35,10 @@ class TcpServer {
   bool read_from(Client& client);
   bool write_to(Client& client);
   bool answer(Client& client, const Message& message);
+  Joining join(const Message& message) const;
   void drop(std::size_t index);
 
+  std::string job_, run_;
   int listener_ = -1, wake_[2] = {-1, -1}, port_ = 0;
   std::map<std::string, std::string> values_;
   std::vector<Client> clients_;

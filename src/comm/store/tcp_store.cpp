@@ -9,8 +9,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "base/error_text.h"
 #include "comm/store/store.h"
@@ -65,23 +68,83 @@ int connected(const addrinfo& to, int limit_ms) {
   return s.release();
 }
 
+constexpr const char* kForeign = "what answers there is no store";
+
+// `lost` throws.
+Message asked(int socket, StoreRequest request, std::string_view key, std::string_view value, int limit_ms,
+              const std::function<void(const char*)>& lost) {
+  const auto wait_for = [&](short what) {
+    pollfd watched{socket, what, 0};
+    if (::poll(&watched, 1, limit_ms) == 0) lost("it does not answer");
+  };
+  std::string out = encoded(static_cast<std::uint8_t>(request), key, value), in;
+  while (!out.empty()) {
+    wait_for(POLLOUT);
+    const ssize_t n = ::send(socket, out.data(), out.size(), MSG_NOSIGNAL);
+    if (n >= 0) out.erase(0, static_cast<std::size_t>(n));
+    else if (errno != EAGAIN && errno != EINTR) lost(std::strerror(errno));
+  }
+  Message answer;
+  for (;;) {
+    const Reading reading = take_message(in, answer);
+    if (reading == Reading::complete) return answer;
+    if (reading == Reading::foreign) lost(kForeign);
+    wait_for(POLLIN);
+    char bytes[4096];
+    const ssize_t n = ::recv(socket, bytes, sizeof bytes, 0);
+    if (n > 0) in.append(bytes, static_cast<std::size_t>(n));
+    else if (n == 0) lost("the connection is closed");
+    else if (errno != EAGAIN && errno != EINTR) lost(std::strerror(errno));
+  }
+}
+
+// Whether the store at the other end is the job's; false with a reason where it may be so soon.
+bool joins(const TcpOptions& o, int port, int socket, std::string& reason) {
+  struct Lost {
+    std::string why;
+  };
+  Message answer;
+  try {
+    const int limit_ms = o.time_limit_s > 0 ? static_cast<int>(std::min<double>(kAnswerMs, o.time_limit_s * 1000)) : kAnswerMs;
+    answer = asked(socket, StoreRequest::join, o.job, std::to_string(o.run), limit_ms, [](const char* why) { throw Lost{why}; });
+  } catch (const Lost& lost) {
+    if (lost.why == kForeign)
+      base::fail<CommError>("store: {} finds something else at {}:{} ({}); choose another MASTER_PORT", o.who, o.host, port, lost.why);
+    reason = lost.why;
+    return false;
+  }
+  const auto joining = static_cast<Joining>(answer.kind);
+  if (joining == Joining::other_job)
+    base::fail<CommError>("store: {} has met another job at {}:{} (there: {}; here: {}); give every job a MASTER_PORT of its own", o.who, o.host,
+                          port, answer.value, o.job);
+  if (joining == Joining::other_run) reason = "rank 0 is still in another run";
+  return joining == Joining::joined;
+}
+
+// A name may be known, and a server there, some time after this process has started.
 Socket connect_to(const TcpOptions& o, int port) {
-  addrinfo hints{}, *found = nullptr;
+  addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
-  if (const int code = ::getaddrinfo(o.host.c_str(), std::to_string(port).c_str(), &hints, &found); code != 0)
-    base::fail<CommError>("store: {} cannot find the host '{}' ({}); set MASTER_ADDR to the host of rank 0", o.who, o.host, ::gai_strerror(code));
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> all(found, ::freeaddrinfo);
   const auto begin = Clock::now();
   for (auto pause = milliseconds(2);; pause = std::min(pause * 2, milliseconds(200))) {
-    int error = 0;
-    for (const addrinfo* to = found; to != nullptr; to = to->ai_next) {
-      const int s = connected(*to, 2000);
-      if (s >= 0) return Socket(s);
-      error = errno;
+    addrinfo* found = nullptr;
+    std::string reason;
+    const int code = ::getaddrinfo(o.host.c_str(), std::to_string(port).c_str(), &hints, &found);
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> all(code == 0 ? found : nullptr, [](addrinfo* a) {
+      if (a != nullptr) ::freeaddrinfo(a);
+    });
+    for (const addrinfo* to = all.get(); to != nullptr; to = to->ai_next) {
+      Socket s(connected(*to, 2000));
+      if (s.get() < 0) reason = std::strerror(errno);
+      else if (joins(o, port, s.get(), reason)) return s;
     }
-    if (o.time_limit_s > 0 && Clock::now() - begin > std::chrono::duration<double>(o.time_limit_s))
+    if (o.time_limit_s > 0 && Clock::now() - begin > std::chrono::duration<double>(o.time_limit_s)) {
+      if (code != 0)
+        base::fail<CommError>("store: {} cannot find the host '{}' within {} s ({}); set MASTER_ADDR to the host of rank 0", o.who, o.host,
+                              o.time_limit_s, ::gai_strerror(code));
       base::fail<CommError>("store: {} finds nobody at {}:{} within {} s ({}); is rank 0 running there?", o.who, o.host, port, o.time_limit_s,
-                            std::strerror(error));
+                            reason);
+    }
     std::this_thread::sleep_for(pause);
   }
 }
@@ -89,7 +152,7 @@ Socket connect_to(const TcpOptions& o, int port) {
 class TcpStore final : public Store {
  public:
   explicit TcpStore(const TcpOptions& o) : who_(o.who) {
-    if (o.serve) server_ = std::make_unique<TcpServer>(o.port, o.who);
+    if (o.serve) server_ = std::make_unique<TcpServer>(o.port, o.who, o.job, o.run);
     TcpOptions own = o;
     if (o.serve) own.host = "localhost";
     address_ = fmt::format("{}:{}", own.host, server_ ? server_->port() : o.port);
@@ -116,29 +179,7 @@ class TcpStore final : public Store {
   Message ask(StoreRequest request, std::string_view key, std::string_view value) {
     const std::lock_guard lock(mutex_);
     if (broken_) lost("it was lost before");
-    std::string out = encoded(static_cast<std::uint8_t>(request), key, value), in;
-    while (!out.empty()) {
-      wait_for(POLLOUT);
-      const ssize_t n = ::send(socket_.get(), out.data(), out.size(), MSG_NOSIGNAL);
-      if (n >= 0) out.erase(0, static_cast<std::size_t>(n));
-      else if (errno != EAGAIN && errno != EINTR) lost(std::strerror(errno));
-    }
-    Message answer;
-    for (;;) {
-      const Reading reading = take_message(in, answer);
-      if (reading == Reading::complete) return answer;
-      if (reading == Reading::foreign) lost("what answers there is no store");
-      wait_for(POLLIN);
-      char bytes[4096];
-      const ssize_t n = ::recv(socket_.get(), bytes, sizeof bytes, 0);
-      if (n > 0) in.append(bytes, static_cast<std::size_t>(n));
-      else if (n == 0) lost("the connection is closed");
-      else if (errno != EAGAIN && errno != EINTR) lost(std::strerror(errno));
-    }
-  }
-  void wait_for(short what) {
-    pollfd watched{socket_.get(), what, 0};
-    if (::poll(&watched, 1, kAnswerMs) == 0) lost("it does not answer");
+    return asked(socket_.get(), request, key, value, kAnswerMs, [this](const char* why) { lost(why); });
   }
   [[noreturn]] void lost(const char* why) {
     broken_ = true;

@@ -11,7 +11,9 @@
 
 namespace dtensor::comm {
 
-enum class StoreRequest : std::uint8_t { set, set_new, get, set_when_lost, leave };
+enum class StoreRequest : std::uint8_t { set, set_new, get, set_when_lost, leave, join };
+/// What a store answers to join: key and value of the request are those of its own job and run; of another job; of another run of the same job.
+enum class Joining : std::uint8_t { other_job, joined, other_run };
 
 /// Of all processes alike, so the machine's byte order would do; this one is fixed.
 inline void put_u32(std::string& to, std::uint32_t n) {
