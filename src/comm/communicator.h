@@ -100,6 +100,9 @@ class Communicator {
   std::vector<int> ranks_;
 };
 
+/// The role of groups of one direction between two members: sends and receives, which keep no order with the calls of other groups.
+inline constexpr std::string_view kPeers = "user peers";
+
 /// Makes communicators for one rank of one world.
 class Transport {
  public:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,18 +25,26 @@ class Job {
   virtual void fail(const std::string& text) noexcept = 0;
   /// The error that ended the world is one that the rank where it arose prints.
   virtual bool printed_elsewhere() const noexcept = 0;
+  /// What the rank has queued may never end, and is not the library's to stop: nothing that it uses may be freed.
+  virtual bool hangs() noexcept = 0;
   /// The rank's program has ended. Returns when nobody needs this process any more.
   virtual void leave() noexcept = 0;
 };
+
+/// How many of a device's multiprocessors collectives over NCCL take: NCCL's choice, few, or none where copy engines can do it.
+enum class CtaPolicy : std::uint8_t { standard, efficiency, zero };
 
 struct JobOptions {
   std::shared_ptr<Store> store = {};
   int rank = 0, size = 1;
   Device device = Device::cuda(0);
-  double time_limit_s = 300;   ///< of making a communicator, and of a collective that has started; 0: none
-  bool in_rank_order = false;  ///< floating sums in rank order: the bits of the other backends
-  void* adopted = nullptr;     ///< ncclComm_t of the application, over all ranks: used, neither freed nor aborted
-  bool all_to_all = true;      ///< use NCCL's where it has one
+  double time_limit_s = 300;      ///< of making a communicator, and of a collective that has started; 0: none
+  bool in_rank_order = false;     ///< floating sums in rank order: the bits of the other backends
+  void* adopted = nullptr;        ///< ncclComm_t of the application, over all ranks: used, neither freed nor aborted
+  bool all_to_all = true;         ///< use NCCL's where it has one
+  bool check = false;             ///< before a collective starts, members find out whether all have made the same call
+  std::int64_t window_bytes = 0;  ///< of a communicator's symmetric window; 0: none
+  CtaPolicy cta_policy = CtaPolicy::standard;
 };
 // Over NCCL; no_nccl.cpp stands in its place in a build without it.
 bool has_nccl() noexcept;
@@ -49,8 +58,8 @@ struct Membership {
 };
 /// Of an ncclComm_t. @throws CommError with NCCL's text.
 Membership nccl_membership(void* comm);
-/// The bytes of member 0, on every member of an ncclComm_t; waits. @throws CommError.
-std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes);
+/// The bytes of member 0, on every member of an ncclComm_t; waits. @throws CommError with NCCL's text, or when the limit (0: none) is exceeded.
+std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes, double time_limit_s);
 
 /// Where a rank finds its job (rank state).
 struct JobOfRank {

@@ -370,7 +370,7 @@ Work Communicator::group(std::span<const PeerCall> calls) const {
     const int pair[] = {sends ? me : other, sends ? other : me};
     Transfer transfer;
     (sends ? transfer.sends : transfer.receives).push_back(comm::whole(sends ? 1 : 0, tensor.shape()));
-    comm::group(pair, "user peers")
+    comm::group(pair, comm::kPeers)
         .exchange({"send_recv", comm::fingerprint({}, tensor), comm::described(tensor)}, sends ? tensor : Tensor(), sends ? Tensor() : tensor,
                   comm::shared(std::move(transfer)));
     if (!sends) tensor.bump_version();

@@ -13,19 +13,25 @@ namespace {
 
 struct Names {
   const char *size, *rank, *local_rank, *local_size;
+  bool both = true;  // the rank alone means nothing
 };
 // An allocation without a step has no SLURM_STEP_NUM_TASKS.
 constexpr Names kNames[] = {
     {"WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
     {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
-    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"},
+    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", false},
 };
 constexpr std::int64_t kMost = 1 << 24;
 
 std::optional<Launcher> several(const Names& n) {
-  if (!base::env(n.rank)) return std::nullopt;
   const auto size = base::env_int(n.size, 1, kMost);
+  const bool ranked = base::env(n.rank).has_value();
+  if (ranked && !size && n.both)
+    base::fail<InvalidArgument>("run: {}={} without {}; a launcher sets both, and a program of one process needs neither", n.rank, *base::env(n.rank),
+                                n.size);
   if (!size || *size == 1) return std::nullopt;
+  if (!ranked)
+    base::fail<InvalidArgument>("run: {}={} without {}; a launcher sets both, and a program of one process needs neither", n.size, *size, n.rank);
   const std::int64_t rank = *base::env_int(n.rank, 0, kMost);
   if (rank >= *size) base::fail<InvalidArgument>("run: {}={} is no rank of {}={}; ranks are 0 to {}", n.rank, rank, n.size, *size, *size - 1);
   const auto local_rank = base::env_int(n.local_rank, 0, kMost);
@@ -82,13 +88,22 @@ Meeting find_meeting() {
   return m;
 }
 
-std::shared_ptr<comm::Store> meet(const Meeting& meeting, int rank, int size, double time_limit_s) {
-  if (!meeting.folder.empty()) return comm::file_store(meeting.folder);
+std::string job_name(const Launcher& launcher) {
+  std::string name = fmt::format("{}={}", launcher.variable, launcher.size);
+  for (const char* variable : {"TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID", "PMIX_NAMESPACE"})
+    if (const auto value = base::env(variable)) name += fmt::format(" {}={}", variable, *value);
+  return name;
+}
+
+std::shared_ptr<comm::Store> meet(const Meeting& meeting, const Launcher& launcher, int run, double time_limit_s) {
+  if (!meeting.folder.empty()) return comm::file_store(run == 1 ? meeting.folder : fmt::format("{}/run-{}", meeting.folder, run));
   return comm::tcp_store({.host = meeting.host,
                           .port = meeting.port,
-                          .serve = rank == 0,
+                          .serve = launcher.rank == 0,
                           .time_limit_s = time_limit_s,
-                          .who = fmt::format("rank {} of {}", rank, size)});
+                          .who = fmt::format("rank {} of {}", launcher.rank, launcher.size),
+                          .job = job_name(launcher),
+                          .run = run});
 }
 
 }  // namespace dtensor::world

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "world/processes.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <exception>
+#include <string_view>
 #include <utility>
 
 #include "base/environment.h"
@@ -17,6 +22,8 @@
 namespace dtensor {
 namespace world {
 namespace {
+
+constexpr std::int64_t kWindowBytes = 8 << 20;
 
 void throw_over_of(base::RankContext& context) {
   const char* call = context.last_call.load(std::memory_order_relaxed);
@@ -65,6 +72,16 @@ std::string text_of(const std::exception_ptr& error) noexcept {
 comm::JobOptions job_options(const RunOptions& options, const char* op) {
   comm::JobOptions job{.time_limit_s = hub_options(options, op).time_limit_s};
   job.in_rank_order = base::env_bool("DTENSOR_REPRODUCIBLE").value_or(false);
+  job.check = base::env_bool("DTENSOR_CHECK").value_or(false);
+  job.window_bytes = base::env_int("DTENSOR_NCCL_WINDOW", 0).value_or(kWindowBytes);
+  if (const auto policy = base::env("DTENSOR_NCCL_CTA_POLICY")) {
+    constexpr std::array<std::string_view, 3> kPolicies{"default", "efficiency", "zero"};
+    const auto at = std::find(kPolicies.begin(), kPolicies.end(), *policy);
+    if (at == kPolicies.end())
+      base::fail<InvalidArgument>("{}: DTENSOR_NCCL_CTA_POLICY is default, efficiency or zero (got '{}'); leave it out for NCCL's choice", op,
+                                  *policy);
+    job.cta_policy = static_cast<comm::CtaPolicy>(at - kPolicies.begin());
+  }
   return job;
 }
 
@@ -104,7 +121,8 @@ int run_launched(const RankBody& body, const Launcher& launcher, const CommandLi
   job.rank = launcher.rank;
   job.size = launcher.size;
   job.device = *options.device;
-  job.store = meet(find_meeting(), launcher.rank, launcher.size, job.time_limit_s);
+  static std::atomic<int> runs{0};
+  job.store = meet(find_meeting(), launcher, ++runs, job.time_limit_s);
   options.ranks = std::max(1, launcher.local_size);
   World world = join_job(job, threads_of(options));
   WorldData& data = WorldData::of(world);
@@ -140,23 +158,25 @@ World adopt_nccl(void* comm, const AdoptOptions& options) {
                          .port = 0,
                          .serve = m.rank == 0,
                          .time_limit_s = job.time_limit_s,
-                         .who = fmt::format("rank {} of {}", m.rank, m.size)};
+                         .who = fmt::format("rank {} of {}", m.rank, m.size),
+                         .job = fmt::format("adopted-{}-{}", getpid(), std::chrono::system_clock::now().time_since_epoch().count())};
     constexpr std::size_t kAddressBytes = 512;
     std::string address;
     std::exception_ptr bad;
     if (m.rank == 0) try {
         job.store = comm::tcp_store(tcp);
-        address = fmt::format("{} {}", tcp.host, comm::tcp_port(*job.store));
+        address = fmt::format("{} {} {}", tcp.host, comm::tcp_port(*job.store), tcp.job);
       } catch (...) { bad = std::current_exception(); }
     // The others wait for an address: none says that rank 0 has failed.
     address.resize(kAddressBytes, '\0');
-    if (m.size > 1) address = comm::nccl_broadcast(comm, m, std::move(address));
+    if (m.size > 1) address = comm::nccl_broadcast(comm, m, std::move(address), job.time_limit_s);
     if (bad) std::rethrow_exception(bad);
     if (address[0] == '\0') base::fail<CommError>("adopt: rank 0 could not serve a store (it says why); or give AdoptOptions.store_folder");
     if (m.rank != 0) {
-      const std::size_t space = address.find(' ');
-      tcp.host = address.substr(0, space) == tcp.host ? "localhost" : address.substr(0, space);
-      tcp.port = std::stoi(address.substr(space + 1));
+      const std::size_t port = address.find(' ') + 1, name = address.find(' ', port) + 1;
+      tcp.host = address.substr(0, port - 1) == tcp.host ? "localhost" : address.substr(0, port - 1);
+      tcp.port = std::stoi(address.substr(port));
+      tcp.job = address.substr(name, address.find('\0', name) - name);
       job.store = comm::tcp_store(tcp);
     }
   }

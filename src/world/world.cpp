@@ -5,7 +5,10 @@
 #include <cstdio>
 #include <exception>
 #include <map>
+#include <mutex>
 #include <numeric>
+#include <utility>
+#include <vector>
 
 #include "base/environment.h"
 #include "base/error_text.h"
@@ -34,6 +37,13 @@ WorldData::~WorldData() {
   }
   if (job && !failed && std::uncaught_exceptions() > exceptions) job->fail("an exception has left its scope");
   if (watches_signals) unwatch_signals();
+  if (job && job->hangs()) {
+    // Reachable for ever.
+    static std::mutex mutex;
+    static auto* const kept = new std::vector<decltype(context.states)>;
+    const std::lock_guard lock(mutex);
+    kept->push_back(std::move(context.states));
+  }
   // States may use the rank's allocator and each other: the youngest kind goes first, while the thread is still the rank.
   base::RankContext* before = base::bind_rank(&context);
   for (auto state = context.states.rbegin(); state != context.states.rend(); ++state) state->reset();

@@ -305,8 +305,10 @@ std::string why_none() { return state().devices > 0 ? "" : "there is no driver";
 int driver_version() noexcept { return state().devices > 0 ? 13000 : 0; }
 int runtime_version() noexcept { return 13000; }
 const DeviceFacts& device_facts(int /*device*/) { return state().facts; }
+thread_local int current_device = 0;
 void use_device(int device) {
   if (device >= state().devices) throw DeviceError("device: invalid device ordinal (cudaErrorInvalidDevice)");
+  current_device = device;
 }
 
 void* device_malloc(int device, std::size_t bytes) {
@@ -517,8 +519,13 @@ std::string launch_error() {
   return state().failure;
 }
 std::string finish_error() {
+  wait_for([] {
+    const std::set<Queue*> queues = state().queues;
+    bool all = true;
+    for (Queue* q : queues) all = (q->device != current_device || run_all(*q)) && all;
+    return all;
+  });
   const std::lock_guard lock(state().mutex);
-  for (Queue* q : state().queues) run_all(*q);
   return state().failure;
 }
 

@@ -75,6 +75,28 @@ TEST_CASE("a rank that is none is refused by the names of its variables") {
   CHECK(contains(error_of([] { find_launcher(); }), "RANK"));
 }
 
+TEST_CASE("half of a launcher's variables is an error that names the other half") {
+  {
+    const Environment e{{"WORLD_SIZE", "4"}};
+    CHECK_THROWS_WITH_AS(find_launcher(), "run: WORLD_SIZE=4 without RANK; a launcher sets both, and a program of one process needs neither",
+                         InvalidArgument);
+  }
+  {
+    const Environment e{{"RANK", "1"}};
+    CHECK_THROWS_WITH_AS(find_launcher(), "run: RANK=1 without WORLD_SIZE; a launcher sets both, and a program of one process needs neither",
+                         InvalidArgument);
+  }
+  const Environment e{{"WORLD_SIZE", "1"}};  // of a container that starts one process
+  CHECK(!find_launcher());
+}
+
+TEST_CASE("a job is known by its size and its launcher's number") {
+  const Environment e{{"RANK", "1"}, {"WORLD_SIZE", "4"}};
+  CHECK(job_name(*find_launcher()) == "WORLD_SIZE=4");
+  const Environment run{{"TORCHELASTIC_RUN_ID", "a7"}};
+  CHECK(job_name(*find_launcher()) == "WORLD_SIZE=4 TORCHELASTIC_RUN_ID=a7");
+}
+
 TEST_CASE("the meeting place is a folder, or an address and a port that Slurm may say") {
   CHECK(
       contains(error_of([] { find_meeting(); }), "run: MASTER_ADDR is missing; set it to the host of rank 0, and MASTER_PORT to a free port there"));

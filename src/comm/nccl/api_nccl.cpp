@@ -23,6 +23,16 @@ ncclRedOp_t of(Op op) { return static_cast<ncclRedOp_t>(op); }
 static_assert(ncclSum == kSum && ncclProd == kProduct && ncclMax == kMax && ncclMin == kMin && ncclAvg == kAvg);
 static_assert(sizeof(ncclUniqueId) == sizeof(UniqueId));
 
+// NCCL_WIN_COLL_SYMMETRIC, NCCL_CTA_POLICY_EFFICIENCY, NCCL_CTA_POLICY_ZERO, which older headers do not have.
+constexpr int kSymmetricWindow = 1;
+[[maybe_unused]] constexpr int kEfficiencyPolicy = 1, kZeroPolicy = 2;
+#ifdef NCCL_WIN_COLL_SYMMETRIC
+static_assert(NCCL_WIN_COLL_SYMMETRIC == kSymmetricWindow);
+#endif
+#ifdef NCCL_CTA_POLICY_ZERO
+static_assert(NCCL_CTA_POLICY_EFFICIENCY == kEfficiencyPolicy && NCCL_CTA_POLICY_ZERO == kZeroPolicy);
+#endif
+
 Result result(ncclResult_t code) { return code > ncclInProgress ? Result::internal_error : static_cast<Result>(code); }
 
 // What has been there since kOldestVersion.
@@ -56,6 +66,10 @@ struct Functions {
   DTENSOR_NCCL_FUNCTIONS(DTENSOR_NCCL_MEMBER)
 #undef DTENSOR_NCCL_MEMBER
   ncclResult_t (*AlltoAll)(const void*, void*, std::size_t, ncclDataType_t, ncclComm_t, cudaStream_t) = nullptr;  // 2.28
+  ncclResult_t (*MemAlloc)(void**, std::size_t) = nullptr;                                                        // this and what follows: 2.27
+  ncclResult_t (*MemFree)(void*) = nullptr;
+  ncclResult_t (*CommWindowRegister)(ncclComm_t, void*, std::size_t, void**, int) = nullptr;
+  ncclResult_t (*CommWindowDeregister)(ncclComm_t, void*) = nullptr;
 };
 
 template <class F>
@@ -96,6 +110,10 @@ Functions load() {
     f.facts.why_not = (f.facts.path.empty() ? base::env("DTENSOR_NCCL_LIBRARY").value_or("libnccl.so.2") : f.facts.path) + " has no " + lacks;
   else if (f.facts.version == 0) f.facts.why_not = f.facts.path + " does not tell its version";
   find(from, "ncclAlltoAll", f.AlltoAll);
+  find(from, "ncclMemAlloc", f.MemAlloc);
+  find(from, "ncclMemFree", f.MemFree);
+  find(from, "ncclCommWindowRegister", f.CommWindowRegister);
+  find(from, "ncclCommWindowDeregister", f.CommWindowDeregister);
   return f;
 }
 
@@ -118,6 +136,10 @@ Library library() { return loaded().facts; }
 int version() noexcept { return loaded().facts.version; }
 int built_version() noexcept { return NCCL_VERSION_CODE; }
 bool has_all_to_all() noexcept { return loaded().AlltoAll != nullptr; }
+bool has_windows() noexcept {
+  const Functions& f = loaded();
+  return f.MemAlloc != nullptr && f.MemFree != nullptr && f.CommWindowRegister != nullptr && f.CommWindowDeregister != nullptr;
+}
 
 std::string text_of(Result code, Comm comm) {
   std::string text = loaded().GetErrorString(static_cast<ncclResult_t>(code));
@@ -135,15 +157,17 @@ Result make_unique_id(UniqueId& id) {
   return done;
 }
 
-Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name) {
+Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name, CtaPolicy policy) {
   ncclUniqueId of_all;
   std::memcpy(&of_all, id.data(), sizeof of_all);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
   config.commName = name;
+  if (policy != CtaPolicy::standard) config.CTAPolicy = policy == CtaPolicy::zero ? kZeroPolicy : kEfficiencyPolicy;
 #else
   static_cast<void>(name);
+  static_cast<void>(policy);
 #endif
   ncclComm_t made = nullptr;
   const Result done = result(loaded().CommInitRankConfig(&made, size, of_all, rank, &config));
@@ -166,6 +190,13 @@ Result membership(Comm comm, int& rank, int& size, int& device) {
 Result finalize(Comm comm) { return result(loaded().CommFinalize(of(comm))); }
 Result destroy(Comm comm) { return result(loaded().CommDestroy(of(comm))); }
 Result abort(Comm comm) { return result(loaded().CommAbort(of(comm))); }
+
+Result allocate_memory(void*& memory, std::size_t bytes) { return result(loaded().MemAlloc(&memory, bytes)); }
+Result free_memory(void* memory) { return result(loaded().MemFree(memory)); }
+Result open_window(WindowHandle& window, void* memory, std::size_t bytes, Comm comm) {
+  return result(loaded().CommWindowRegister(of(comm), memory, bytes, &window, kSymmetricWindow));
+}
+Result close_window(WindowHandle window, Comm comm) { return result(loaded().CommWindowDeregister(of(comm), window)); }
 
 Result group_start() { return result(loaded().GroupStart()); }
 Result group_end() { return result(loaded().GroupEnd()); }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "comm/job.h"
 #include "dtensor/values.h"
 
 namespace dtensor::comm::nccl {
@@ -48,12 +49,14 @@ int built_version() noexcept;
 inline constexpr int kOldestVersion = 22000;
 /// Whether the loaded NCCL has all_to_all (2.28).
 bool has_all_to_all() noexcept;
+/// Whether it has the functions of memory and of windows below (2.27).
+bool has_windows() noexcept;
 /// NCCL's words for a result; `comm` may be null.
 std::string text_of(Result result, Comm comm);
 
 Result make_unique_id(UniqueId& id);
 /// Of the calling thread's device. `name` is for NCCL's own log.
-Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name);
+Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name, CtaPolicy policy = CtaPolicy::standard);
 /// success, in_progress, or the error that the communicator has met since.
 Result state(Comm comm);
 Result membership(Comm comm, int& rank, int& size, int& device);
@@ -63,6 +66,17 @@ Result destroy(Comm comm);
 Result abort(Comm comm);
 /// From this version on, aborts within a group are done together.
 inline constexpr int kGroupsAborts = 22200;
+
+/// Memory of the calling thread's device that windows can lie in.
+Result allocate_memory(void*& memory, std::size_t bytes);
+Result free_memory(void* memory);
+/// Of a piece of memory and a communicator.
+using WindowHandle = void*;
+/// Collective, in the order of the communicator's other calls; symmetric: members have equal sizes, and use equal offsets. `window` is written when the
+/// communicator is in progress no more; null then: NCCL has no use for it here.
+Result open_window(WindowHandle& window, void* memory, std::size_t bytes, Comm comm);
+/// When nothing that is queued uses it.
+Result close_window(WindowHandle window, Comm comm);
 
 Result group_start();
 Result group_end();

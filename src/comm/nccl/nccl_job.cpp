@@ -67,13 +67,41 @@ NcclJob::NcclJob(const JobOptions& options) : options_(options), context_(base::
   thread_ = std::thread([this] { run(); });
 }
 
-NcclJob::~NcclJob() {
+NcclJob::~NcclJob() { stop(); }
+
+void NcclJob::stop() noexcept {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+}
+
+void NcclJob::remove(Group& group) noexcept {
+  std::erase(groups_, &group);
+  std::erase_if(order_, [&](const auto& entry) { return entry.first == &group; });
+}
+
+void NcclJob::queue(Group& group, std::shared_ptr<Launch> launch) {
+  if (group.in_order()) order_.emplace_back(&group, launch.get());
+  group.queue(std::move(launch));
+  group.advance();
+  go_on_in_order();
+}
+
+bool NcclJob::is_next(const Launch& launch) const noexcept { return !launch.in_order || order_.front().second == &launch; }
+
+void NcclJob::has_queued(const Launch& launch) noexcept {
+  if (launch.in_order) order_.pop_front();
+}
+
+// What one group has queued may be what the next launch of another waited for.
+void NcclJob::go_on_in_order() {
+  for (std::size_t left = order_.size() + 1; !order_.empty() && order_.size() < left;) {
+    left = order_.size();
+    order_.front().first->advance();
+  }
 }
 
 std::unique_ptr<Transport> NcclJob::transport() { return nccl_transport(shared_from_this()); }
@@ -106,6 +134,7 @@ void NcclJob::advance_groups() {
       if (over_.load(std::memory_order_relaxed)) return;
       if (g->is_busy() || g->looked_at() + kIdle < Clock::now()) g->advance();
     }
+    go_on_in_order();
   } catch (const std::exception& e) { end(e.what()); }
 }
 
@@ -218,12 +247,19 @@ void NcclJob::wait_until(std::string_view op, const std::function<bool()>& ready
   check_over(op);
 }
 
+bool NcclJob::hangs() noexcept {
+  const std::lock_guard lock(mutex_);
+  return over_.load() && std::any_of(groups_.begin(), groups_.end(), [](const Group* g) { return g->hangs(); });
+}
+
 void NcclJob::leave() noexcept {
   try {
     options_.store->set(left(options_.rank), over_.load() ? "failed" : "returned");
     for (int r = 0; options_.store->serves() && r < options_.size; ++r)
       while (!options_.store->get(left(r)) && !(over_.load() && given_up())) std::this_thread::sleep_for(kBusy);
+    stop();
     options_.store->leave();
+    options_.store.reset();                    // a tensor that outlives the world may hold the job, but not the store's port
   } catch (const std::exception&) { return; }  // there is no store to leave
 }
 
@@ -263,18 +299,31 @@ Membership nccl_membership(void* comm) {
   return m;
 }
 
-std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes) {
+std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes, double time_limit_s) {
   const Device device = Device::cuda(membership.device);
   local::DeviceBackend& backend = local::require_cuda(device, "adopt");
+  const auto begin = nccl::Clock::now();
+  // As long as `waits` says so.
+  const auto wait_while = [&](const auto& waits) {
+    while (waits()) {
+      if (time_limit_s > 0 && nccl::Clock::now() - begin > std::chrono::duration<double>(time_limit_s))
+        base::fail<CommError>(
+            "adopt: not all ranks have come within {} s (rank {} of {} waits for the address of rank 0); every rank of the "
+            "communicator must call adopt; raise the limit with DTENSOR_TIME_LIMIT, 0 for none",
+            time_limit_s, membership.rank, membership.size);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  };
   const auto memory = backend.allocate(bytes.size(), device);
   backend.copy(memory->data(), device, bytes.data(), Device::cpu(), bytes.size());
   const local::DeviceStreamRef stream = backend.make_stream(device);
   const nccl::Result r = nccl::broadcast(memory->data(), memory->data(), bytes.size(), nccl::Type::u8, 0, comm, stream->native());
-  while (nccl::state(comm) == nccl::Result::in_progress) std::this_thread::yield();
+  wait_while([&] { return nccl::state(comm) == nccl::Result::in_progress; });
   const nccl::Result end = r == nccl::Result::in_progress ? nccl::state(comm) : r;
   if (end != nccl::Result::success) base::fail<CommError>("adopt: {}; give a communicator that is ready", nccl::text_of(end, comm));
   const local::DeviceEventRef arrived = backend.record(*stream);
-  while (!arrived->done()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  memory->used_until(arrived);
+  wait_while([&] { return !arrived->done(); });
   backend.copy(bytes.data(), Device::cpu(), memory->data(), device, bytes.size());
   return bytes;
 }

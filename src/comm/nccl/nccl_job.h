@@ -5,12 +5,14 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "comm/job.h"
@@ -38,6 +40,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   [[noreturn]] void throw_over(std::string_view op) override;
   void fail(const std::string& text) noexcept override;
   bool printed_elsewhere() const noexcept override { return elsewhere_.load(); }
+  bool hangs() noexcept override;
   void leave() noexcept override;
 
   const JobOptions& options() const noexcept { return options_; }
@@ -49,7 +52,12 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
 
   // Under the mutex.
   void add(Group& group) { groups_.push_back(&group); }
-  void remove(Group& group) noexcept { std::erase(groups_, &group); }
+  void remove(Group& group) noexcept;
+  /// Queues a launch of the group, now or when its turn comes. @throws Error for all that ends the world.
+  void queue(Group& group, std::shared_ptr<Launch> launch);
+  /// Whether all launches before it, of all groups of the rank, are queued; see Group.
+  bool is_next(const Launch& launch) const noexcept;
+  void has_queued(const Launch& launch) noexcept;
   /// The world is over for all: by an error that this rank has found.
   void end(const std::string& text) noexcept;
   /// What errors and other ranks hear of: the rank's last launch.
@@ -73,6 +81,8 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
  private:
   void run() noexcept;
   void advance_groups();
+  void go_on_in_order();
+  void stop() noexcept;
   void listen();
   void hear(const std::string& error) noexcept;
   std::optional<std::string> tell(const std::string& error) noexcept;
@@ -86,6 +96,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   std::atomic<bool> over_{false}, elsewhere_{false};
   std::mutex mutex_;  // of all below
   std::vector<Group*> groups_;
+  std::deque<std::pair<Group*, const Launch*>> order_;  // launches that are not queued, as the rank made them
   std::shared_ptr<const Launch> last_launch_;
   std::string text_, last_group_, published_;
   bool shared_text_ = false, stop_ = false;

@@ -242,7 +242,7 @@ class NcclCommunicator final : public Communicator {
       launch->sequence = group_->next_sequence();
       job_->note_launch(launch, group_->name());
       try {
-        group_->queue(launch);
+        job_->queue(*group_, launch);
       } catch (const std::exception& e) {
         job_->end(e.what());
         failed = true;

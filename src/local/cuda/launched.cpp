@@ -5,9 +5,12 @@
 #include "base/error_text.h"
 #include "base/rank.h"
 #include "local/cuda/driver.h"
+#include "local/cuda/unwaited.h"
 
 namespace dtensor::local::cuda {
 namespace {
+
+thread_local int unwaited = 0;
 
 std::string last_op() {
   const base::RankContext* rank = base::current_rank();
@@ -24,7 +27,7 @@ bool waits_after_launches() {
 
 void check_launch(const char* kernel) {
   if (const std::string text = launch_error(); !text.empty()) fail_device(kernel, text);
-  if (!waits_after_launches()) return;
+  if (!waits_after_launches() || unwaited > 0) return;
   if (const std::string text = finish_error(); !text.empty())
     base::fail<DeviceError>("{}: kernel {} failed: {}", last_op().empty() ? "cuda" : last_op(), kernel, text);
 }
@@ -33,6 +36,9 @@ void check_shared(const char* kernel, std::size_t bytes, Stream stream) {
   const std::size_t most = device_facts(device_of(stream)).shared_per_block;
   if (bytes > most) base::fail<InternalError>("kernel {} asks for {} bytes of shared memory, and a block of the device has {}", kernel, bytes, most);
 }
+
+UnwaitedLaunches::UnwaitedLaunches() noexcept { ++unwaited; }
+UnwaitedLaunches::~UnwaitedLaunches() { --unwaited; }
 
 void fail_device(const char* what, const std::string& text) {
   const std::string op = last_op();

@@ -41,6 +41,12 @@ std::vector<std::string> with_communicators(int ranks, const F& f) {
   return errors;
 }
 
+int rank_of(void* comm) {
+  int rank = -1, size = 0, device = 0;
+  CHECK(nccl::membership(comm, rank, size, device) == nccl::Result::success);
+  return rank;
+}
+
 void use(void* comm, const AdoptOptions& options) {
   World world = adopt_nccl(comm, options);
   CHECK(world.size() == 3);
@@ -60,9 +66,9 @@ void use(void* comm, const AdoptOptions& options) {
 }  // namespace
 
 TEST_CASE("an adopted communicator carries the moves of all ranks and is neither freed nor aborted") {
-  char folder[] = "/tmp/dtensor-adopt-XXXXXX";
-  REQUIRE(mkdtemp(folder) != nullptr);
-  for (const std::string& store : {std::string(), std::string(folder)}) {
+  std::string folder = (std::filesystem::temp_directory_path() / "dtensor-adopt-XXXXXX").string();
+  REQUIRE(mkdtemp(folder.data()) != nullptr);
+  for (const std::string& store : {std::string(), folder}) {
     recorded::taken_calls();
     recorded::taken_lives();
     for (const std::string& e : with_communicators(3, [&](void* comm) { use(comm, {.time_limit_s = 20, .store_folder = store}); }))
@@ -102,6 +108,33 @@ TEST_CASE("the environment's time limit holds for an adopted communicator") {
   });
   unsetenv("DTENSOR_TIME_LIMIT");
   CHECK(contains(errors[0], "barrier: not all ranks have come within 1 s (rank 0 "));
+}
+
+TEST_CASE("a rank that does not call adopt is found by the time limit") {
+  const auto errors = with_communicators(2, [](void* comm) {
+    if (rank_of(comm) == 1) return std::this_thread::sleep_for(std::chrono::seconds(1));
+    adopt_nccl(comm, {.time_limit_s = 0.3});
+  });
+  CHECK(errors[0] ==
+        "adopt: not all ranks have come within 0.3 s (rank 0 of 2 waits for the address of rank 0); every rank of the communicator must call adopt; "
+        "raise the limit with DTENSOR_TIME_LIMIT, 0 for none");
+}
+
+TEST_CASE("a world ends although a collective on its adopted communicator never does") {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto errors = with_communicators(2, [&](void* comm) {
+    World world = adopt_nccl(comm, {.time_limit_s = 0.5});
+    const std::vector<int> everyone{0, 1};
+    const Tensor x = input_of(world.rank(), {4}, Dtype::f32).to(world.device()), y = Tensor::zeros({4}, Dtype::f32, world.device());
+    comm::group(everyone).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
+    y.to(Device::cpu());
+    if (world.rank() == 1) return std::this_thread::sleep_for(std::chrono::seconds(2));
+    comm::group(everyone).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    comm::group(everyone).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
+  });
+  CHECK(contains(errors[0], "all_reduce: not all ranks have come within 0.5 s (rank 0 waits in collective 1 of group {0, 1}"));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
 }
 
 TEST_CASE("what cannot be adopted is refused") {

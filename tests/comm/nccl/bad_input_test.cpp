@@ -4,9 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <stdexcept>
 
 #include "comm/expected.h"
@@ -28,7 +31,7 @@ void pause(double s) { std::this_thread::sleep_for(std::chrono::duration<double>
 
 // What a process of its own writes when it runs a program under an environment; its code comes last.
 std::string process(
-    const std::vector<std::pair<const char*, const char*>>& variables, const std::function<void(World&)>& body = [](World&) {}) {
+    const std::vector<std::pair<const char*, const char*>>& variables, const std::function<void(World&)>& body = [](World&) {}, int runs = 1) {
   int out[2];
   REQUIRE(pipe(out) == 0);
   std::fflush(nullptr);
@@ -40,7 +43,9 @@ std::string process(
     for (const auto& [name, value] : variables) setenv(name, value, 1);
     char name[] = "program";
     char* arguments[] = {name, nullptr};
-    _exit(run(1, arguments, body));
+    int code = 0;
+    for (int i = 0; i < runs; ++i) code = std::max(code, run(1, arguments, body));
+    _exit(code);
   }
   close(out[1]);
   std::string text;
@@ -84,6 +89,21 @@ TEST_CASE("a rank that does not come to a collective is found by the time limit,
   CHECK(errors[1] == errors[0]);
   CHECK(recorded::taken_lives().aborted == 2);
   CHECK(recorded::taken_mismatches().empty());
+}
+
+TEST_CASE("a rank that does not come is found although what it would have sent is to be unpacked") {
+  recorded::taken_lives();
+  const auto errors = errors_over_nccl(2,
+                                       [](World& world) {
+                                         const Communicator c = all(world);
+                                         const Tensor x = input_of(0, {4, 3}, Dtype::f32).to(world.device());
+                                         c.all_gather(x, 1).to(Device::cpu());
+                                         if (world.rank() == 1) return pause(1.5);
+                                         c.all_gather(x, 1).to(Device::cpu());
+                                       },
+                                       {.time_limit_s = 0.4});
+  CHECK(contains(errors[0], "all_gather: not all ranks have come within 0.4 s (rank 0 waits in collective 1 of group {0, 1}: f32[4, 3])"));
+  CHECK(recorded::taken_lives().aborted == 2);
 }
 
 TEST_CASE("a rank that never lets NCCL queue a collective is found by the time limit") {
@@ -232,7 +252,47 @@ TEST_CASE("processes of a launcher become ranks, and one that is killed is known
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(60));
 }
 
+TEST_CASE("a program runs twice, over TCP and over files") {
+  const auto server = comm::tcp_store({.host = {}, .port = 0, .serve = true, .time_limit_s = 5, .who = "test"});
+  const std::string port = std::to_string(comm::tcp_port(*server) + 2);
+  std::string folder = (std::filesystem::temp_directory_path() / "dtensor-twice-XXXXXX").string();
+  REQUIRE(mkdtemp(folder.data()) != nullptr);
+  const std::string store = "file:" + folder;
+  for (const bool files : {false, true}) {
+    std::vector<std::string> texts(2);
+    std::vector<std::thread> threads;
+    for (const char* rank : {"0", "1"})
+      threads.emplace_back([&, rank] {
+        std::vector<std::pair<const char*, const char*>> variables{{"RANK", rank}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", rank}};
+        if (files) variables.emplace_back("DTENSOR_STORE", store.c_str());
+        else variables.insert(variables.end(), {{"MASTER_ADDR", "localhost"}, {"MASTER_PORT", port.c_str()}});
+        const auto body = [](World& world) {
+          if (world.rank() == 0) pause(0.3);  // the other is in its second run meanwhile
+          std::fprintf(stderr, "%d ", world.rank());
+        };
+        texts[rank[0] == '0' ? 0 : 1] = process(variables, body, 2);
+      });
+    for (std::thread& t : threads) t.join();
+    CHECK(texts == std::vector<std::string>{"0 0 0", "1 1 0"});
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("the thread that watches a world ends with it, although a tensor of the world lives on") {
+  const auto threads = [] {
+    const auto all = std::filesystem::directory_iterator("/proc/self/task");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = threads();
+  Tensor kept[2];
+  const auto errors = errors_over_nccl(2, [&](World& world) { kept[world.rank()] = all(world).all_reduce(ones(world)); });
+  CHECK(errors == std::vector<std::string>(2));
+  CHECK(threads() == before);
+}
+
 TEST_CASE("a wrong environment is one sentence") {
+  CHECK(process({{"WORLD_SIZE", "4"}}) == "run: WORLD_SIZE=4 without RANK; a launcher sets both, and a program of one process needs neither\n1");
+
   CHECK(process({{"RANK", "4"}, {"WORLD_SIZE", "4"}}) == "run: RANK=4 is no rank of WORLD_SIZE=4; ranks are 0 to 3\n1");
   CHECK(process({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "9"}}) ==
         "run: rank 1 is number 9 on its machine, which has 2 GPUs; start as many processes per machine as there are GPUs\n1");

@@ -82,6 +82,32 @@ TEST_CASE("a recording asks NCCL for each launch once, and a replay launches the
   CHECK(texts[1] == twice);
 }
 
+TEST_CASE("a recording goes through a window that was open before it, and opens none") {
+  for (const bool before : {false, true}) {
+    taken_calls();
+    CHECK(runs_over_nccl(2,
+                         [&](World& world) {
+                           const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+                           const Tensor x = input_of(world.rank(), {12}, Dtype::f32).to(world.device());
+                           if (before) c.all_reduce(x).wait();
+                           Tensor sum;
+                           CudaGraph graph = CudaGraph::record(world.device(), [&] { sum = c.all_reduce(x); });
+                           for (int k = 0; k < 2; ++k) graph.replay();
+                           const auto expected = static_cast<float>(input_value(0, 1, Dtype::f32) + input_value(1, 1, Dtype::f32));
+                           CHECK(values_of(sum)[1] == expected);
+                           CHECK(values_of(c.all_reduce(x))[1] == expected);
+                           graph.replay();
+                           CHECK(values_of(sum)[1] == expected);
+                         },
+                         {.window_bytes = 1 << 20}));
+    std::vector<bool> through;
+    for (const auto& call : taken_calls())
+      if (call.member == 0) through.push_back(call.in_windows);
+    if (before) CHECK(through == std::vector<bool>{true, true, true, true, true});
+    else CHECK(through == std::vector<bool>{false, false, true, false});
+  }
+}
+
 TEST_CASE("launches before, between and after replays keep their order") {
   CHECK(runs_over_nccl(2, [&](World& world) {
     const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");

@@ -19,7 +19,10 @@ namespace dtensor::testing {
 
 struct NcclOptions {
   double time_limit_s = 20;
-  bool in_rank_order = false, all_to_all = true;
+  bool in_rank_order = false, all_to_all = true, check = false;
+  std::int64_t window_bytes = 0;
+  int without_window = -1;  ///< a rank
+  comm::CtaPolicy cta_policy = comm::CtaPolicy::standard;
 };
 
 /// The text of what each rank threw, empty for none.
@@ -34,6 +37,9 @@ std::vector<std::string> errors_over_nccl(int ranks, const F& body, const NcclOp
       comm::JobOptions job{.store = store, .rank = rank, .size = ranks, .device = Device::cuda(rank), .time_limit_s = options.time_limit_s};
       job.in_rank_order = options.in_rank_order;
       job.all_to_all = options.all_to_all;
+      job.check = options.check;
+      job.window_bytes = rank == options.without_window ? 0 : options.window_bytes;
+      job.cta_policy = options.cta_policy;
       std::string& text = errors[static_cast<std::size_t>(rank)];
       try {
         World world = world::join_job(job, 1);

@@ -27,6 +27,7 @@ struct Posted {
   const void* in = nullptr;
   void* out = nullptr;
   bool done = false;
+  std::pair<std::int64_t, std::int64_t> offsets;  // in windows
 };
 struct Batch {
   std::vector<Posted> operations;
@@ -46,12 +47,29 @@ struct Member {
   int rank = 0, groups = 0, lingers = 0;
   std::string name;
   Result error = Result::success;
+  CtaPolicy policy = CtaPolicy::standard;
   bool aborted = false, finalizing = false;
   std::map<Op, double> factors;
   std::vector<BatchRef> batches;
   std::vector<std::pair<BatchRef, Posted*>> collectives;
   std::map<int, std::deque<std::pair<BatchRef, Posted*>>> sends, receives;  // by peer
   std::map<int, std::size_t> sent, received;                                // how many of each
+  struct Opened {
+    std::byte* memory = nullptr;
+    std::size_t bytes = 0, after = 0;  // how many collectives came before
+    WindowHandle* handle = nullptr;    // to be written
+    bool open = true;
+  };
+  std::deque<Opened> windows;
+  bool ended = false;
+  // Where in which window; -1: in none.
+  std::int64_t offset_of(const void* memory) const {
+    const auto* at = static_cast<const std::byte*>(memory);
+    for (std::size_t w = 0; w < windows.size(); ++w)
+      if (windows[w].open && at >= windows[w].memory && at < windows[w].memory + windows[w].bytes)
+        return static_cast<std::int64_t>(w << 40) + (at - windows[w].memory);
+    return -1;
+  }
 };
 struct Clique {
   int size = 0;
@@ -185,13 +203,26 @@ bool is_connected(const Member& m) {
   return true;
 }
 
+// Opening a window is collective.
+bool have_opened(Member& m) {
+  for (const Member* peer : m.clique->members)
+    if (peer->windows.size() < m.windows.size()) return false;
+  for (Member::Opened& w : m.windows)
+    if (w.handle != nullptr) {
+      w.open = world().settings.takes_windows;
+      *std::exchange(w.handle, nullptr) = w.open ? &w : nullptr;
+    }
+  return true;
+}
+
 void compare(Member& m) {
   const std::size_t number = m.collectives.size() - 1;
   const Posted& mine = *m.collectives[number].second;
   for (const Member* other : m.clique->members) {
     if (other == nullptr || other == &m || other->collectives.size() <= number) continue;
     const recorded::Call &a = mine.call, &b = other->collectives[number].second->call;
-    if (a.verb != b.verb || a.count != b.count || a.type != b.type || a.op != b.op || a.factor != b.factor || a.peer != b.peer)
+    if (a.verb != b.verb || a.count != b.count || a.type != b.type || a.op != b.op || a.factor != b.factor || a.peer != b.peer ||
+        a.in_windows != b.in_windows || (a.in_windows && mine.offsets != other->collectives[number].second->offsets))
       mismatch(mine, *other->collectives[number].second);
   }
 }
@@ -208,6 +239,8 @@ void begin(Member& m, const BatchRef& batch) {
   ++m.groups;
   for (Posted& p : batch->operations) {
     p.call.group = m.groups - 1;
+    p.offsets = {m.offset_of(p.in), m.offset_of(p.out)};
+    p.call.in_windows = p.offsets.first >= 0 && p.offsets.second >= 0;
     world().calls.push_back(p.call);
     if (p.call.verb == "Send") {
       m.sends[p.call.peer].emplace_back(batch, &p);
@@ -253,7 +286,7 @@ Result post(Comm comm, Stream stream, const char* verb, std::size_t count, Type 
   if (m.aborted) return Result::invalid_usage;
   if (open.depth > 0 && open.calls++ == world().settings.fails_at) return Result::system_error;
   Posted p;
-  p.call = {m.name, m.rank, verb, static_cast<std::int64_t>(count), type, op, m.factors.contains(op) ? m.factors[op] : 1.0, peer, 0, stream};
+  p.call = {m.name, m.rank, verb, static_cast<std::int64_t>(count), type, op, m.factors.contains(op) ? m.factors[op] : 1.0, peer, 0, false, stream};
   p.in = in;
   p.out = out;
   open.posted.emplace_back(&m, std::pair(stream, std::move(p)));
@@ -284,6 +317,12 @@ void set(const Settings& settings) {
   world().settings = settings;
 }
 int open_groups() { return nccl::open_groups.load(); }
+CtaPolicy policy_of(std::string_view name) {
+  const auto lock = emulated::stopped();
+  for (const auto& m : world().members)
+    if (m->name == name) return m->policy;
+  return CtaPolicy::standard;
+}
 void break_comm(std::string_view name, Result error) {
   const auto lock = emulated::stopped();
   for (const auto& m : world().members)
@@ -299,6 +338,7 @@ Library library() { return {.version = world().settings.version, .path = "record
 int version() noexcept { return world().settings.version; }
 int built_version() noexcept { return 22809; }
 bool has_all_to_all() noexcept { return version() >= 22800; }
+bool has_windows() noexcept { return version() >= 22700 && world().settings.windows; }
 std::string text_of(Result result, Comm /*comm*/) {
   static constexpr const char* kTexts[] = {"no error",
                                            "unhandled cuda error",
@@ -319,7 +359,7 @@ Result make_unique_id(UniqueId& id) {
   return Result::success;
 }
 
-Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name) {
+Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name, CtaPolicy policy) {
   const auto lock = emulated::stopped();
   if (world().settings.init != Result::in_progress) return world().settings.init;
   auto& clique = world().cliques[id];
@@ -329,6 +369,7 @@ Result init(Comm& comm, int size, const UniqueId& id, int rank, const char* name
   member->clique = clique.get();
   member->rank = rank;
   member->name = name;
+  member->policy = policy;
   clique->members[static_cast<std::size_t>(rank)] = member.get();
   comm = member.get();
   world().members.push_back(std::move(member));
@@ -341,6 +382,7 @@ Result state(Comm comm) {
   Member& m = of(comm);
   if (m.error != Result::success) return m.error;
   if (!m.clique->complete()) return Result::in_progress;
+  if (!have_opened(m)) return Result::in_progress;
   if (m.lingers > 0 && m.lingers-- > 0) return Result::in_progress;
   if (world().settings.connects && !is_connected(m)) return Result::in_progress;
   if (!m.finalizing) return Result::success;
@@ -361,19 +403,59 @@ Result membership(Comm comm, int& rank, int& size, int& device) {
 Result finalize(Comm comm) {
   const auto lock = emulated::stopped();
   of(comm).finalizing = true;
+  for (const auto& w : of(comm).windows)
+    if (w.open) world().mismatches.push_back(of(comm).name + ": finalized with an open window");
   return Result::in_progress;
 }
-Result destroy(Comm /*comm*/) {
+Result destroy(Comm comm) {
   const auto lock = emulated::stopped();
+  of(comm).ended = true;
   ++world().lives.destroyed;
   return Result::success;
 }
 Result abort(Comm comm) {
   const auto lock = emulated::stopped();
   if (of(comm).aborted) world().mismatches.push_back(of(comm).name + ": aborted twice");
-  of(comm).aborted = true;
+  of(comm).aborted = of(comm).ended = true;
   ++world().lives.aborted;
   if (open.depth > 0) ++world().lives.aborted_together;
+  return Result::success;
+}
+
+Result allocate_memory(void*& memory, std::size_t bytes) {
+  memory = local::cuda::device_malloc(0, bytes);
+  return memory == nullptr ? Result::unhandled_cuda_error : Result::success;
+}
+Result free_memory(void* memory) {
+  {
+    const auto lock = emulated::stopped();
+    for (const auto& m : world().members)
+      for (const Member::Opened& w : m->windows)
+        if (w.memory == memory && w.open && !m->ended) world().mismatches.push_back(m->name + ": memory of an open window is freed");
+  }
+  local::cuda::device_free(0, memory);
+  return Result::success;
+}
+Result open_window(WindowHandle& window, void* memory, std::size_t bytes, Comm comm) {
+  const auto lock = emulated::stopped();
+  Member& m = of(comm);
+  m.windows.push_back({static_cast<std::byte*>(memory), bytes, m.collectives.size(), &window});
+  ++world().lives.opened;
+  const std::size_t number = m.windows.size() - 1;
+  for (const Member* other : m.clique->members)
+    if (other != nullptr && other->windows.size() > number &&
+        (other->windows[number].bytes != bytes || other->windows[number].after != m.windows[number].after))
+      world().mismatches.push_back(m.name + ": members open windows of other sizes, or at other calls");
+  return Result::in_progress;
+}
+Result close_window(WindowHandle window, Comm comm) {
+  const auto lock = emulated::stopped();
+  auto& w = *static_cast<Member::Opened*>(window);
+  if (!w.open || of(comm).finalizing || of(comm).ended) world().mismatches.push_back(of(comm).name + ": a window is closed late or twice");
+  for (const BatchRef& b : of(comm).batches)
+    if (!b->is_done()) world().mismatches.push_back(of(comm).name + ": a window is closed while it is used");
+  w.open = false;
+  ++world().lives.closed;
   return Result::success;
 }
 
