@@ -303,6 +303,7 @@ bool Group::open_window(const Launch& launch) {
   }
   // NCCL takes no window where devices cannot map each other's memory: then none of the members has one.
   windowed_ = window_.opened();
+  if (!windowed_) window_.drop();
   return true;
 }
 

@@ -48,8 +48,10 @@ void each_staged(const Launch& launch, int members, std::size_t bytes, CtaPolicy
 
 }  // namespace
 
-Window::~Window() {
-  if (memory_ != nullptr) static_cast<void>(free_memory(memory_));
+Window::~Window() { drop(); }
+
+void Window::drop() noexcept {
+  if (void* const memory = std::exchange(memory_, nullptr); memory != nullptr) static_cast<void>(free_memory(memory));
 }
 
 bool Window::carries(const Launch& launch, int members, std::size_t bytes, CtaPolicy policy) {

@@ -40,6 +40,8 @@ class Window {
   bool opened() const noexcept { return window_ != nullptr; }
   /// Of the calls of a launch, in their order. @pre opened().
   std::vector<Slots> slots(const Launch& launch, int members, CtaPolicy policy) const;
+  /// What NCCL has not taken is freed.
+  void drop() noexcept;
   /// Before the communicator ends. The memory lives on until the window ends.
   Result close(Comm comm);
 

@@ -202,6 +202,17 @@ TEST_CASE("where one member cannot, where NCCL cannot and where NCCL will not, n
   recorded::set({.takes_windows = false});
   CHECK(through({.window_bytes = kBytes}) == 0);
   CHECK(opened == 3);  // once; NCCL has said that it has no use for it
+  std::int64_t held = 0;
+  CHECK(runs_over_nccl(2,
+                       [&](World& world) {
+                         const std::int64_t before = local::cuda::emulated::bytes_in_use(0);
+                         all(world).all_reduce(input(world, {4})).wait();
+                         world.barrier();
+                         if (world.rank() == 0) held = local::cuda::emulated::bytes_in_use(0) - before;
+                         world.barrier();
+                       },
+                       {.window_bytes = kBytes}));
+  CHECK(held < kBytes);
   recorded::set({});
 }
 
