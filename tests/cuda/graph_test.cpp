@@ -474,6 +474,9 @@ TEST_CASE("what a recording refuses is one sentence, and the rank goes on as bef
           "between "
           "replays, or copy from a pinned one without blocking");
     CHECK(refused([&] { nonzero(x); }) == waits);
+    if (cuda_info().devices.size() > 1)
+      CHECK(refused([&] { x.local().to(Device::cuda(1)); }) ==
+            "CudaGraph::record: a copy from cuda:0 to cuda:1; a graph is of one device, copy outside the body");
     CHECK(refused([&] { CudaGraph::record(kGpu, [] {}); }) ==
           "CudaGraph::record: a recording goes on; record one graph after the other, or call the other body's function in this one");
     CHECK(refused([&] { throw Error("of the body"); }) == "of the body");

@@ -81,7 +81,12 @@ bool find(void* from, const char* name, F& function) {
 // The library of an application's communicators is the one that it has loaded, wherever that lies.
 void* opened(std::string& why_not) {
   const auto chosen = base::env("DTENSOR_NCCL_LIBRARY");
-  if (!chosen && dlsym(RTLD_DEFAULT, "ncclCommInitRankConfig") != nullptr) return dlopen(nullptr, RTLD_NOW);
+  if (void* const known = chosen ? nullptr : dlsym(RTLD_DEFAULT, "ncclCommInitRankConfig")) {
+    // The default scope also holds what only this library was loaded with, as in a plugin; the program's handle does not.
+    Dl_info where{};
+    void* const library = dladdr(known, &where) != 0 && where.dli_fname != nullptr ? dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD) : nullptr;
+    return library != nullptr ? library : dlopen(nullptr, RTLD_NOW);
+  }
   const std::string name = chosen.value_or("libnccl.so.2");
   void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {

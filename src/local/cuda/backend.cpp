@@ -63,6 +63,9 @@ class CudaBackend final : public DeviceBackend {
     const cuda::Stream stream = stream_of(to_host ? from_device : to_device);
     // What another device of this rank has queued on the source comes first, and nothing there overwrites it before it is read.
     if (!to_host && !from_host && !(to_device == from_device)) {
+      if (cuda::current_recording() != nullptr)
+        base::fail<Unsupported>("CudaGraph::record: a copy from {} to {}; a graph is of one device, copy outside the body", to_string(from_device),
+                                to_string(to_device));
       const cuda::Stream source = stream_of(from_device);
       cuda::PooledEvent(from_device, source).order(stream_of(to_device));
       cuda::copy(to, from, bytes, cuda::CopyKind::on_device, stream);

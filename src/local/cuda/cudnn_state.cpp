@@ -2,14 +2,24 @@
 #include "local/cuda/cudnn_state.h"
 
 #include <memory>
+#include <mutex>
 
 #include "base/environment.h"
 
 namespace dtensor::local::cuda {
 namespace {
 
+// A library that could not be made while something is recorded is asked for again.
 struct State {
-  std::shared_ptr<CudnnLibrary> library = make_cudnn_library();
+  std::mutex mutex;
+  std::shared_ptr<CudnnLibrary> library;
+  bool known = false;
+  CudnnLibrary* get() {
+    const std::lock_guard lock(mutex);
+    if (!known) library = make_cudnn_library();
+    known = library != nullptr || !any_recording();
+    return library.get();
+  }
 };
 
 bool allowed() {
@@ -22,6 +32,6 @@ bool allowed() {
 bool uses_cudnn() { return allowed() && cudnn_present(); }
 std::string cudnn_text() { return allowed() ? cudnn_version_text() : "none: DTENSOR_CUDNN turns it off"; }
 
-CudnnLibrary* cudnn_of(Device device) { return device_state<State>(device).library.get(); }
+CudnnLibrary* cudnn_of(Device device) { return device_state<State>(device).get(); }
 
 }  // namespace dtensor::local::cuda

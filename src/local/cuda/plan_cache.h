@@ -12,6 +12,7 @@
 
 #include "base/rank.h"
 #include "dtensor/values.h"
+#include "local/cuda/recordings.h"
 
 namespace dtensor::local::cuda {
 
@@ -28,7 +29,10 @@ class PlanCache {
       recent_.splice(recent_.begin(), recent_, at->second);
       return at->second->second;
     }
-    recent_.emplace_front(shape, make());
+    std::shared_ptr<const Plan> plan = make();
+    // What cannot be made while something is recorded may be made afterwards.
+    if (plan == nullptr && any_recording()) return nullptr;
+    recent_.emplace_front(shape, std::move(plan));
     plans_.emplace(shape, recent_.begin());
     if (plans_.size() > kMostPlans) {
       plans_.erase(recent_.back().first);
