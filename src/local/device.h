@@ -115,6 +115,9 @@ class DeviceBackend {
   /// As CudaGraph::record.
   virtual std::unique_ptr<DeviceGraph> record_graph(Device device, std::span<Generator* const> generators, const std::function<void()>& body) = 0;
   virtual bool is_recording(Device device) noexcept = 0;
+  /// The calling rank's world ends: its graphs wait for their replays and are no more, which communicators wait for when they end. Returns whether a replay
+  /// may never end, after an error: nothing that the rank's work uses may be freed then.
+  virtual bool end_graphs() noexcept = 0;
   /// Whether the rank records and `buffer` was there before.
   virtual bool is_outside_recording(const Buffer& buffer) noexcept = 0;
   /// The memory is used by replays: it lives as long as the graph.

@@ -37,7 +37,10 @@ WorldData::~WorldData() {
   }
   if (job && !failed && std::uncaught_exceptions() > exceptions) job->fail("an exception has left its scope");
   if (watches_signals) unwatch_signals();
-  if (job && job->hangs()) {
+  base::RankContext* before = base::bind_rank(&context);
+  local::DeviceBackend* const cuda = local::cuda_backend();
+  const bool replay_hangs = cuda != nullptr && cuda->end_graphs();
+  if (job && (job->hangs() || replay_hangs)) {
     // Reachable for ever.
     static std::mutex mutex;
     static auto* const kept = new std::vector<decltype(context.states)>;
@@ -45,7 +48,6 @@ WorldData::~WorldData() {
     kept->push_back(std::move(context.states));
   }
   // States may use the rank's allocator and each other: the youngest kind goes first, while the thread is still the rank.
-  base::RankContext* before = base::bind_rank(&context);
   for (auto state = context.states.rbegin(); state != context.states.rend(); ++state) state->reset();
   if (job) job->leave();
   base::bind_rank(before == &context ? nullptr : before);

@@ -490,7 +490,12 @@ void launch_graph(Graph graph, Stream stream) {
     }
   push(stream, [queues] { return run_all(queues->front()); });
 }
-void free_graph(Graph graph) noexcept { delete static_cast<CaptureRef*>(graph); }
+void free_graph(Graph graph) noexcept {
+  const std::lock_guard lock(state().mutex);
+  auto* const capture = static_cast<CaptureRef*>(graph);
+  (*capture)->branches.clear();  // events may still speak of it
+  delete capture;
+}
 
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream) {
   static constexpr const char* kNames[] = {"copy to device ", "copy to host ", "copy on device ", "copy to device ", "copy to host "};

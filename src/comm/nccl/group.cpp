@@ -53,6 +53,8 @@ void queue_copies(const Launch& launch, std::vector<CopyStep> Lowered::*which, l
   copies.flush();
 }
 
+bool is_recorded(const Launch& launch) { return launch.recorder != std::thread::id(); }
+
 bool is_in(const Exchange* e, const std::vector<Exchange>& list) { return !list.empty() && e >= list.data() && e < list.data() + list.size(); }
 
 // Between tensors and the group's window, of what goes through it in one group of calls.
@@ -266,6 +268,8 @@ bool Group::step(Launch& launch) {
     if (windowed_ && !open_window(launch)) return false;
     use_window(launch);
     if (launch.ready) backend_.order_after(*stream_, *launch.ready);
+    // Devices come to what runs in the order in which it is queued; branches of a graph have none but what is recorded.
+    if (is_recorded(launch) && launch.in_order && job_.recorded()) backend_.order_after(*stream_, *job_.recorded());
     queue_packs(launch, backend_, *stream_);
     queue_staging(launch, &Lowered::first, true, backend_, *stream_);
     launch.started = backend_.record(*stream_);
@@ -282,6 +286,7 @@ bool Group::step(Launch& launch) {
   queue_staging(launch, &Lowered::second, false, backend_, *stream_);
   queue_unpacks(launch, backend_, *stream_);
   launch.finished = backend_.record(*stream_);
+  if (is_recorded(launch) && launch.in_order) job_.recorded() = launch.finished;
   for (const auto& memory : launch.memory) memory->used_until(launch.finished);
   launch.memory.clear();
   launch.issued.store(true, std::memory_order_release);

@@ -17,6 +17,7 @@
 
 #include "comm/job.h"
 #include "comm/nccl/nccl_api.h"
+#include "local/device.h"
 
 namespace dtensor::comm::nccl {
 
@@ -58,6 +59,8 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   /// Whether all launches before it, of all groups of the rank, are queued; see Group.
   bool is_next(const Launch& launch) const noexcept;
   void has_queued(const Launch& launch) noexcept;
+  /// Of the launch in order that was recorded last. Null: there was none.
+  local::DeviceEventRef& recorded() noexcept { return recorded_; }
   /// The world is over for all: by an error that this rank has found.
   void end(const std::string& text) noexcept;
   /// What errors and other ranks hear of: the rank's last launch.
@@ -97,6 +100,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   std::mutex mutex_;  // of all below
   std::vector<Group*> groups_;
   std::deque<std::pair<Group*, const Launch*>> order_;  // launches that are not queued, as the rank made them
+  local::DeviceEventRef recorded_;
   std::shared_ptr<const Launch> last_launch_;
   std::string text_, last_group_, published_;
   bool shared_text_ = false, stop_ = false;

@@ -146,6 +146,7 @@ class CudaBackend final : public DeviceBackend {
     const cuda::Recording* recording = cuda::current_recording();
     return recording != nullptr && recording->device() == device;
   }
+  bool end_graphs() noexcept override { return cuda::end_recordings(); }
   bool is_outside_recording(const Buffer& buffer) noexcept override {
     const cuda::Recording* recording = cuda::current_recording();
     const auto* block = dynamic_cast<const cuda::DeviceBuffer*>(&buffer);

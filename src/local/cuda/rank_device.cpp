@@ -71,6 +71,18 @@ void upload(RankDevice& device, void* to, const void* from, std::size_t bytes) {
   copy(to, staged, bytes, CopyKind::pinned_to_device, device.current);
 }
 
+bool end_recordings() noexcept {
+  base::RankContext* const context = base::current_rank();
+  if (context == nullptr) return false;
+  bool hangs = false;
+  for (const auto& d : base::rank_state<RankDevices>(*context).by_index) {
+    if (d == nullptr) continue;
+    for (Recording* r : d->graphs) r->end();
+    hangs = hangs || d->hangs;
+  }
+  return hangs;
+}
+
 RankDevice& unchecked_rank_device(Device device) {
   RankDevice& d = find_rank_device(device);
   use_device(device.index);

@@ -25,6 +25,8 @@ struct RankDevice {
   PinnedRing staging;              ///< for upload
   Faults faults;                   ///< checked at every call for the device and where the host waits
   Recording* recording = nullptr;  ///< null: what is queued runs
+  std::vector<Recording*> graphs;  ///< all that there are
+  bool hangs = false;              ///< a replay may never end
   std::vector<std::weak_ptr<SideStream>> side_streams;
   std::shared_ptr<char> life = std::make_shared<char>();  ///< for what may outlive the rank
   explicit RankDevice(Device d);
@@ -39,6 +41,8 @@ void check_exists(Device device);
 RankDevice& rank_device(Device device);
 /// The same without a look at what kernels found.
 RankDevice& unchecked_rank_device(Device device);
+/// As DeviceBackend::end_graphs.
+bool end_recordings() noexcept;
 /// Of the device of a kernel's tensor.
 inline RankDevice& rank_device(const Tensor& t) { return rank_device(t.device()); }
 

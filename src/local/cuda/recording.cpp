@@ -2,8 +2,12 @@
 #include "local/cuda/recording.h"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
+#include <mutex>
 #include <optional>
+#include <thread>
+#include <utility>
 
 #include "base/error_text.h"
 #include "base/rank.h"
@@ -11,6 +15,8 @@
 
 namespace dtensor::local::cuda {
 namespace {
+
+constexpr auto kGrace = std::chrono::seconds(3);  // for a replay to end, once the world is over
 
 struct Active {
   Recording* recording = nullptr;
@@ -91,8 +97,9 @@ Recording::Recording(RankDevice& device, std::span<Generator* const> generators)
     : device_(device.device),
       home_(&device),
       home_life_(device.life),
+      over_(base::current_rank() != nullptr ? base::current_rank()->over : nullptr),
       memory_(std::make_shared<DeviceAllocator>(device.device, device.allocator)),
-      staging_(device.device.index),
+      staging_(std::make_shared<PinnedPieces>(device.device.index)),
       faults_(std::make_shared<RecordedFaults>(device.device.index)),
       stream_(device.current) {
   for (Generator* g : generators) {
@@ -100,14 +107,50 @@ Recording::Recording(RankDevice& device, std::span<Generator* const> generators)
     if (!known) drawings_.push_back({g, *g, *g});
   }
   random_ = memory_->allocate(std::max<std::size_t>(1, drawings_.size()) * 2 * sizeof(std::uint64_t), stream_);
+  device.graphs.push_back(this);
 }
 
 Recording::~Recording() {
-  try {
-    if (last_) last_->host_waits();
-  } catch (const Error&) {}  // the device has failed, and the next call says so
-  if (graph_ != nullptr) free_graph(graph_);
-  if (!home_life_.expired()) home_->faults.forget(faults_);
+  end();
+  if (home_life_.expired()) return;
+  std::erase(home_->graphs, this);
+  home_->faults.forget(faults_);
+}
+
+void Recording::end() noexcept {
+  if (graph_ == nullptr) return;
+  if (!replays_end()) return abandon();
+  free_graph(std::exchange(graph_, nullptr));
+  last_.reset();
+}
+
+// What communicators of the library have queued ends soon after the world is over: they are aborted. Not so those that are the application's.
+bool Recording::replays_end() noexcept {
+  using Clock = std::chrono::steady_clock;
+  std::optional<Clock::time_point> until;
+  for (auto pause = std::chrono::microseconds(5); last_ && !last_->done(); pause = std::min(pause * 2, std::chrono::microseconds(1000))) {
+    if (until && Clock::now() > *until) return false;
+    if (!until && over_ != nullptr && over_->load()) until = Clock::now() + kGrace;
+    std::this_thread::sleep_for(pause);
+  }
+  return true;
+}
+
+// A collective of a replay waits for a rank that is gone, and what it uses stays where it is: a device that writes to memory which others have by then is
+// worse than memory that nobody has. To destroy the graph might wait for the replay.
+void Recording::abandon() noexcept {
+  struct Kept {
+    Graph graph;
+    std::shared_ptr<void> memory, held, staging, faults, last;
+    std::vector<base::Ref<Buffer>> buffers;
+  };
+  // Reachable for ever.
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<Kept>;
+  const std::lock_guard lock(mutex);
+  kept->push_back({std::exchange(graph_, nullptr), memory_, held_, staging_, faults_, last_, std::move(kept_)});
+  kept->back().buffers.push_back(random_);
+  if (!home_life_.expired()) home_->hangs = true;
 }
 
 void Recording::record(const std::function<void()>& body) {
@@ -174,7 +217,8 @@ RandomState Recording::random_state(std::uint64_t seed, std::uint64_t call) cons
 
 RankDevice& Recording::home() const {
   RankDevice* here = home_life_.expired() ? nullptr : &rank_device(device_);
-  if (here != home_) base::fail<InvalidArgument>("CudaGraph::replay: the graph was recorded by another rank, or its world has ended; record it anew");
+  if (here != home_ || graph_ == nullptr)
+    base::fail<InvalidArgument>("CudaGraph::replay: the graph was recorded by another rank, or its world has ended; record it anew");
   if (current_recording() != nullptr) base::fail<InvalidArgument>("CudaGraph::replay: a recording goes on; replay outside its body");
   return *here;
 }
@@ -202,6 +246,6 @@ void Recording::replay() {
   last_stream_ = stream;
 }
 
-std::int64_t Recording::bytes() const noexcept { return memory_->taken() + static_cast<std::int64_t>(staging_.bytes() + faults_->memory.bytes()); }
+std::int64_t Recording::bytes() const noexcept { return memory_->taken() + static_cast<std::int64_t>(staging_->bytes() + faults_->memory.bytes()); }
 
 }  // namespace dtensor::local::cuda

@@ -12,6 +12,7 @@
 #include "comm/nccl/ranks.h"
 #include "dtensor/adopt.h"
 #include "dtensor/comm.h"
+#include "dtensor/cuda_graph.h"
 #include "dtensor/error.h"
 #include "dtensor/mesh.h"
 
@@ -134,6 +135,28 @@ TEST_CASE("a world ends although a collective on its adopted communicator never 
     comm::group(everyone).all_reduce({"all_reduce"}, x, y, {ReduceOp::sum, 1});
   });
   CHECK(contains(errors[0], "all_reduce: not all ranks have come within 0.5 s (rank 0 waits in collective 1 of group {0, 1}"));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+}
+
+TEST_CASE("a world ends although a replay on its adopted communicator waits for a rank that is gone") {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto errors = with_communicators(2, [&](void* comm) {
+    CudaGraph outside;
+    World world = adopt_nccl(comm, {.time_limit_s = 20});
+    const std::vector<int> everyone{0, 1};
+    const Tensor x = input_of(world.rank(), {4}, Dtype::f32).to(world.device());
+    const auto body = [&] { comm::group(everyone).all_reduce({"all_reduce"}, x, x, {ReduceOp::sum, 1}); };
+    body();
+    outside = CudaGraph::record(world.device(), body);
+    CudaGraph graph = CudaGraph::record(world.device(), body);
+    world.barrier();
+    if (world.rank() == 1) throw std::runtime_error("no bread");
+    graph.replay();
+    outside.replay();
+    world.barrier();
+  });
+  CHECK(errors[1] == "no bread");
+  CHECK(contains(errors[0], "barrier: rank 1 ended with an error"));
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
 }
 

@@ -147,6 +147,56 @@ TEST_CASE("results that nobody waits for inside are complete after a replay") {
   }));
 }
 
+TEST_CASE("replays come to collectives of two communicators in the order of the calls, not of the waits") {
+  CHECK(runs_over_nccl(4, [&](World& world) {
+    const DeviceMesh mesh = world.mesh({{"x", 2}, {"y", 2}});
+    const Communicator a = world.communicator(mesh, "x"), b = world.communicator(mesh, "y");
+    const Tensor x = Tensor::zeros({4}, Dtype::f32, world.device()), y = Tensor::zeros({5}, Dtype::f32, world.device());
+    x.fill_(1);
+    y.fill_(1);
+    for (int k = 0; k < 2; ++k) {
+      CudaGraph graph = CudaGraph::record(world.device(), [&] {
+        Work first = a.all_reduce_(x), second = b.all_reduce_(y);
+        second.wait();
+        first.wait();
+      });
+      world.barrier();
+      if (world.rank() == 0) comm::nccl::recorded::taken_starts();
+      world.barrier();
+      graph.replay();
+      CHECK(values_of(y)[4] == (k == 0 ? 2 : 4));
+      CHECK(values_of(x)[3] == (k == 0 ? 2 : 4));
+      world.barrier();
+      if (world.rank() == 0) {
+        const auto starts = comm::nccl::recorded::taken_starts();
+        const auto first = [&](const char* text) { return std::find(starts.begin(), starts.end(), text); };
+        // The first member of B comes to it after all of its A, whatever the others do.
+        CHECK(first("AllReduce 4 f32 sum") < first("AllReduce 5 f32 sum"));
+        CHECK(std::count(starts.begin(), starts.end(), "AllReduce 5 f32 sum") == 4);
+      }
+      world.barrier();
+    }
+  }));
+}
+
+TEST_CASE("a graph that outlives its world does not hold it up, and says that it has ended") {
+  std::vector<CudaGraph> graphs(2);
+  std::vector<Tensor> sums(2);
+  CHECK(runs_over_nccl(2,
+                       [&](World& world) {
+                         const auto rank = static_cast<std::size_t>(world.rank());
+                         const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+                         const Tensor x = input_of(world.rank(), {12}, Dtype::f32).to(world.device());
+                         graphs[rank] = CudaGraph::record(world.device(), [&] { sums[rank] = c.all_reduce(x); });
+                         graphs[rank].replay();
+                       },
+                       {.time_limit_s = 2}));
+  for (const Tensor& sum : sums) CHECK(values_of(sum)[1] == static_cast<float>(input_value(0, 1, Dtype::f32) + input_value(1, 1, Dtype::f32)));
+  for (CudaGraph& graph : graphs)
+    CHECK_THROWS_WITH_AS(graph.replay(), "CudaGraph::replay: the graph was recorded by another rank, or its world has ended; record it anew",
+                         InvalidArgument);
+}
+
 TEST_CASE("no time limit counts for what is recorded and does not run") {
   CHECK(runs_over_nccl(2,
                        [&](World& world) {

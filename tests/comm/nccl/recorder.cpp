@@ -3,10 +3,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include "cuda/emulator.h"
@@ -49,6 +51,9 @@ struct Member {
   Result error = Result::success;
   CtaPolicy policy = CtaPolicy::standard;
   bool aborted = false, finalizing = false;
+  // Of each launch that a graph would make again. Neither finalize() nor abort() ends before the graphs do.
+  std::shared_ptr<char> recorded = std::make_shared<char>();
+  bool has_graphs() const { return recorded.use_count() > 1; }
   std::map<Op, double> factors;
   std::vector<BatchRef> batches;
   std::vector<std::pair<BatchRef, Posted*>> collectives;
@@ -87,7 +92,7 @@ struct World {
   std::map<UniqueId, std::unique_ptr<Clique>> cliques;
   std::vector<std::unique_ptr<Member>> members;  // never freed: streams may still speak of them
   std::vector<recorded::Call> calls;
-  std::vector<std::string> mismatches;
+  std::vector<std::string> mismatches, starts;
   recorded::Lives lives;
   std::uint64_t ids = 0;
 };
@@ -173,7 +178,7 @@ void progress(Clique& clique) {
 
 // The work on a member's stream.
 bool try_batch(Member& m, Batch& batch) {
-  batch.started = true;
+  if (!std::exchange(batch.started, true)) world().starts.push_back(batch.operations.front().call.text());
   if (m.aborted) return true;
   progress(*m.clique);
   if (batch.is_done()) return true;
@@ -230,6 +235,7 @@ void compare(Member& m) {
 struct Open {
   int depth = 0, calls = 0;
   std::vector<std::pair<Member*, std::pair<Stream, Posted>>> posted;
+  std::vector<Member*> aborted;
 };
 thread_local Open open;
 std::atomic<int> open_groups{0};
@@ -270,7 +276,7 @@ void close_group() {
   for (Member* m : order) {
     auto& [stream, operations] = groups[m];
     m->lingers = world().settings.lingers;
-    emulated::queue_made(stream, [m, posted = std::move(operations)](Stream on, std::uint64_t number) {
+    emulated::queue_made(stream, [m, graph = m->recorded, posted = std::move(operations)](Stream on, std::uint64_t number) {
       auto batch = std::make_shared<Batch>();
       batch->operations = posted;
       batch->stream = on;
@@ -278,6 +284,20 @@ void close_group() {
       begin(*m, batch);
       return [m, batch] { return try_batch(*m, *batch); };
     });
+  }
+}
+
+// Of communicators that are aborted: their kernels end at once.
+void wait_for_graphs() {
+  for (Member* m : std::exchange(open.aborted, {})) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+    for (;; std::this_thread::sleep_for(std::chrono::milliseconds(1))) {
+      const auto lock = emulated::stopped();
+      if (m->has_graphs() && std::chrono::steady_clock::now() < until) continue;
+      if (m->has_graphs()) world().mismatches.push_back(m->name + ": an abort waits for a graph for ever");
+      m->ended = true;
+      break;
+    }
   }
 }
 
@@ -327,6 +347,10 @@ void break_comm(std::string_view name, Result error) {
   const auto lock = emulated::stopped();
   for (const auto& m : world().members)
     if (m->name == name) m->error = error;
+}
+std::vector<std::string> taken_starts() {
+  const auto lock = emulated::stopped();
+  return std::exchange(world().starts, {});
 }
 Lives taken_lives() {
   const auto lock = emulated::stopped();
@@ -386,7 +410,7 @@ Result state(Comm comm) {
   if (m.lingers > 0 && m.lingers-- > 0) return Result::in_progress;
   if (world().settings.connects && !is_connected(m)) return Result::in_progress;
   if (!m.finalizing) return Result::success;
-  bool done = true;
+  bool done = !m.has_graphs();
   for (const BatchRef& b : m.batches) {
     if (!b->is_done()) emulated::run_up_to(b->stream, b->number);
     done = done && b->is_done();
@@ -409,16 +433,21 @@ Result finalize(Comm comm) {
 }
 Result destroy(Comm comm) {
   const auto lock = emulated::stopped();
+  if (of(comm).has_graphs()) world().mismatches.push_back(of(comm).name + ": destroyed while there are graphs of it");
   of(comm).ended = true;
   ++world().lives.destroyed;
   return Result::success;
 }
 Result abort(Comm comm) {
-  const auto lock = emulated::stopped();
-  if (of(comm).aborted) world().mismatches.push_back(of(comm).name + ": aborted twice");
-  of(comm).aborted = of(comm).ended = true;
-  ++world().lives.aborted;
-  if (open.depth > 0) ++world().lives.aborted_together;
+  {
+    const auto lock = emulated::stopped();
+    if (of(comm).aborted) world().mismatches.push_back(of(comm).name + ": aborted twice");
+    of(comm).aborted = true;
+    ++world().lives.aborted;
+    if (open.depth > 0) ++world().lives.aborted_together;
+  }
+  open.aborted.push_back(&of(comm));
+  if (open.depth == 0) wait_for_graphs();
   return Result::success;
 }
 
@@ -470,6 +499,7 @@ Result group_end() {
   if (--open.depth == 0) {
     --open_groups;
     close_group();
+    wait_for_graphs();
   }
   return world().settings.lingers > 0 || world().settings.connects ? Result::in_progress : Result::success;
 }

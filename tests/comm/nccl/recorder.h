@@ -29,6 +29,8 @@ struct Call {
 };
 /// Of all ranks since the last call, of each rank in order.
 std::vector<Call> taken_calls();
+/// Groups of operations of all ranks, each as the first of them, in the order in which devices have come to them since the last call.
+std::vector<std::string> taken_starts();
 /// What ranks did that does not match, since the last call; of ranks that match nothing.
 std::vector<std::string> taken_mismatches();
 
