@@ -318,10 +318,11 @@ TEST_CASE("a momentum that starts late starts from its first gradient") {
 namespace {
 
 template <class O, class Options>
-void same_with_numbers_on_the_device(Options options) {
+void same_with_numbers_on_the_device(const Options& given) {
   on_meshes([&](const DeviceMesh& mesh, const Placements& placements) {
     std::vector<Numbers> results;
     for (const bool capturable : {false, true}) {
+      Options options = given;
       options.capturable = capturable;
       const std::vector<nn::NamedParameter> list{parameter("a", mesh, placements), parameter("b", mesh, placements)};
       O optimizer(list, options);
