@@ -145,9 +145,10 @@ struct State {
   std::vector<Queue*> freed;  // events may still speak of them
   std::uint64_t next_id = 1;
 };
+// Never destroyed, as its streams are not.
 State& state() {
-  static State s;
-  return s;
+  static State* const s = new State;
+  return *s;
 }
 thread_local std::vector<emulated::Entry> entries;
 void note(std::string what, Stream stream = nullptr) { entries.push_back({std::move(what), stream}); }
