@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Errors of NCCL, of ranks and of the environment: each is one sentence on every rank, and nobody hangs.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +12,7 @@
 
 #include "comm/expected.h"
 #include "comm/nccl/nccl_job.h"
+#include "comm/nccl/process.h"
 #include "comm/nccl/ranks.h"
 #include "dtensor/comm.h"
 #include "dtensor/error.h"
@@ -32,29 +31,15 @@ void pause(double s) { std::this_thread::sleep_for(std::chrono::duration<double>
 // What a process of its own writes when it runs a program under an environment; its code comes last.
 std::string process(
     const std::vector<std::pair<const char*, const char*>>& variables, const std::function<void(World&)>& body = [](World&) {}, int runs = 1) {
-  int out[2];
-  REQUIRE(pipe(out) == 0);
-  std::fflush(nullptr);
-  const pid_t pid = fork();
-  REQUIRE(pid >= 0);
-  if (pid == 0) {
-    dup2(out[1], 2);
-    close(out[0]);
+  const Ended ended = in_process([&] {
     for (const auto& [name, value] : variables) setenv(name, value, 1);
     char name[] = "program";
     char* arguments[] = {name, nullptr};
     int code = 0;
     for (int i = 0; i < runs; ++i) code = std::max(code, run(1, arguments, body));
-    _exit(code);
-  }
-  close(out[1]);
-  std::string text;
-  char buffer[4096];
-  for (ssize_t n = 0; (n = read(out[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
-  close(out[0]);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return text + std::to_string(WEXITSTATUS(status));
+    return code;
+  });
+  return ended.text + std::to_string(ended.code);
 }
 
 }  // namespace

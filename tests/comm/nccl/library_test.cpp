@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The library is loaded when it is first asked for: a program starts without it, and says in one sentence what it lacks.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -12,6 +9,7 @@
 #include "comm/expected.h"
 #include "comm/job.h"
 #include "comm/nccl/nccl_api.h"
+#include "comm/nccl/process.h"
 #include "cuda/emulator.h"
 #include "dtensor/error.h"
 #include "dtensor/nccl.h"
@@ -24,28 +22,14 @@ namespace {
 
 // What a process of its own says, which has loaded nothing yet; null: the library of the machine.
 std::string process(const char* library, const std::function<std::string()>& f) {
-  int out[2];
-  REQUIRE(pipe(out) == 0);
-  std::fflush(nullptr);
-  const pid_t pid = fork();
-  REQUIRE(pid >= 0);
-  if (pid == 0) {
-    close(out[0]);
+  const Ended ended = in_process([&] {
     if (library != nullptr) setenv("DTENSOR_NCCL_LIBRARY", library, 1);
     else unsetenv("DTENSOR_NCCL_LIBRARY");
     const std::string text = f();
-    const auto written = write(out[1], text.data(), text.size());
-    _exit(written == static_cast<ssize_t>(text.size()) ? 0 : 1);
-  }
-  close(out[1]);
-  std::string text;
-  char buffer[4096];
-  for (ssize_t n = 0; (n = read(out[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
-  close(out[0]);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-  return text;
+    return write(STDERR_FILENO, text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 1;
+  });
+  CHECK(ended.code == 0);
+  return ended.text;
 }
 
 std::string joining() {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks of one process with a GPU each: over NCCL, and over the memory that they all see.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "comm/expected.h"
+#include "comm/nccl/process.h"
 #include "comm/nccl/recorder.h"
 #include "cuda/emulator.h"
 #include "dtensor/comm.h"
@@ -33,27 +32,13 @@ void set_devices(int count) { local::cuda::emulated::set_devices(count, std::int
 
 // run() as a program of its own would call it; what it prints, then its code.
 std::string program(std::vector<std::string> words, RankBody body, const RunOptions& defaults = {}) {
-  int out[2];
-  REQUIRE(pipe(out) == 0);
-  std::fflush(nullptr);
-  const pid_t pid = fork();
-  REQUIRE(pid >= 0);
-  if (pid == 0) {
-    dup2(out[1], 2);
-    close(out[0]);
+  const Ended ended = in_process([&] {
     words.insert(words.begin(), "program");
     std::vector<char*> arguments;
     for (std::string& w : words) arguments.push_back(w.data());
-    _exit(run(static_cast<int>(arguments.size()), arguments.data(), body, defaults));
-  }
-  close(out[1]);
-  std::string text;
-  char buffer[4096];
-  for (ssize_t n = 0; (n = read(out[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
-  close(out[0]);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return text + std::to_string(WEXITSTATUS(status));
+    return run(static_cast<int>(arguments.size()), arguments.data(), body, defaults);
+  });
+  return ended.text + std::to_string(ended.code);
 }
 
 // Every rank gives its number; the sum of all, where they lie, and what the body threw.
