@@ -470,9 +470,10 @@ bool Group::hangs() const noexcept {
   return borrowed_ && (half || (!flying_.empty() && !flying_.back()->finished->done()));
 }
 
-Comm Group::give_up() noexcept {
+GivenUp Group::give_up() noexcept {
   stage_ = Stage::aborted;
-  return borrowed_ ? nullptr : std::exchange(comm_, nullptr);
+  if (borrowed_) return {};
+  return {std::exchange(comm_, nullptr), std::move(window_)};
 }
 
 }  // namespace dtensor::comm::nccl

@@ -58,6 +58,12 @@ void queue_packs(const Launch& launch, local::DeviceBackend& backend, const loca
 void queue_combinations(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
 void queue_unpacks(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
 
+/// What a group that has given up leaves to be aborted. The window's memory is NCCL's until then.
+struct GivenUp {
+  Comm comm = nullptr;
+  Window window;
+};
+
 /// Of two ranks or more. All under the job's mutex.
 ///
 /// Launches of one group are queued in the order of their calls. So are those of all groups of a rank, but for groups of one direction between two members
@@ -78,9 +84,9 @@ class Group {
   void queue(std::shared_ptr<Launch> launch);
   /// Goes on with making the communicator, queues what waited for it, looks for errors. @throws Error for all that ends the world.
   void advance();
-  /// Does nothing any more. Gives what is to be aborted, null for nothing. What waits here stays until the group ends: its memory goes back to the
+  /// Does nothing any more. A null communicator: nothing is to be aborted. What waits here stays until the group ends: its memory goes back to the
   /// allocator, whose mutex the rank's thread may hold while it waits for NCCL.
-  Comm give_up() noexcept;
+  GivenUp give_up() noexcept;
   /// Launches wait for the communicator, which may be ready any moment, or NCCL is still queueing one.
   bool is_busy() const noexcept { return stage_ != Stage::aborted && !waiting_.empty(); }
   /// The communicator is not to be aborted and has something queued.

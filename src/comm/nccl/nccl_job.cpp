@@ -16,7 +16,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto kBusy = milliseconds(1), kIdle = milliseconds(50), kListen = milliseconds(200), kPublish = milliseconds(1000);
-constexpr auto kGrace = std::chrono::seconds(2);  // in which the others hear from the store that the world is over
+constexpr auto kGrace = std::chrono::seconds(2);       // in which the others hear from the store that the world is over
+constexpr auto kAbortGrace = std::chrono::seconds(5);  // in which NCCL ends what is aborted
 // Under which the first error stands: "e3 text" of rank 3's program, "s text" as it is.
 constexpr std::string_view kError = "error";
 
@@ -25,17 +26,17 @@ std::string left(int rank) { return fmt::format("left/{}", rank); }
 std::string place(int rank) { return fmt::format("at/{}", rank); }
 
 // At once: an abort may wait for kernels of another communicator, which end when that one is aborted.
-void abort_all(const std::vector<Comm>& comms) noexcept {
-  if (comms.size() > 1 && version() >= kGroupsAborts) {
+void abort_all(const std::vector<GivenUp>& all) noexcept {
+  if (all.size() > 1 && version() >= kGroupsAborts) {
     static_cast<void>(group_start());
-    for (const Comm c : comms) static_cast<void>(nccl::abort(c));
+    for (const GivenUp& g : all) static_cast<void>(nccl::abort(g.comm));
     static_cast<void>(group_end());
     return;
   }
   std::vector<std::thread> threads;
-  for (const Comm c : comms) try {
-      threads.emplace_back([c] { static_cast<void>(nccl::abort(c)); });
-    } catch (const std::exception&) { static_cast<void>(nccl::abort(c)); }
+  for (const GivenUp& g : all) try {
+      threads.emplace_back([&g] { static_cast<void>(nccl::abort(g.comm)); });
+    } catch (const std::exception&) { static_cast<void>(nccl::abort(g.comm)); }
   for (std::thread& t : threads) t.join();
 }
 
@@ -193,10 +194,28 @@ void NcclJob::over_by(const std::string& text, bool shared, bool elsewhere) noex
   shared_text_ = shared;
   elsewhere_.store(elsewhere);
   over_.store(true, std::memory_order_release);
-  std::vector<Comm> comms;
+  abort_groups();
+}
+
+// By a thread of its own, which the job may end before: NCCL aborts a communicator when the last graph of its launches is destroyed, and the thread that
+// would destroy it may wait for the job's mutex, or be the one that is here.
+void NcclJob::abort_groups() noexcept {
+  struct Abort {
+    std::vector<GivenUp> all;
+    std::promise<void> done;
+    void run() {
+      abort_all(all);
+      all.clear();
+      done.set_value();
+    }
+  };
+  const auto abort = std::make_shared<Abort>();
   for (Group* g : groups_)
-    if (const Comm comm = g->give_up(); comm != nullptr) comms.push_back(comm);
-  abort_all(comms);
+    if (GivenUp given = g->give_up(); given.comm != nullptr) abort->all.push_back(std::move(given));
+  aborted_ = abort->done.get_future().share();
+  try {
+    std::thread([abort] { abort->run(); }).detach();
+  } catch (const std::exception&) { abort->run(); }
 }
 
 // What stands in the store: it is the first error of all.
@@ -248,8 +267,14 @@ void NcclJob::wait_until(std::string_view op, const std::function<bool()>& ready
 }
 
 bool NcclJob::hangs() noexcept {
-  const std::lock_guard lock(mutex_);
-  return over_.load() && std::any_of(groups_.begin(), groups_.end(), [](const Group* g) { return g->hangs(); });
+  std::shared_future<void> aborted;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!over_.load()) return false;
+    if (std::any_of(groups_.begin(), groups_.end(), [](const Group* g) { return g->hangs(); })) return true;
+    aborted = aborted_;
+  }
+  return aborted.valid() && aborted.wait_for(kAbortGrace) != std::future_status::ready;
 }
 
 void NcclJob::leave() noexcept {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -90,6 +91,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void hear(const std::string& error) noexcept;
   std::optional<std::string> tell(const std::string& error) noexcept;
   void over_by(const std::string& text, bool shared, bool elsewhere) noexcept;
+  void abort_groups() noexcept;
   void publish_place();
   std::string last_collective() const;
   bool given_up() noexcept;
@@ -105,6 +107,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   std::string text_, last_group_, published_;
   bool shared_text_ = false, stop_ = false;
   Clock::time_point published_at_{}, gave_up_at_{};
+  std::shared_future<void> aborted_;
   std::condition_variable wake_;
   std::thread thread_;
 };

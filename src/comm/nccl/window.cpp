@@ -48,6 +48,9 @@ void each_staged(const Launch& launch, int members, std::size_t bytes, CtaPolicy
 
 }  // namespace
 
+Window::Window(Window&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_), window_(std::exchange(other.window_, nullptr)) {}
+
 Window::~Window() { drop(); }
 
 void Window::drop() noexcept {

@@ -29,7 +29,7 @@ inline constexpr std::size_t kStagedBytes = std::size_t{1} << 20;
 class Window {
  public:
   Window() = default;
-  Window(const Window&) = delete;
+  Window(Window&& other) noexcept;
   ~Window();
 
   /// Whether anything of the launch goes through a window of `bytes`; the same on all members.

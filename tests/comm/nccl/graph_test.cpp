@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <stdexcept>
 #include <thread>
 
 #include "comm/expected.h"
@@ -195,6 +196,41 @@ TEST_CASE("a graph that outlives its world does not hold it up, and says that it
   for (CudaGraph& graph : graphs)
     CHECK_THROWS_WITH_AS(graph.replay(), "CudaGraph::replay: the graph was recorded by another rank, or its world has ended; record it anew",
                          InvalidArgument);
+}
+
+TEST_CASE("a graph that is alive does not hold up the end of a world that is over, and its memory is not freed before NCCL lets go of it") {
+  for (const std::int64_t window : {0, 1 << 20})
+    for (const bool found_by_nccl : {true, false}) {
+      CAPTURE(window);
+      CAPTURE(found_by_nccl);
+      std::vector<CudaGraph> graphs(2);
+      comm::nccl::recorded::taken_mismatches();
+      comm::nccl::recorded::taken_lives();
+      const auto errors = errors_over_nccl(2,
+                                           [&](World& world) {
+                                             const Communicator c = world.communicator(world.mesh({{"x", 2}}), "x");
+                                             const Tensor x = Tensor::zeros({12}, Dtype::f32, world.device());
+                                             c.all_reduce_(x).wait();
+                                             CudaGraph& graph = graphs[static_cast<std::size_t>(world.rank())];
+                                             graph = CudaGraph::record(world.device(), [&] { static_cast<void>(c.all_reduce_(x)); });
+                                             graph.replay();
+                                             world.barrier();
+                                             if (world.rank() == 0 && !found_by_nccl) throw std::runtime_error("bad batch");
+                                             if (world.rank() == 0)
+                                               comm::nccl::recorded::break_comm("group/user/0.1", comm::nccl::Result::remote_error);
+                                             for (;;) {  // each rank hears of it in the middle of its steps
+                                               c.all_reduce_(x).wait();
+                                               std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                                             }
+                                           },
+                                           {.window_bytes = window});
+      const char* const what = found_by_nccl ? "remote process exited or there was a network error" : "bad batch";
+      for (const std::string& error : errors) CHECK(error.find(what) != std::string::npos);
+      const auto lives = comm::nccl::recorded::taken_lives();
+      CHECK(lives.made == lives.aborted + lives.destroyed);
+      CHECK(lives.aborted >= 2);
+      CHECK(comm::nccl::recorded::taken_mismatches().empty());
+    }
 }
 
 TEST_CASE("no time limit counts for what is recorded and does not run") {
