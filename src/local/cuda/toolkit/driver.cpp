@@ -57,7 +57,7 @@ std::string why_none() {
   static_cast<void>(cudaGetLastError());
   if (code == cudaSuccess) return count > 0 ? "" : "there is no device";
   if (code == cudaErrorInsufficientDriver && driver_version() != 0)
-    return fmt::format("the driver is for CUDA {}.{}, older than {}.{}", driver_version() / 1000, driver_version() % 1000 / 10,
+    return fmt::format("the driver is for CUDA {}.{}, older than {}.{}: update it", driver_version() / 1000, driver_version() % 1000 / 10,
                        runtime_version() / 1000, runtime_version() % 1000 / 10);
   if (code == cudaErrorInsufficientDriver) return "there is no driver";
   return cudaGetErrorString(code);
