@@ -183,7 +183,7 @@ class DTENSOR_EXPORT GradientCall {
   std::uint64_t seed = 0, random_call = 0;  ///< of a random op's forward
 };
 
-/// What a decomposition sees: the op as an expression of other ops, taken when a `whole` factor is split; always by an op without a kernel.
+/// What a decomposition sees: the op as an expression of other ops, taken when a `whole` factor is split, and on devices for which it has no kernel.
 struct DecomposeCall {
   std::span<const DTensor* const> inputs;  ///< null for an absent one
   std::span<const Attribute> attributes;
