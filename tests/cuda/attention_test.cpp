@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,40 +55,48 @@ Tensor earlier_logsumexp(const Sizes& z, Dtype dtype) {
   return t.to(dtype);
 }
 
-Made run(const Sizes& z, const Given& given, const Options& o, Device device, Dtype results, std::optional<Made> forward = {}) {
-  const Dtype dtype = given.query.dtype(), sums = sums_of(dtype);
-  std::vector<std::int64_t> rows = o.rows, heads(static_cast<std::size_t>(z.h));
-  if (rows.empty()) {
-    rows.resize(static_cast<std::size_t>(z.t));
-    std::iota(rows.begin(), rows.end(), std::int64_t{0});
-  }
-  for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
-  const auto row_runs = testing::runs_of(rows), column_runs = testing::runs_of(o.columns);
-  AttentionCall call{.query = laid(given.query, device, o.lie),
-                     .key = laid(given.key, device, o.lie),
-                     .value = laid(given.value, device, o.lie),
-                     .mask = o.mask ? laid(o.mask, device, o.lie) : Tensor(),
-                     .scale = 1 / std::sqrt(static_cast<double>(z.d)),
-                     .causal = o.causal,
-                     .offset = o.offset,
-                     .rows = row_runs,
-                     .kv_heads = heads,
-                     .columns = column_runs};
-  if (o.merge) {
+// A call on a device, with the lists that it points to.
+struct HeldCall {
+  std::vector<local::GlobalRun> rows, columns;
+  std::vector<std::int64_t> heads;
+  AttentionCall call;
+  HeldCall(const Sizes& z, const Given& given, const Options& o, Device device, double scale)
+      : rows(testing::runs_of(o.rows)), columns(testing::runs_of(o.columns)), heads(static_cast<std::size_t>(z.h)) {
+    if (o.rows.empty() && z.t > 0) rows.push_back({0, z.t});
+    for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
+    call = {.query = laid(given.query, device, o.lie),
+            .key = laid(given.key, device, o.lie),
+            .value = laid(given.value, device, o.lie),
+            .mask = o.mask ? laid(o.mask, device, o.lie) : Tensor(),
+            .scale = scale,
+            .causal = o.causal,
+            .offset = o.offset,
+            .rows = rows,
+            .kv_heads = heads,
+            .columns = columns};
+    if (!o.merge) return;
+    const Dtype sums = sums_of(given.query.dtype());
     call.out = random_tensor({z.b, z.h, z.t, z.e}, sums, 8).to(device);
     call.logsumexp = earlier_logsumexp(z, sums).to(device);
   }
+  HeldCall(const HeldCall&) = delete;
+  HeldCall& operator=(const HeldCall&) = delete;
+};
+
+Made run(const Sizes& z, const Given& given, const Options& o, Device device, Dtype results, std::optional<Made> forward = {}) {
+  const Dtype dtype = given.query.dtype(), sums = sums_of(dtype);
+  const HeldCall held(z, given, o, device, 1 / std::sqrt(static_cast<double>(z.d)));
   Made made{Tensor::empty({z.b, z.h, z.t, z.e}, results, device), Tensor::empty({z.b, z.h, z.t}, sums, device),
             random_tensor(given.query.shape(), results, 7).to(device), Tensor::empty(given.key.shape(), results, device),
             Tensor::empty(given.value.shape(), results, device)};
-  without_waits([&] { local::kernels::attention(call, made.out, made.logsumexp); });
+  without_waits([&] { local::kernels::attention(held.call, made.out, made.logsumexp); });
   if (o.merge) return made;
   // Both devices take the same forward results: what is compared is the backward pass alone.
   const Tensor out = forward ? forward->out : made.out, logsumexp = forward ? forward->logsumexp : made.logsumexp;
   const Tensor grad_there = laid(given.grad, device, o.lie), out_there = laid(out.to(dtype), device, o.lie),
                logsumexp_there = laid(logsumexp, device, Lie::padded);
   without_waits([&] {
-    local::kernels::attention_backward(call, grad_there, out_there, logsumexp_there, {made.query, made.key, made.value, results == sums});
+    local::kernels::attention_backward(held.call, grad_there, out_there, logsumexp_there, {made.query, made.key, made.value, results == sums});
   });
   return made;
 }
@@ -199,32 +206,12 @@ Launched forward_on(int multiprocessors, std::size_t shared, const Sizes& z, Dty
                     random_tensor({z.b, z.g, z.s, z.d}, dtype, 2),
                     random_tensor({z.b, z.g, z.s, z.e}, dtype, 3),
                     {}};
-  std::vector<std::int64_t> rows = o.rows, heads(static_cast<std::size_t>(z.h));
-  if (rows.empty()) {
-    rows.resize(static_cast<std::size_t>(z.t));
-    std::iota(rows.begin(), rows.end(), std::int64_t{0});
-  }
-  for (std::size_t h = 0; h < heads.size(); ++h) heads[h] = static_cast<std::int64_t>(h) * z.g / z.h;
-  const auto row_runs = testing::runs_of(rows), column_runs = testing::runs_of(o.columns);
-  AttentionCall call{.query = laid(given.query, kGpu, o.lie),
-                     .key = laid(given.key, kGpu, o.lie),
-                     .value = laid(given.value, kGpu, o.lie),
-                     .mask = o.mask ? laid(o.mask, kGpu, o.lie) : Tensor(),
-                     .scale = 0.5,
-                     .causal = o.causal,
-                     .offset = o.offset,
-                     .rows = row_runs,
-                     .kv_heads = heads,
-                     .columns = column_runs};
   const Dtype sums = sums_of(dtype);
-  if (o.merge) {
-    call.out = random_tensor({z.b, z.h, z.t, z.e}, sums, 8).to(kGpu);
-    call.logsumexp = earlier_logsumexp(z, sums).to(kGpu);
-  }
+  const HeldCall held(z, given, o, kGpu, 0.5);
   const Launched made{Tensor::empty({z.b, z.h, z.t, z.e}, dtype, kGpu), Tensor::empty({z.b, z.h, z.t}, sums, kGpu), {}};
   Launched result;
   emulated::taken_entries();
-  local::kernels::attention(call, made.out, made.logsumexp);
+  local::kernels::attention(held.call, made.out, made.logsumexp);
   for (const auto& entry : emulated::taken_entries()) result.kernels.push_back(entry.what);
   result.out = made.out.to(Device::cpu());
   result.logsumexp = made.logsumexp.to(Device::cpu());
