@@ -47,7 +47,8 @@ class Bench {
       least = took / calls;
       if (world_.size() > 1 && calls >= 256) break;  // ranks measure differently; they must call alike
     }
-    for (int k = 0; k < 5; ++k) least = std::min(least, stretch(calls / 2, f) / (calls / 2));
+    const int half = calls / 2;
+    for (int k = 0; k < 5; ++k) least = std::min(least, stretch(half, f) / half);
     if (world_.rank() == 0)
       std::printf("{\"name\": \"%s\", \"us\": %.3f, \"bytes\": %.0f, \"flops\": %.0f}\n", name.c_str(), least * 1e6, bytes, flops);
   }

@@ -88,7 +88,7 @@ constexpr OpDef activation(std::string_view name, std::string_view signature, bo
           },
           .samples = samples};
 }
-std::vector<Sample> samples_of(std::vector<std::pair<std::string, std::string>> attributes) {
+std::vector<Sample> samples_of(const std::vector<std::pair<std::string, std::string>>& attributes) {
   return {{.shapes = {{5, 7}}, .low = -4, .high = 4},
           {.shapes = {{0, 3}}},
           {.shapes = {{1}}, .attributes = attributes},

@@ -209,7 +209,7 @@ constexpr OpDef kRoll{
 // ---- pad
 // Elements before and after dimension `dim` of `ndim`.
 std::array<std::int64_t, 2> padding_of(std::span<const std::int64_t> pad, int ndim, int dim) {
-  const auto k = static_cast<std::size_t>(2 * (ndim - 1 - dim));
+  const auto k = 2 * static_cast<std::size_t>(ndim - 1 - dim);
   return k + 1 < pad.size() ? std::array{pad[k], pad[k + 1]} : std::array<std::int64_t, 2>{0, 0};
 }
 void pad_shape(ShapeCall& s) {

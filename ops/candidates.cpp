@@ -135,7 +135,8 @@ bool fewer_as_candidates(const DTensor& x, std::int64_t k, int dim) {
   const tensor::Spec& spec = *x.impl()->spec;
   const std::int64_t count = ranks_along(*spec.layout, dim), n = x.shape()[dim];
   if (n == 0) return true;
-  const double parts = static_cast<double>(count - 1) * static_cast<double>(k * (x.shape().numel() / n) * (info(x.dtype()).bytes + 8));
+  const std::int64_t rows = x.shape().numel() / n;
+  const double parts = static_cast<double>(count - 1) * static_cast<double>(k * rows * (info(x.dtype()).bytes + 8));
   return parts <= exchanged(x, count) * (roomiest(spec, dim) < 0 ? static_cast<double>(count) : 1);
 }
 

@@ -7,6 +7,7 @@
 
 #include "dtensor/op.h"
 #include "dtensor/ops/reductions.h"
+#include "local/cpu/spatial.h"
 #include "local/kernels/convolution.h"
 #include "ops/families.h"
 #include "ops/spatial.h"
@@ -56,7 +57,7 @@ cpu::Convolution local_rule(const Geometry& g, const Place& image, const Place& 
   const int spatial = g.stride.ndim();
   cpu::Convolution c{.spatial = spatial};
   for (int d = 0; d < spatial; ++d) {
-    const auto at = static_cast<std::size_t>(3 - spatial + d);
+    const std::size_t at = cpu::spatial_place(d, spatial);
     const std::int64_t first = image.begin(image.global.ndim() - spatial + d), position = map.begin(map.global.ndim() - spatial + d);
     c.stride[at] = g.stride[d], c.dilation[at] = g.dilation[d], c.padding[at] = g.padding[d] - position * g.stride[d] + first;
   }

@@ -23,7 +23,6 @@
 namespace dtensor {
 namespace {
 
-using local::cpu::gemm;
 using local::cpu::GemmCall;
 using local::cpu::matrix_operand;
 
@@ -300,7 +299,7 @@ void contract(std::vector<Term>& terms, const Labels& result) {
 }
 Results einsum_decomposed(const DecomposeCall& c) {
   std::vector<Shape> shapes;
-  for (std::size_t i = 0; i < c.inputs.size(); ++i) shapes.push_back(c.inputs[i]->shape());
+  for (const DTensor* input : c.inputs) shapes.push_back(input->shape());
   const Equation e = parse(c.attribute(0).as_text(), shapes, [](const std::string&) {});
   std::vector<Term> terms;
   for (std::size_t i = 0; i < shapes.size(); ++i) {

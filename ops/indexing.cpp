@@ -55,7 +55,7 @@ void scatter_kernel(const KernelCall& call, bool add) {
 }
 // The gradient of src: what was read of it, zeros for the rest.
 DTensor read_back(const GradientCall& g, const DTensor& index) {
-  const DTensor read = gather(g.grad_output(0), static_cast<int>(g.attribute(0).as_int()), index);
+  DTensor read = gather(g.grad_output(0), static_cast<int>(g.attribute(0).as_int()), index);
   const Shape& shape = g.input_type(2).shape;
   if (shape == read.shape()) return read;
   Shape more;

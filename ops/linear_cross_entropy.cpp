@@ -199,7 +199,7 @@ DTensor linear_cross_entropy(const DTensor& input, const DTensor& weight, const 
     throw InvalidArgument("linear_cross_entropy: reduction must be mean, sum or none ('" + std::string(o.reduction) + "' given)");
   const std::array<Input, 3> inputs{input, weight, target};
   const std::array<Attribute, 1> attributes{Attribute(o.ignore_index)};
-  const DTensor rows = call_all(kRows, inputs, attributes)[0];
+  DTensor rows = call_all(kRows, inputs, attributes)[0];
   if (o.reduction == "none") return rows;
   const DTensor total = sum(rows);
   return o.reduction == "sum" ? total : div(total, sum(ops::in_dtype(ne(target, o.ignore_index), rows.dtype())));

@@ -20,7 +20,6 @@
 namespace dtensor {
 namespace {
 
-using local::cpu::gemm;
 using local::cpu::GemmCall;
 using local::cpu::matrix_operand;
 using local::cpu::MatrixOperand;

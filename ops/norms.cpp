@@ -15,7 +15,6 @@
 namespace dtensor {
 namespace {
 
-namespace cpu = local::cpu;
 namespace kernels = local::kernels;
 using ops::computation_dtype;
 using ops::in_dtype;

@@ -9,6 +9,7 @@
 #include "dtensor/op.h"
 #include "dtensor/ops/embedding.h"
 #include "dtensor/ops/views.h"
+#include "local/cpu/spatial.h"
 #include "local/kernels/pooling.h"
 #include "ops/families.h"
 #include "ops/spatial.h"
@@ -192,11 +193,14 @@ constexpr OpDef kMaxPool{
 // Positions of the result that are here, in coordinates of the input that is here.
 cpu::Windows localized(cpu::Windows all, int d, const Place& image, const Place& result) {
   cpu::Windows here;
-  const auto& runs = image.runs[static_cast<std::size_t>(image.global.ndim() - 2 + d)];
+  const auto runs_of = [d](const Place& place) -> const std::vector<IndexRun>& {
+    const int dim = place.global.ndim() - 2 + d;
+    return place.runs[static_cast<std::size_t>(dim)];
+  };
   std::int64_t size = 0;
-  for (const IndexRun& r : runs) size += r.length;
+  for (const IndexRun& r : runs_of(image)) size += r.length;
   std::int64_t count = 0;
-  for (const IndexRun& r : result.runs[static_cast<std::size_t>(result.global.ndim() - 2 + d)]) count += r.length;
+  for (const IndexRun& r : runs_of(result)) count += r.length;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto t = static_cast<std::size_t>(position_of(result, d, i));
     here.begin.push_back(std::clamp<std::int64_t>(all.begin[t] - first_of(image, d), 0, size));
@@ -425,7 +429,7 @@ cpu::Grid grid_of(const Call& c, const Shape& image, const Shape& result) {
   const std::vector<double> scales = c.attribute(3).as_bool() ? std::vector<double>() : scales_of(c.attribute(1), spatial);
   cpu::Grid grid;
   for (int d = 0; d < spatial; ++d)
-    grid[static_cast<std::size_t>(3 - spatial + d)] = nearest(image[d], result[d], scales.empty() ? 0 : scales[static_cast<std::size_t>(d)]);
+    grid[cpu::spatial_place(d, spatial)] = nearest(image[d], result[d], scales.empty() ? 0 : scales[static_cast<std::size_t>(d)]);
   return grid;
 }
 void check_mode(const ShapeCall& s) {
@@ -451,8 +455,8 @@ cpu::Grid local_grid(const KernelCall& c, const Place& image, const Place& resul
   const cpu::Grid all = grid_of(c, last_sizes(image.global, spatial), last_sizes(result.global, spatial));
   cpu::Grid here;
   for (int d = 0; d < spatial; ++d) {
-    const auto at = static_cast<std::size_t>(3 - spatial + d);
-    for (const IndexRun& r : result.runs[static_cast<std::size_t>(2 + d)])
+    const std::size_t at = cpu::spatial_place(d, spatial);
+    for (const IndexRun& r : result.runs[static_cast<std::size_t>(d) + 2])
       for (std::int64_t t = r.begin; t < r.begin + r.length; ++t) here[at].push_back(all[at][static_cast<std::size_t>(t)] - image.begin(2 + d));
   }
   return here;
@@ -478,7 +482,7 @@ std::string resize_rule(const ShapeCall& s, const Shape& image_shape, const Shap
   const std::string from = "n c " + numbered("s", spatial), to = "n c " + numbered("t", spatial);
   std::string text = (backward ? to + " -> " + from : from + " -> " + to) + "  ";
   for (int d = 0; d < spatial; ++d) {
-    const std::vector<std::int64_t>& at = grid[static_cast<std::size_t>(3 - spatial + d)];
+    const std::vector<std::int64_t>& at = grid[cpu::spatial_place(d, spatial)];
     const std::string image_dim = "s" + std::to_string(d), result_dim = "t" + std::to_string(d);
     if (!backward) {
       text += least_window(image_dim, result_dim, image[d], result[d], at, at) + "; ";

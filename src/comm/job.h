@@ -59,7 +59,7 @@ struct Membership {
 /// Of an ncclComm_t. @throws CommError with NCCL's text.
 Membership nccl_membership(void* comm);
 /// The bytes of member 0, on every member of an ncclComm_t; waits. @throws CommError with NCCL's text, or when the limit (0: none) is exceeded.
-std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes, double time_limit_s);
+std::string nccl_broadcast(void* comm, const Membership& membership, const std::string& bytes, double time_limit_s);
 
 /// Where a rank finds its job (rank state).
 struct JobOfRank {

@@ -25,6 +25,8 @@ bool has_nccl() noexcept { return false; }
 std::shared_ptr<Job> nccl_job(const JobOptions& /*options*/) { refuse("nccl"); }
 void end_job(Store& /*store*/, const std::string& /*text*/) noexcept {}
 Membership nccl_membership(void* /*comm*/) { refuse("adopt"); }
-std::string nccl_broadcast(void* /*comm*/, const Membership& /*membership*/, std::string /*bytes*/, double /*time_limit_s*/) { refuse("adopt"); }
+std::string nccl_broadcast(void* /*comm*/, const Membership& /*membership*/, const std::string& /*bytes*/, double /*time_limit_s*/) {
+  refuse("adopt");
+}
 
 }  // namespace dtensor::comm

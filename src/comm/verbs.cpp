@@ -154,7 +154,8 @@ bool Communicator::is_reducible(ReduceOp op, Dtype dtype) noexcept { return loca
 Tensor Communicator::all_reduce(const Tensor& input, ReduceOp op) const {
   comm::check_tensor("all_reduce", input);
   const comm::Reduction how = comm::reduction("all_reduce", op, input.dtype(), size());
-  const Tensor in = input.contiguous(), out = Tensor::empty(input.shape(), input.dtype(), input.device());
+  const Tensor in = input.contiguous();
+  Tensor out = Tensor::empty(input.shape(), input.dtype(), input.device());
   communicator_->all_reduce({"all_reduce", comm::fingerprint({static_cast<int>(op)}, in), comm::described(in)}, in, out, how);
   return out;
 }
@@ -204,7 +205,8 @@ Tensor Communicator::join(const Tensor& input, int root, int dim, const AllGathe
     at += n;
     agreed = base::mix(agreed, static_cast<std::uint64_t>(n));
   }
-  const Tensor in = input.contiguous(), out = receives ? Tensor::empty(joined, input.dtype(), input.device()) : Tensor();
+  const Tensor in = input.contiguous();
+  Tensor out = receives ? Tensor::empty(joined, input.dtype(), input.device()) : Tensor();
   communicator_->exchange({op, agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)),
                           root < 0 ? comm::Pattern::all_gather : comm::Pattern::any);
   return out;
@@ -236,7 +238,8 @@ Tensor Communicator::reduce_scatter(const Tensor& input, ReduceOp op, int dim, c
     at += n;
     agreed = base::mix(agreed, static_cast<std::uint64_t>(n));
   }
-  const Tensor in = input.contiguous(), out = Tensor::empty(part, input.dtype(), input.device());
+  const Tensor in = input.contiguous();
+  Tensor out = Tensor::empty(part, input.dtype(), input.device());
   communicator_->reduce({"reduce_scatter", agreed, comm::described(in)}, in, out, comm::shared(std::move(transfer)), how,
                         comm::Pattern::reduce_scatter);
   return out;
@@ -266,7 +269,8 @@ Tensor Communicator::all_to_all(const Tensor& input, int split_dim, int concat_d
     from += sent[p];
     to += received[p];
   }
-  const Tensor in = input.contiguous(), out = Tensor::empty(shape, input.dtype(), input.device());
+  const Tensor in = input.contiguous();
+  Tensor out = Tensor::empty(shape, input.dtype(), input.device());
   // Sizes that are not given are those of a tensor that all members have alike.
   const bool equal = options.send_sizes.empty() && options.receive_sizes.empty() && input.shape()[s] % size() == 0;
   communicator_->exchange({"all_to_all", base::mix(static_cast<std::uint64_t>(s), static_cast<std::uint64_t>(c)), comm::described(in)}, in, out,
@@ -281,7 +285,7 @@ Tensor Communicator::broadcast(const Tensor& input, int root) const {
   if (root == rank())
     for (int peer = 0; peer < size(); ++peer) transfer.sends.push_back(comm::whole(peer, input.shape()));
   transfer.receives.push_back(comm::whole(root, input.shape()));
-  const Tensor out = Tensor::empty(input.shape(), input.dtype(), input.device());
+  Tensor out = Tensor::empty(input.shape(), input.dtype(), input.device());
   const Tensor in = root == rank() ? input.contiguous() : Tensor();
   communicator_->exchange({"broadcast", comm::fingerprint({root}, input), comm::described(input)}, in, out, comm::shared(std::move(transfer)),
                           comm::Pattern::broadcast);
@@ -322,7 +326,8 @@ Tensor Communicator::scatter(const Tensor& input, int root, int dim, const Scatt
   }
   transfer.receives.push_back(comm::whole(root, part));
   const Device device = input.device().kind == DeviceKind::meta && root != rank() ? base::require_rank("scatter").device : input.device();
-  const Tensor in = root == rank() ? input.contiguous() : Tensor(), out = Tensor::empty(part, input.dtype(), device);
+  const Tensor in = root == rank() ? input.contiguous() : Tensor();
+  Tensor out = Tensor::empty(part, input.dtype(), device);
   communicator_->exchange({"scatter", agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)));
   return out;
 }
@@ -336,7 +341,7 @@ Tensor Communicator::permute(const Tensor& input, std::span<const int> destinati
   Transfer transfer;
   for (std::size_t from = 0; from < destination.size(); ++from) {
     const int to = destination[from];
-    agreed = base::mix(agreed, static_cast<std::uint64_t>(to + 1));
+    agreed = base::mix(agreed, static_cast<std::uint64_t>(to) + 1);
     if (to == -1) continue;
     comm::check_member("permute", "destination", to, size());
     if (used[static_cast<std::size_t>(to)])
@@ -346,8 +351,8 @@ Tensor Communicator::permute(const Tensor& input, std::span<const int> destinati
     if (to == rank()) transfer.receives.push_back(comm::whole(static_cast<int>(from), input.shape()));
   }
   const Tensor in = input.contiguous();
-  const Tensor out = transfer.receives.empty() ? Tensor::zeros(input.shape(), input.dtype(), input.device())
-                                               : Tensor::empty(input.shape(), input.dtype(), input.device());
+  Tensor out = transfer.receives.empty() ? Tensor::zeros(input.shape(), input.dtype(), input.device())
+                                         : Tensor::empty(input.shape(), input.dtype(), input.device());
   communicator_->exchange({"permute", agreed, comm::described(input)}, in, out, comm::shared(std::move(transfer)));
   return out;
 }

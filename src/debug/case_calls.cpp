@@ -117,7 +117,7 @@ std::shared_ptr<OpCall> prepare(const OpDef& op, const Signature& s, const Recor
 }
 
 CaseCall call_of(std::shared_ptr<OpCall> call) {
-  return [call](std::span<const DTensor> tensors) {
+  return [call = std::move(call)](std::span<const DTensor> tensors) {
     std::vector<Input> inputs;
     for (const std::size_t at : call->order) inputs.push_back(at == kAbsent ? Input() : Input(tensors[at]));
     return call_all(*call->op, inputs, call->attributes);

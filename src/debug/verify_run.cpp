@@ -243,7 +243,8 @@ Problem::Problem(const OpDef& o, const tensor::Signature& s, const Sample& given
   }
   for (const auto& a : signature.attributes) attributes.push_back(a.fallback);
   for (const auto& [name, value] : sample.attributes) {
-    const auto it = std::find_if(signature.attributes.begin(), signature.attributes.end(), [&](const auto& a) { return a.name == name; });
+    const auto it =
+        std::find_if(signature.attributes.begin(), signature.attributes.end(), [&wanted = name](const auto& a) { return a.name == wanted; });
     if (it == signature.attributes.end())
       base::fail<InvalidArgument>("verify: a sample of {} gives '{}'; the signature is \"{}\"", op.name, name, op.signature);
     attributes[static_cast<std::size_t>(it - signature.attributes.begin())] = tensor::parse_attribute(op.name, *it, value, lists_, texts_);

@@ -131,7 +131,7 @@ static void ask_for_huge_pages(void* memory, std::size_t bytes) noexcept {
 #if defined(MADV_HUGEPAGE)
   constexpr std::uintptr_t kPage = 2 << 20;
   const auto begin = reinterpret_cast<std::uintptr_t>(memory), first = (begin + kPage - 1) / kPage * kPage, last = (begin + bytes) / kPage * kPage;
-  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  if (last > first) madvise(static_cast<std::byte*>(memory) + (first - begin), last - first, MADV_HUGEPAGE);
 #endif
 }
 

@@ -201,7 +201,7 @@ void Tensor::wait() const {
 }
 
 Tensor Tensor::to(Dtype dtype) const {
-  const Tensor result = empty(shape_, dtype, device());
+  Tensor result = empty(shape_, dtype, device());
   if (device().kind == DeviceKind::meta) return result;
   convert(result.raw(), dtype, result.strides_, read(), dtype_, strides_, shape_, device());
   return result;
@@ -214,7 +214,8 @@ Tensor Tensor::to(Device target) const { return to(target, {}); }
 Tensor Tensor::to(Device target, const CopyOptions& options) const {
   if (target == device()) return *this;
   const bool to_pinned = options.non_blocking && target.kind == DeviceKind::cpu && device().kind == DeviceKind::cuda;
-  const Tensor from = contiguous(), result = to_pinned ? pinned(shape_, dtype_) : empty(shape_, dtype_, target);
+  const Tensor from = contiguous();
+  Tensor result = to_pinned ? pinned(shape_, dtype_) : empty(shape_, dtype_, target);
   if (target.kind == DeviceKind::meta || numel() == 0) return result;
   if (options.non_blocking && local::copy_async(result, from)) return result;
   const void* source = from.read();  // of a tensor on meta: an error

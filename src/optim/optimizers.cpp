@@ -157,7 +157,7 @@ void SGD::update(const DTensor& parameter, const DTensor& grad, std::vector<DTen
 namespace {
 std::vector<std::string_view> adam_slots(bool amsgrad) {
   std::vector<std::string_view> names{"exp_avg", "exp_avg_sq"};
-  if (amsgrad) names.push_back("max_exp_avg_sq");
+  if (amsgrad) names.emplace_back("max_exp_avg_sq");
   return names;
 }
 template <class Options>
@@ -256,7 +256,7 @@ DTensor clip_grad_norm_(const std::vector<nn::Parameter>& parameters, double max
   DTensor total = extreme ? parts[0] : sum_of(parts);
   for (std::size_t i = 1; extreme && i < parts.size(); ++i) total = norm_type > 0 ? maximum(total, parts[i]) : minimum(total, parts[i]);
   total = total.redistribute({});
-  const DTensor norm = norm_type == 2 ? sqrt(total) : extreme || norm_type == 1 || norm_type == 0 ? total : pow(total, 1 / norm_type);
+  DTensor norm = norm_type == 2 ? sqrt(total) : extreme || norm_type == 1 || norm_type == 0 ? total : pow(total, 1 / norm_type);
   const DTensor scale = clamp(max_norm / (norm + 1e-6), {.max = 1.0});
   local::kernels::Together scaled;
   for (const nn::Parameter& p : parameters)

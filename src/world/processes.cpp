@@ -169,7 +169,7 @@ World adopt_nccl(void* comm, const AdoptOptions& options) {
       } catch (...) { bad = std::current_exception(); }
     // The others wait for an address: none says that rank 0 has failed.
     address.resize(kAddressBytes, '\0');
-    if (m.size > 1) address = comm::nccl_broadcast(comm, m, std::move(address), job.time_limit_s);
+    if (m.size > 1) address = comm::nccl_broadcast(comm, m, address, job.time_limit_s);
     if (bad) std::rethrow_exception(bad);
     if (address[0] == '\0') base::fail<CommError>("adopt: rank 0 could not serve a store (it says why); or give AdoptOptions.store_folder");
     if (m.rank != 0) {

@@ -43,7 +43,7 @@ WorldData::~WorldData() {
   if (job && (job->hangs() || replay_hangs)) {
     // Reachable for ever.
     static std::mutex mutex;
-    static auto* const kept = new std::vector<decltype(context.states)>;
+    static auto* const kept = std::make_unique<std::vector<decltype(context.states)>>().release();
     const std::lock_guard lock(mutex);
     kept->push_back(std::move(context.states));
   }

@@ -508,6 +508,7 @@ void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream s
   if (stream != nullptr) wait_for([&] { return run_all(*static_cast<Queue*>(stream)); });
 }
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return;
   note("set " + std::to_string(bytes), stream);
   push_plain(stream, [memory, byte, bytes] { std::memset(memory, byte, bytes); });
 }

@@ -62,6 +62,7 @@ Result result(ncclResult_t code) { return code > ncclInProgress ? Result::intern
 // A program built with newer headers may meet an older library, and the other way round: what is newer is written out, and null where it is not.
 struct Functions {
   Library facts;
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration takes none
 #define DTENSOR_NCCL_MEMBER(name) decltype(&nccl##name) name = nullptr;
   DTENSOR_NCCL_FUNCTIONS(DTENSOR_NCCL_MEMBER)
 #undef DTENSOR_NCCL_MEMBER

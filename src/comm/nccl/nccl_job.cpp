@@ -324,7 +324,7 @@ Membership nccl_membership(void* comm) {
   return m;
 }
 
-std::string nccl_broadcast(void* comm, const Membership& membership, std::string bytes, double time_limit_s) {
+std::string nccl_broadcast(void* comm, const Membership& membership, const std::string& bytes, double time_limit_s) {
   const Device device = Device::cuda(membership.device);
   local::DeviceBackend& backend = local::require_cuda(device, "adopt");
   const auto begin = nccl::Clock::now();
@@ -349,8 +349,9 @@ std::string nccl_broadcast(void* comm, const Membership& membership, std::string
   const local::DeviceEventRef arrived = backend.record(*stream);
   memory->used_until(arrived);
   wait_while([&] { return !arrived->done(); });
-  backend.copy(bytes.data(), Device::cpu(), memory->data(), device, bytes.size());
-  return bytes;
+  std::string received(bytes.size(), '\0');
+  backend.copy(received.data(), Device::cpu(), memory->data(), device, received.size());
+  return received;
 }
 
 }  // namespace dtensor::comm

@@ -63,7 +63,7 @@ class FileStore final : public Store {
   }
   fs::path written(std::string_view value) {
     static std::atomic<std::uint64_t> next{0};
-    const fs::path path = folder_ / fmt::format(".{}.{}.{}", ::getpid(), std::hash<std::thread::id>{}(std::this_thread::get_id()), next.fetch_add(1));
+    fs::path path = folder_ / fmt::format(".{}.{}.{}", ::getpid(), std::hash<std::thread::id>{}(std::this_thread::get_id()), next.fetch_add(1));
     std::ofstream out(path, std::ios::binary);
     out.write(value.data(), static_cast<std::streamsize>(value.size()));
     out.close();

@@ -194,7 +194,7 @@ std::vector<int> Rendezvous::missing(Collective& collective) {
 }
 
 local::DeviceStreamRef Rendezvous::stream(Device device) {
-  const auto index = static_cast<std::size_t>(device.index);
+  const std::size_t index = static_cast<std::uint8_t>(device.index);
   const std::lock_guard lock(mutex_);
   if (streams_.size() <= index) streams_.resize(index + 1);
   if (!streams_[index]) streams_[index] = local::require_cuda(device, "group").make_stream(device);

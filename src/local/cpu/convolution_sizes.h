@@ -3,20 +3,13 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 
 #include "local/cpu/convolution.h"
+#include "local/cpu/spatial.h"
 
 namespace dtensor::local::cpu {
 
-using SpatialSizes = std::array<std::int64_t, 3>;
-
-inline SpatialSizes spatial_sizes(const Tensor& t, int spatial) {
-  SpatialSizes sizes{1, 1, 1};
-  for (int d = 0; d < spatial; ++d) sizes[static_cast<std::size_t>(3 - spatial + d)] = t.shape()[t.ndim() - spatial + d];
-  return sizes;
-}
 inline std::int64_t product(const SpatialSizes& s) { return s[0] * s[1] * s[2]; }
 
 struct ConvolutionSizes {

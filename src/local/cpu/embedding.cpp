@@ -145,7 +145,7 @@ std::string PositionsCall::out_of_range(std::int64_t value) const {
 }
 
 Tensor resolve_positions(const Tensor& index, const PositionsCall& c) {
-  const Tensor values = index.contiguous();
+  Tensor values = index.contiguous();
   const std::int64_t count = values.numel();
   const auto outside = [&c](std::int64_t v) { return v < 0 || v >= c.size; };
   if (values.dtype() == Dtype::i64 && c.runs.size() == 1 && c.runs[0].begin == 0 && c.runs[0].length == c.size) {
@@ -154,7 +154,7 @@ Tensor resolve_positions(const Tensor& index, const PositionsCall& c) {
     for (std::int64_t i = 0; i < count; ++i) highest = std::max(highest, static_cast<std::uint64_t>(v[i]));
     if (count == 0 || highest < static_cast<std::uint64_t>(c.size)) return values;
   }
-  const Tensor at = Tensor::empty(index.shape(), Dtype::i64);
+  Tensor at = Tensor::empty(index.shape(), Dtype::i64);
   auto* to = at.raw_as<std::int64_t>();
   with_index(values, [&](const auto* v) {
     for (std::int64_t i = 0; i < count; ++i) {

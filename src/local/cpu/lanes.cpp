@@ -2,7 +2,6 @@
 #include "local/cpu/lanes.h"
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 #include "dtensor/half.h"
@@ -21,7 +20,7 @@ void load(const void* base, std::int64_t offset, std::int64_t stride, std::int64
     else return static_cast<Acc>(v);
   };
   if (stride == 1) {
-    if constexpr (std::is_same_v<T, Acc>) std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(T));
+    if constexpr (std::is_same_v<T, Acc>) std::copy_n(in, n, out);
     else
       for (std::int64_t i = 0; i < n; ++i) out[i] = convert(in[i]);
   } else {
@@ -38,7 +37,7 @@ void store(void* base, std::int64_t offset, std::int64_t stride, std::int64_t n,
     else return static_cast<T>(v);
   };
   if (stride == 1) {
-    if constexpr (std::is_same_v<T, Acc>) std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(T));
+    if constexpr (std::is_same_v<T, Acc>) std::copy_n(in, n, out);
     else
       for (std::int64_t i = 0; i < n; ++i) out[i] = convert(in[i]);
   } else {

@@ -3,7 +3,9 @@
 // A row lies in a buffer padded to a multiple of kChunk, so every loop runs over whole chunks: no tail, no dependence on alignment.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <vector>
@@ -158,7 +160,7 @@ Acc sum_terms(std::int64_t n, const Term& term) {
 template <class Acc>
 Acc max_of(const Acc* x, std::int64_t n) noexcept {
   Acc lanes[kChunk];
-  for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = -std::numeric_limits<Acc>::infinity();
+  std::fill(std::begin(lanes), std::end(lanes), -std::numeric_limits<Acc>::infinity());
   for (std::int64_t i = 0; i < n; i += kChunk)
     for (std::int64_t j = 0; j < kChunk; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
   struct Larger {

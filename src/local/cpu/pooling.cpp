@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "local/cpu/spatial.h"
 #include "local/parallel.h"
 #include "local/strided.h"
 
@@ -110,11 +111,6 @@ void take_words(const Tensor& input, const std::array<std::int64_t, 3>& sizes, c
   });
 }
 
-std::array<std::int64_t, 3> grid_sizes(const Tensor& t, int spatial) {
-  std::array<std::int64_t, 3> sizes{1, 1, 1};
-  for (int d = 0; d < spatial; ++d) sizes[static_cast<std::size_t>(3 - spatial + d)] = t.shape()[t.ndim() - spatial + d];
-  return sizes;
-}
 Grid filled(const Grid& at, int spatial) {
   Grid grid = at;
   for (std::size_t d = 0; d < static_cast<std::size_t>(3 - spatial); ++d) grid[d] = {0};
@@ -163,7 +159,7 @@ void add_at_indices(const Tensor& grad, const Tensor& indices, const MaxWindow& 
 }
 
 void take_positions(const Tensor& input, int spatial, const Grid& at, const Tensor& out) {
-  const auto sizes = grid_sizes(input, spatial);
+  const auto sizes = spatial_sizes(input, spatial);
   const Grid grid = filled(at, spatial);
   switch (info(out.dtype()).bytes) {
     case 1:
@@ -177,7 +173,7 @@ void take_positions(const Tensor& input, int spatial, const Grid& at, const Tens
   }
 }
 void add_positions(const Tensor& grad, int spatial, const Grid& at, const Tensor& out) {
-  const auto sizes = grid_sizes(out, spatial);
+  const auto sizes = spatial_sizes(out, spatial);
   const Grid grid = filled(at, spatial);
   const std::int64_t from = plane_size(grad, spatial);
   sums_by_plane(out, spatial, [&]<class T>(std::type_identity<T>, std::int64_t plane, auto* sums) {

@@ -85,13 +85,13 @@ struct Multiply {
 struct Larger {
   template <class A>
   static A of(A a, A b) noexcept {
-    return (b > a) | (b != b) ? b : a;
+    return ((b > a) | (b != b)) ? b : a;
   }
 };
 struct Smaller {
   template <class A>
   static A of(A a, A b) noexcept {
-    return (b < a) | (b != b) ? b : a;
+    return ((b < a) | (b != b)) ? b : a;
   }
 };
 

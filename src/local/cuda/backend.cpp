@@ -53,9 +53,7 @@ class CudaBackend final : public DeviceBackend {
       base::fail<InvalidArgument>("wrap: the address is memory of cuda:{} and the tensor is on {}; name the device that owns it", facts.device,
                                   to_string(device));
   }
-  void zero(void* memory, std::size_t bytes, Device device) override {
-    if (bytes != 0) cuda::set_bytes(memory, 0, bytes, stream_of(device));
-  }
+  void zero(void* memory, std::size_t bytes, Device device) override { cuda::set_bytes(memory, 0, bytes, stream_of(device)); }
   void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) override {
     if (bytes == 0) return;
     const bool to_host = to_device.kind == DeviceKind::cpu, from_host = from_device.kind == DeviceKind::cpu;
@@ -166,7 +164,7 @@ class CudaBackend final : public DeviceBackend {
     if (device == other) return;
     // By device, the others that are reached.
     static std::array<std::array<std::atomic<bool>, 128>, 128> reached{};
-    std::atomic<bool>& known = reached[static_cast<std::size_t>(device.index)][static_cast<std::size_t>(other.index)];
+    std::atomic<bool>& known = reached[static_cast<std::uint8_t>(device.index)][static_cast<std::uint8_t>(other.index)];
     if (known.load(std::memory_order_acquire)) return;
     if (cuda::connect(device.index, other.index)) return known.store(true, std::memory_order_release);
     base::fail<Unsupported>("cuda: {} cannot reach the memory of {}; put the ranks on one device, or use one process per rank with NCCL",

@@ -83,6 +83,7 @@ void free_graph(Graph graph) noexcept;
 enum class CopyKind : std::uint8_t { to_device, to_host, on_device, pinned_to_device, device_to_pinned };
 /// Memory of the host that is not pinned has been read or written when a copy from or to it returns.
 void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream stream);
+/// Of no memory for 0 bytes.
 void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream);
 
 struct PointerFacts {

@@ -58,8 +58,10 @@ struct SlicePieces {
     const std::int64_t before = quotient(i, s.inner), o = quotient(before, s.count), p = before - o * s.count;
     const Slices::Place place = s.place(o, i - before * s.inner);
     const std::int64_t at = s.at[p];
-    return {p, at, table + at * static_cast<std::int64_t>(scale) + place.table * static_cast<std::int64_t>(bytes),
-            values + (p * s.step + place.values) * static_cast<std::int64_t>(bytes)};
+    // Nothing lies in an empty table, nor are there values where all are one.
+    std::byte* const row =
+        at == cpu::kElsewhere ? nullptr : table + at * static_cast<std::int64_t>(scale) + place.table * static_cast<std::int64_t>(bytes);
+    return {p, at, row, values == nullptr ? nullptr : values + (p * s.step + place.values) * static_cast<std::int64_t>(bytes)};
   }
 };
 

@@ -35,7 +35,7 @@ ProductBatch product_batch(const cpu::GemmCall& c) noexcept {
     out *= size;
     if (size == 1) continue;
     bool one_run = first < kMaxDims && (c.addend.data == nullptr || step[2] == result.strides[2][first] * result.sizes[first]);
-    for (std::size_t o : {0, 1}) one_run = one_run && step[o] == result.strides[o][first] * result.sizes[first];
+    for (std::size_t o = 0; o < 2; ++o) one_run = one_run && step[o] == result.strides[o][first] * result.sizes[first];
     if (one_run) {
       result.sizes[first] *= size;
       continue;

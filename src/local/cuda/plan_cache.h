@@ -60,7 +60,7 @@ State& device_state(Device device) {
       return *by_index[i];
     }
   };
-  const auto index = static_cast<std::size_t>(device.index);
+  const std::size_t index = static_cast<std::uint8_t>(device.index);
   if (base::RankContext* const context = base::current_rank()) return base::rank_state<States>(*context).at(index);
   static std::mutex mutex;
   static States* const shared = new States;

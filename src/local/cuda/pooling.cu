@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "local/cpu/spatial.h"
 #include "local/cuda/launch.h"
 #include "local/cuda/numbers.h"
 #include "local/cuda/rank_device.h"
@@ -209,17 +210,9 @@ void add_at_indices(const Tensor& grad, const Tensor& indices, const cpu::MaxWin
 }
 
 struct Grid {
-  std::array<std::int64_t, 3> from{1, 1, 1}, to{1, 1, 1};  // sizes of the planes of input and result
+  cpu::SpatialSizes from, to;  // of the planes of input and result
 };
-Grid grid_of(const Tensor& from, const Tensor& to, int spatial) {
-  Grid g;
-  for (int d = 0; d < spatial; ++d) {
-    const auto at = static_cast<std::size_t>(3 - spatial + d);
-    g.from[at] = from.shape()[from.ndim() - spatial + d];
-    g.to[at] = to.shape()[to.ndim() - spatial + d];
-  }
-  return g;
-}
+Grid grid_of(const Tensor& from, const Tensor& to, int spatial) { return {cpu::spatial_sizes(from, spatial), cpu::spatial_sizes(to, spatial)}; }
 
 template <class Word>
 struct TakePositions {

@@ -18,7 +18,7 @@ constexpr std::size_t kStagingBytes = 64 << 10;
 struct RankDevices {
   std::vector<std::unique_ptr<RankDevice>> by_index;
   RankDevice& at(Device device) {
-    const auto i = static_cast<std::size_t>(device.index);
+    const std::size_t i = static_cast<std::uint8_t>(device.index);
     if (i < by_index.size() && by_index[i] != nullptr) return *by_index[i];
     check_exists(device);
     if (by_index.size() <= i) by_index.resize(i + 1);

@@ -146,7 +146,7 @@ void Recording::abandon() noexcept {
   };
   // Reachable for ever.
   static std::mutex mutex;
-  static auto* const kept = new std::vector<Kept>;
+  static auto* const kept = std::make_unique<std::vector<Kept>>().release();
   const std::lock_guard lock(mutex);
   kept->push_back({std::exchange(graph_, nullptr), memory_, held_, staging_, faults_, last_, std::move(kept_)});
   kept->back().buffers.push_back(random_);

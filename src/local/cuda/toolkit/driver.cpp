@@ -210,7 +210,10 @@ void copy(void* to, const void* from, std::size_t bytes, CopyKind kind, Stream s
   check(cudaMemcpyAsync(to, from, bytes, how, of(stream)), "copy");
   if (kind == CopyKind::to_device) check(cudaStreamSynchronize(of(stream)), "copy");  // the runtime may read the host's memory later
 }
-void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill"); }
+void set_bytes(void* memory, int byte, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "fill");
+}
 
 PointerFacts pointer_facts(const void* memory) {
   cudaPointerAttributes a{};
