@@ -231,6 +231,7 @@ void Group::fail_joining() {
 
 void Group::check(Result result, const std::string& what) {
   if (result == Result::success || result == Result::in_progress) return;
+  if (result == Result::remote_error) job_.expect_word();
   base::fail<CommError>("{}: {} (rank {}, group {}); the world is over", what, text_of(result, comm_), ranks_[static_cast<std::size_t>(member_)],
                         name_);
 }
@@ -288,7 +289,7 @@ bool Group::step(Launch& launch) {
   launch.finished = backend_.record(*stream_);
   if (is_recorded(launch) && launch.in_order) job_.recorded() = launch.finished;
   for (const auto& memory : launch.memory) memory->used_until(launch.finished);
-  launch.memory.clear();
+  job_.release(std::move(launch.memory));
   launch.issued.store(true, std::memory_order_release);
   return true;
 }
@@ -308,7 +309,7 @@ bool Group::open_window(const Launch& launch) {
   }
   // NCCL takes no window where devices cannot map each other's memory: then none of the members has one.
   windowed_ = window_.opened();
-  if (!windowed_) window_.drop();
+  if (!windowed_) job_.release(std::move(window_));
   return true;
 }
 
@@ -473,7 +474,9 @@ bool Group::hangs() const noexcept {
 GivenUp Group::give_up() noexcept {
   stage_ = Stage::aborted;
   if (borrowed_) return {};
-  return {std::exchange(comm_, nullptr), std::move(window_)};
+  GivenUp given{.comm = std::exchange(comm_, nullptr), .window = std::move(window_), .memory = {}};
+  if (!waiting_.empty() && waiting_.front()->phase > 0) given.memory = std::move(waiting_.front()->memory);
+  return given;
 }
 
 }  // namespace dtensor::comm::nccl

@@ -58,10 +58,11 @@ void queue_packs(const Launch& launch, local::DeviceBackend& backend, const loca
 void queue_combinations(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
 void queue_unpacks(const Launch& launch, local::DeviceBackend& backend, const local::DeviceStream& stream);
 
-/// What a group that has given up leaves to be aborted. The window's memory is NCCL's until then.
+/// What a group that has given up leaves to be aborted. The window, and the memory of a launch of which NCCL has a part, are NCCL's until then.
 struct GivenUp {
   Comm comm = nullptr;
   Window window;
+  std::vector<base::Ref<local::Buffer>> memory;
 };
 
 /// Of two ranks or more. All under the job's mutex.

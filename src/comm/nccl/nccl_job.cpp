@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 
 #include "base/error_text.h"
 #include "comm/nccl/group.h"
@@ -17,6 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr auto kBusy = milliseconds(1), kIdle = milliseconds(50), kListen = milliseconds(200), kPublish = milliseconds(1000);
 constexpr auto kGrace = std::chrono::seconds(2);       // in which the others hear from the store that the world is over
+constexpr auto kWord = std::chrono::seconds(1);        // in which the store says which peer is lost
 constexpr auto kAbortGrace = std::chrono::seconds(5);  // in which NCCL ends what is aborted
 // Under which the first error stands: "e3 text" of rank 3's program, "s text" as it is.
 constexpr std::string_view kError = "error";
@@ -84,6 +86,11 @@ void NcclJob::remove(Group& group) noexcept {
   std::erase_if(order_, [&](const auto& entry) { return entry.first == &group; });
 }
 
+void NcclJob::release(std::vector<base::Ref<local::Buffer>> memory) {
+  released_.memory.insert(released_.memory.end(), std::make_move_iterator(memory.begin()), std::make_move_iterator(memory.end()));
+}
+void NcclJob::release(Window window) { released_.windows.push_back(std::move(window)); }
+
 void NcclJob::queue(Group& group, std::shared_ptr<Launch> launch) {
   if (group.in_order()) order_.emplace_back(&group, launch.get());
   group.queue(std::move(launch));
@@ -117,16 +124,14 @@ void NcclJob::run() noexcept {
       if (stop_) return;
     }
     if (over_.load()) continue;
-    advance();
+    {
+      const std::lock_guard lock(mutex_);
+      advance_groups();
+    }
     if (Clock::now() - listened < kListen) continue;
     listened = Clock::now();
     listen();
   }
-}
-
-void NcclJob::advance() {
-  const std::lock_guard lock(mutex_);
-  advance_groups();
 }
 
 void NcclJob::advance_groups() {
@@ -229,6 +234,8 @@ void NcclJob::hear(const std::string& error) noexcept {
 // Before anything is aborted, which the others would take for the reason. Gives what stands there already.
 std::optional<std::string> NcclJob::tell(const std::string& error) noexcept {
   try {
+    const auto begin = Clock::now();
+    while (expects_word_ && Clock::now() - begin < kWord && !options_.store->get(kError)) std::this_thread::sleep_for(kBusy);
     if (!options_.store->set_new(kError, error)) return options_.store->get(kError);
   } catch (const std::exception&) { return std::nullopt; }  // each rank finds out by itself
   return std::nullopt;
@@ -260,32 +267,48 @@ void NcclJob::wait_until(std::string_view op, const std::function<bool()>& ready
   for (auto pause = std::chrono::microseconds(5);; pause = std::min<std::chrono::microseconds>(pause * 2, kBusy)) {
     check_over(op);
     if (ready()) break;
-    advance();
+    {
+      const RankLock lock(*this);
+      advance_groups();
+    }
     std::this_thread::sleep_for(pause);
   }
   check_over(op);
 }
 
 bool NcclJob::hangs() noexcept {
-  std::shared_future<void> aborted;
   {
     const std::lock_guard lock(mutex_);
     if (!over_.load()) return false;
     if (std::any_of(groups_.begin(), groups_.end(), [](const Group* g) { return g->hangs(); })) return true;
+  }
+  return !abort_ends();
+}
+
+bool NcclJob::abort_ends() noexcept {
+  std::shared_future<void> aborted;
+  {
+    const std::lock_guard lock(mutex_);
     aborted = aborted_;
   }
-  return aborted.valid() && aborted.wait_for(kAbortGrace) != std::future_status::ready;
+  return !aborted.valid() || aborted.wait_for(kAbortGrace) == std::future_status::ready;
 }
 
 void NcclJob::leave() noexcept {
+  bool there = true;
   try {
     options_.store->set(left(options_.rank), over_.load() ? "failed" : "returned");
     for (int r = 0; options_.store->serves() && r < options_.size; ++r)
       while (!options_.store->get(left(r)) && !(over_.load() && given_up())) std::this_thread::sleep_for(kBusy);
-    stop();
+  } catch (const std::exception&) { there = false; }
+  stop();
+  static_cast<void>(abort_ends());  // the process may end as soon as this returns
+  { const RankLock last(*this); }
+  if (!there) return;
+  try {
     options_.store->leave();
-    options_.store.reset();                    // a tensor that outlives the world may hold the job, but not the store's port
-  } catch (const std::exception&) { return; }  // there is no store to leave
+    options_.store.reset();  // a tensor that outlives the world may hold the job, but not the store's port
+  } catch (const std::exception&) { return; }
 }
 
 bool NcclJob::given_up() noexcept {

@@ -18,6 +18,7 @@
 
 #include "comm/job.h"
 #include "comm/nccl/nccl_api.h"
+#include "comm/nccl/window.h"
 #include "local/device.h"
 
 namespace dtensor::comm::nccl {
@@ -49,7 +50,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void check_over(std::string_view op) {
     if (over_.load(std::memory_order_acquire)) throw_over(op);
   }
-  /// Of everything of the rank's groups.
+  /// Of everything of the rank's groups; see RankLock.
   std::mutex& mutex() noexcept { return mutex_; }
 
   // Under the mutex.
@@ -62,8 +63,13 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void has_queued(const Launch& launch) noexcept;
   /// Of the launch in order that was recorded last. Null: there was none.
   local::DeviceEventRef& recorded() noexcept { return recorded_; }
+  /// No launch needs it any more. It is freed without the mutex, by the rank's thread: that may wait for a device, on which a collective waits for others.
+  void release(std::vector<base::Ref<local::Buffer>> memory);
+  void release(Window window);
   /// The world is over for all: by an error that this rank has found.
   void end(const std::string& text) noexcept;
+  /// What NCCL has found is the end of a peer: the store may be about to say which, and why.
+  void expect_word() noexcept { expects_word_ = true; }
   /// What errors and other ranks hear of: the rank's last launch.
   void note_launch(const std::shared_ptr<const Launch>& launch, const std::string& group) {
     last_launch_ = launch;
@@ -74,8 +80,6 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   /// What is to be done is done soon.
   void hurry() noexcept { wake_.notify_one(); }
 
-  /// Does what can be done without waiting, as the thread of the job does.
-  void advance();
   /// Blocks until `ready` (called without the mutex) is true. @throws the world's error.
   void wait_until(std::string_view op, const std::function<bool()>& ready);
   bool exceeded(Clock::time_point since) const noexcept {
@@ -83,6 +87,11 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   }
 
  private:
+  friend class RankLock;
+  struct Released {
+    std::vector<base::Ref<local::Buffer>> memory;
+    std::vector<Window> windows;
+  };
   void run() noexcept;
   void advance_groups();
   void go_on_in_order();
@@ -95,6 +104,7 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   void publish_place();
   std::string last_collective() const;
   bool given_up() noexcept;
+  bool abort_ends() noexcept;
 
   JobOptions options_;
   base::RankContext* context_;
@@ -105,11 +115,25 @@ class NcclJob final : public Job, public std::enable_shared_from_this<NcclJob> {
   local::DeviceEventRef recorded_;
   std::shared_ptr<const Launch> last_launch_;
   std::string text_, last_group_, published_;
-  bool shared_text_ = false, stop_ = false;
+  bool shared_text_ = false, stop_ = false, expects_word_ = false;
+  Released released_;
   Clock::time_point published_at_{}, gave_up_at_{};
   std::shared_future<void> aborted_;
   std::condition_variable wake_;
   std::thread thread_;
+};
+
+/// The mutex of a job, for the rank's thread. What has been released is freed at the end, without it.
+class RankLock {
+ public:
+  explicit RankLock(NcclJob& job) : job_(job), lock_(job.mutex_) {}
+  RankLock(const RankLock&) = delete;
+  ~RankLock() { std::swap(released_, job_.released_); }
+
+ private:
+  NcclJob& job_;
+  NcclJob::Released released_;
+  std::unique_lock<std::mutex> lock_;
 };
 
 }  // namespace dtensor::comm::nccl

@@ -105,7 +105,7 @@ class NcclCommunicator final : public Communicator {
   NcclCommunicator(std::shared_ptr<NcclJob> job, std::span<const int> ranks, int member, std::string_view role)
       : Communicator(member, std::vector<int>(ranks.begin(), ranks.end())), job_(std::move(job)), device_(job_->options().device) {
     if (size() == 1) return;
-    const std::lock_guard lock(job_->mutex());
+    const RankLock lock(*job_);
     group_.emplace(*job_, std::vector<int>(ranks.begin(), ranks.end()), member, std::string(role));
     job_->add(*group_);
     side_ = std::make_shared<local::SideStream>(local::SideStream{group_->stream(), [this] { settle(); }});
@@ -118,7 +118,7 @@ class NcclCommunicator final : public Communicator {
       settle();
     } catch (const Error&) {}  // the world is over: nothing is queued any more
     {
-      const std::lock_guard lock(job_->mutex());
+      const RankLock lock(*job_);
       job_->remove(*group_);
     }
     group_.reset();
@@ -167,7 +167,7 @@ class NcclCommunicator final : public Communicator {
   // Until all that was launched is queued.
   void settle() {
     job_->wait_until("end", [this] {
-      const std::lock_guard lock(job_->mutex());
+      const RankLock lock(*job_);
       return !group_->is_busy();
     });
   }
@@ -236,19 +236,15 @@ class NcclCommunicator final : public Communicator {
   void start(const std::shared_ptr<Launch>& launch) {
     launch->ready = backend().record(*backend().current_stream(device_));
     if (local::is_recording(device_)) launch->recorder = std::this_thread::get_id();
-    bool failed = false;
     {
-      const std::lock_guard lock(job_->mutex());
-      launch->sequence = group_->next_sequence();
-      job_->note_launch(launch, group_->name());
-      try {
-        job_->queue(*group_, launch);
-      } catch (const std::exception& e) {
-        job_->end(e.what());
-        failed = true;
-      }
+      const RankLock lock(*job_);
+      if (!job_->over().load()) try {
+          launch->sequence = group_->next_sequence();
+          job_->note_launch(launch, group_->name());
+          job_->queue(*group_, launch);
+        } catch (const std::exception& e) { job_->end(e.what()); }
     }
-    if (failed) job_->throw_over(launch->kind);
+    job_->check_over(launch->kind);
     if (launch->issued.load(std::memory_order_relaxed)) return;
     if (launch->recorder == std::thread::id()) return job_->hurry();
     // What the body queues next may wait for it.

@@ -48,13 +48,8 @@ void each_staged(const Launch& launch, int members, std::size_t bytes, CtaPolicy
 
 }  // namespace
 
-Window::Window(Window&& other) noexcept
-    : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_), window_(std::exchange(other.window_, nullptr)) {}
-
-Window::~Window() { drop(); }
-
-void Window::drop() noexcept {
-  if (void* const memory = std::exchange(memory_, nullptr); memory != nullptr) static_cast<void>(free_memory(memory));
+Window::Open::~Open() {
+  if (memory != nullptr) static_cast<void>(free_memory(memory));
 }
 
 bool Window::carries(const Launch& launch, int members, std::size_t bytes, CtaPolicy policy) {
@@ -64,24 +59,26 @@ bool Window::carries(const Launch& launch, int members, std::size_t bytes, CtaPo
 }
 
 Result Window::open(std::size_t bytes, Comm comm) {
-  if (const Result r = allocate_memory(memory_, bytes); r != Result::success) {
-    memory_ = nullptr;
+  auto open = std::make_unique<Open>();
+  if (const Result r = allocate_memory(open->memory, bytes); r != Result::success) {
+    open->memory = nullptr;
     return r;
   }
-  bytes_ = bytes;
-  return open_window(window_, memory_, bytes, comm);
+  open->bytes = bytes;
+  open_ = std::move(open);
+  return open_window(open_->handle, open_->memory, bytes, comm);
 }
 
 std::vector<Slots> Window::slots(const Launch& launch, int members, CtaPolicy policy) const {
   std::vector<Slots> all;
-  auto* next = static_cast<std::byte*>(memory_);
-  each_staged(launch, members, bytes_, policy, [&](const Prepared& o, const Exchange& e, std::size_t in, std::size_t out) {
+  auto* next = static_cast<std::byte*>(open_->memory);
+  each_staged(launch, members, open_->bytes, policy, [&](const Prepared& o, const Exchange& e, std::size_t in, std::size_t out) {
     all.push_back({&o, &e, next, next + aligned(in), in, out});
     next += aligned(in) + aligned(out);
   });
   return all;
 }
 
-Result Window::close(Comm comm) { return window_ == nullptr ? Result::success : close_window(std::exchange(window_, nullptr), comm); }
+Result Window::close(Comm comm) { return opened() ? close_window(std::exchange(open_->handle, nullptr), comm) : Result::success; }
 
 }  // namespace dtensor::comm::nccl

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,27 +29,26 @@ inline constexpr std::size_t kStagedBytes = std::size_t{1} << 20;
 
 class Window {
  public:
-  Window() = default;
-  Window(Window&& other) noexcept;
-  ~Window();
-
   /// Whether anything of the launch goes through a window of `bytes`; the same on all members.
   static bool carries(const Launch& launch, int members, std::size_t bytes, CtaPolicy policy);
-  bool is_open() const noexcept { return memory_ != nullptr; }
+  bool is_open() const noexcept { return open_ != nullptr; }
   /// Collective, once. What it gives may be in_progress, until state() of the communicator is another; then opened() says whether NCCL has taken it.
   Result open(std::size_t bytes, Comm comm);
-  bool opened() const noexcept { return window_ != nullptr; }
+  bool opened() const noexcept { return open_ != nullptr && open_->handle != nullptr; }
   /// Of the calls of a launch, in their order. @pre opened().
   std::vector<Slots> slots(const Launch& launch, int members, CtaPolicy policy) const;
-  /// What NCCL has not taken is freed.
-  void drop() noexcept;
   /// Before the communicator ends. The memory lives on until the window ends.
   Result close(Comm comm);
 
  private:
-  void* memory_ = nullptr;
-  std::size_t bytes_ = 0;
-  nccl::WindowHandle window_ = nullptr;
+  // Where NCCL writes the handle later, wherever the window is by then.
+  struct Open {
+    void* memory = nullptr;
+    std::size_t bytes = 0;
+    nccl::WindowHandle handle = nullptr;
+    ~Open();
+  };
+  std::unique_ptr<Open> open_;
 };
 
 }  // namespace dtensor::comm::nccl

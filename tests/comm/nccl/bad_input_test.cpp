@@ -115,7 +115,7 @@ TEST_CASE("an asynchronous error aborts each communicator once and is thrown by 
     other.all_reduce(ones(world)).to(Device::cpu());
     world.barrier();
     if (world.rank() == 0) recorded::break_comm("group/user/0.1", comm::nccl::Result::remote_error);
-    pause(0.5);
+    pause(1.5);
     CHECK(contains(error_of([&] { c.all_reduce(ones(world)); }), "remote process exited or there was a network error"));
     c.all_reduce(ones(world));
   };
@@ -128,6 +128,61 @@ TEST_CASE("an asynchronous error aborts each communicator once and is thrown by 
     CHECK(recorded::taken_mismatches().empty());
   }
   recorded::set({});
+}
+
+TEST_CASE("a rank that is lost is named by those who wait for it, also when NCCL finds the loss first") {
+  for (const bool found_by_nccl : {false, true}) {
+    const auto errors = errors_over_nccl(3, [&](World& world) {
+      const Communicator c = all(world);
+      c.all_reduce(ones(world)).to(Device::cpu());
+      world.barrier();
+      if (world.rank() != 1) {
+        if (found_by_nccl && world.rank() == 0) recorded::break_comm("group/user/0.1.2", comm::nccl::Result::remote_error);
+        c.all_reduce(ones(world)).to(Device::cpu());
+      } else {  // what the store says of one that is killed
+        pause(0.3);
+        auto& job = dynamic_cast<comm::nccl::NcclJob&>(*world::WorldData::of(world).job);
+        CHECK(job.options().store->set_new("error", "s rank 1 is gone without a word (killed, or its machine is lost); the world is over"));
+      }
+    });
+    for (const int rank : {0, 2})
+      CHECK(errors[static_cast<std::size_t>(rank)] == "rank 1 is gone without a word (killed, or its machine is lost); the world is over");
+  }
+}
+
+TEST_CASE("a rank that has returned waits for what an error of others aborts") {
+  recorded::taken_lives();
+  recorded::set({.abort_ms = 300});
+  const auto errors = errors_over_nccl(2, [](World& world) {
+    const Communicator c = all(world), other = world.communicator(world.mesh({{"y", 2}}, std::vector<int>{1, 0}), "y");
+    c.all_reduce(ones(world)).to(Device::cpu());
+    if (world.rank() == 1) {
+      static_cast<void>(other.all_reduce(ones(world)));  // rank 0 never joins
+      return;
+    }
+    pause(0.3);
+    throw std::runtime_error("no bread");
+  });
+  recorded::set({});
+  CHECK(errors[0] == "no bread");
+  const recorded::Lives lives = recorded::taken_lives();
+  CHECK(lives.aborted == 2);
+  CHECK(lives.aborts_ended == lives.aborted);
+}
+
+TEST_CASE("memory that only a launch keeps is not waited for under what ends the world") {
+  const auto errors = errors_over_nccl(2,
+                                       [](World& world) {
+                                         const Communicator c = all(world);
+                                         const Tensor x = ones(world), y = ones(world);
+                                         if (world.rank() == 1) pause(0.3);
+                                         static_cast<void>(c.all_reduce_(x));
+                                         if (world.rank() == 1) throw std::runtime_error("no bread");
+                                         static_cast<void>(c.all_reduce_(y));  // returns while the communicator is being made
+                                       },
+                                       {.time_limit_s = 60});
+  CHECK(errors[0].empty());
+  CHECK(errors[1] == "no bread");
 }
 
 TEST_CASE("an error in one rank's program reaches the others with its text") {

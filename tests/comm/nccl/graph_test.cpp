@@ -229,6 +229,7 @@ TEST_CASE("a graph that is alive does not hold up the end of a world that is ove
       const auto lives = comm::nccl::recorded::taken_lives();
       CHECK(lives.made == lives.aborted + lives.destroyed);
       CHECK(lives.aborted >= 2);
+      CHECK(lives.aborts_ended == lives.aborted);
       CHECK(comm::nccl::recorded::taken_mismatches().empty());
     }
 }

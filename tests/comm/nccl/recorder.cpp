@@ -289,6 +289,11 @@ void close_group() {
 
 // Of communicators that are aborted: their kernels end at once.
 void wait_for_graphs() {
+  if (open.aborted.empty()) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds([] {
+    const auto lock = emulated::stopped();
+    return world().settings.abort_ms;
+  }()));
   for (Member* m : std::exchange(open.aborted, {})) {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(15);
     for (;; std::this_thread::sleep_for(std::chrono::milliseconds(1))) {
@@ -296,6 +301,7 @@ void wait_for_graphs() {
       if (m->has_graphs() && std::chrono::steady_clock::now() < until) continue;
       if (m->has_graphs()) world().mismatches.push_back(m->name + ": an abort waits for a graph for ever");
       m->ended = true;
+      ++world().lives.aborts_ended;
       break;
     }
   }

@@ -41,6 +41,7 @@ struct Settings {
   int fails_at = -1;                  ///< the call of a group that gives system_error and does nothing; 0-based
   bool windows = true;                ///< there are functions of windows
   bool takes_windows = true;          ///< windows are not null
+  int abort_ms = 0;                   ///< what an abort takes
   bool connects = false;              ///< state() is in_progress after a group until all peers of its operations have closed theirs
 };
 /// From now on, for all.
@@ -53,6 +54,7 @@ CtaPolicy policy_of(std::string_view name);
 void break_comm(std::string_view name, Result error);
 struct Lives {
   int made = 0, aborted = 0, destroyed = 0;
+  int aborts_ended = 0;
   int aborted_together = 0;    ///< of those aborted: within a group
   int opened = 0, closed = 0;  ///< windows
 };
