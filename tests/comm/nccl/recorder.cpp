@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/nccl/meetings.h"
 #include "cuda/emulator.h"
 #include "local/reduce_boxes.h"
 
@@ -58,7 +59,7 @@ struct Member {
   std::vector<BatchRef> batches;
   std::vector<std::pair<BatchRef, Posted*>> collectives;
   std::map<int, std::deque<std::pair<BatchRef, Posted*>>> sends, receives;  // by peer
-  std::map<int, std::size_t> sent, received;                                // how many of each
+  std::map<int, std::vector<int>> sent, received;                           // of each, the group it was in
   struct Opened {
     std::byte* memory = nullptr;
     std::size_t bytes = 0, after = 0;  // how many collectives came before
@@ -80,6 +81,7 @@ struct Clique {
   int size = 0;
   std::vector<Member*> members;
   std::size_t next = 0;  // collective
+  recorded::Meetings meetings = {};
   bool asking = false;
   bool complete() const {
     for (const Member* m : members)
@@ -201,7 +203,7 @@ bool is_connected(const Member& m) {
     if (peer->collectives.size() < m.collectives.size()) return false;
     const auto count = [](const auto& posted, int rank) {
       const auto at = posted.find(rank);
-      return at == posted.end() ? std::size_t{0} : at->second;
+      return at == posted.end() ? std::size_t{0} : at->second.size();
     };
     if (count(m.sent, peer->rank) > count(peer->received, m.rank) || count(m.received, peer->rank) > count(peer->sent, m.rank)) return false;
   }
@@ -220,6 +222,21 @@ bool have_opened(Member& m) {
   return true;
 }
 
+void meet(const Member& m, int group, const Member& other, int theirs) {
+  const std::string text = m.clique->meetings.join({m.rank, group}, {other.rank, theirs});
+  if (!text.empty()) world().mismatches.push_back(m.name + ": " + text);
+}
+
+// The member's last operation with a peer, and the peer's that it is done with, if that is there.
+void compare(const Member& m, int peer, bool sends) {
+  const Member* const other = m.clique->members[static_cast<std::size_t>(peer)];
+  if (other == nullptr || other == &m) return;
+  const std::vector<int>& mine = (sends ? m.sent : m.received).at(peer);
+  const auto& all = sends ? other->received : other->sent;
+  const auto theirs = all.find(m.rank);
+  if (theirs != all.end() && theirs->second.size() >= mine.size()) meet(m, mine.back(), *other, theirs->second[mine.size() - 1]);
+}
+
 void compare(Member& m) {
   const std::size_t number = m.collectives.size() - 1;
   const Posted& mine = *m.collectives[number].second;
@@ -229,6 +246,7 @@ void compare(Member& m) {
     if (a.verb != b.verb || a.count != b.count || a.type != b.type || a.op != b.op || a.factor != b.factor || a.peer != b.peer ||
         a.in_windows != b.in_windows || (a.in_windows && mine.offsets != other->collectives[number].second->offsets))
       mismatch(mine, *other->collectives[number].second);
+    meet(m, a.group, *other, b.group);
   }
 }
 
@@ -250,10 +268,12 @@ void begin(Member& m, const BatchRef& batch) {
     world().calls.push_back(p.call);
     if (p.call.verb == "Send") {
       m.sends[p.call.peer].emplace_back(batch, &p);
-      ++m.sent[p.call.peer];
+      m.sent[p.call.peer].push_back(p.call.group);
+      compare(m, p.call.peer, true);
     } else if (p.call.verb == "Recv") {
       m.receives[p.call.peer].emplace_back(batch, &p);
-      ++m.received[p.call.peer];
+      m.received[p.call.peer].push_back(p.call.group);
+      compare(m, p.call.peer, false);
     } else {
       m.collectives.emplace_back(batch, &p);
       compare(m);
