@@ -105,6 +105,7 @@ TEST_CASE("the error of one rank ends all, and it is the one that the run throws
   CHECK_THROWS_WITH_AS(run_ranks({.ranks = 3, .time_limit_s = 20, .backend = Backend::nccl},
                                  [](World& world) {
                                    add_up(world);
+                                   world.barrier();
                                    if (world.rank() == 1) throw std::runtime_error("no bread");
                                    for (;;) all(world).all_reduce(Tensor::zeros({3}, Dtype::f32, world.device())).to(Device::cpu());
                                  }),
