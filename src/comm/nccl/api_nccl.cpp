@@ -153,6 +153,8 @@ std::string text_of(Result code, Comm comm) {
   const char* last = loaded().GetLastError(of(comm));
   if (last != nullptr && *last != '\0') text += std::string(": ") + last;
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  if (text.find("Duplicate GPU") != std::string::npos)
+    text += "; ranks that share a GPU are threads without --backend nccl, or processes that were started with an NCCL_HOSTID each";
   return text;
 }
 

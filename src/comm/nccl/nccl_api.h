@@ -51,7 +51,7 @@ inline constexpr int kOldestVersion = 22000;
 bool has_all_to_all() noexcept;
 /// Whether it has the functions of memory and of windows below (2.27).
 bool has_windows() noexcept;
-/// NCCL's words for a result; `comm` may be null.
+/// NCCL's words for a result, and the way out for ranks that share a GPU; `comm` may be null.
 std::string text_of(Result result, Comm comm);
 
 Result make_unique_id(UniqueId& id);
@@ -92,7 +92,7 @@ Result all_to_all(const void* in, void* out, std::size_t count, Type type, Comm 
 Result send(const void* in, std::size_t count, Type type, int peer, Comm comm, Stream stream);
 Result receive(void* out, std::size_t count, Type type, int peer, Comm comm, Stream stream);
 
-/// An operation that multiplies every contribution by `factor` and sums. Of this communicator and type.
+/// An operation that multiplies every contribution by `factor` and sums. Of this communicator and type. @pre a floating type.
 Result make_premul_sum(Op& op, double factor, Type type, Comm comm);
 Result destroy_op(Op op, Comm comm);
 

@@ -211,11 +211,19 @@ TEST_CASE("of a communicator that is in error no more is asked than the first an
 }
 
 TEST_CASE("an error's text is NCCL's word for it and the last details, of that communicator or of none") {
-  recording().answers(0, 0, "Duplicate GPU detected \n");
+  recording().answers(0, 0, "Message truncated \n");
   recording().calls();
-  CHECK(nccl::text_of(Result::invalid_usage, kComm) == "result 5: Duplicate GPU detected");
-  CHECK(nccl::text_of(Result::remote_error, nullptr) == "result 6: Duplicate GPU detected");
+  CHECK(nccl::text_of(Result::invalid_usage, kComm) == "result 5: Message truncated");
+  CHECK(nccl::text_of(Result::remote_error, nullptr) == "result 6: Message truncated");
   CHECK(std::string(recording().calls()) == "GetLastError 0x30\nGetLastError 0x0\n");
   recording().answers(0, 0, "");
   CHECK(nccl::text_of(Result::system_error, kComm) == "result 2");
+}
+
+TEST_CASE("ranks whose GPU another rank has are told the ways out") {
+  recording().answers(0, 0, "Duplicate GPU detected : rank 0 and rank 1 both on CUDA device 18000\n");
+  CHECK(
+      nccl::text_of(Result::invalid_usage, kComm) ==
+      "result 5: Duplicate GPU detected : rank 0 and rank 1 both on CUDA device 18000; ranks that share a GPU are threads without --backend nccl, or "
+      "processes that were started with an NCCL_HOSTID each");
 }
