@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <sstream>
 
 #include "comm/expected.h"
+#include "comm/nccl/expected_calls.h"
 #include "comm/nccl/ranks.h"
 #include "dtensor/dtensor.h"
 
@@ -18,9 +18,6 @@ using comm::nccl::recorded::Call;
 using comm::nccl::recorded::taken_calls;
 
 namespace {
-
-using Numbers = std::vector<std::int64_t>;
-using Lists = std::vector<std::vector<std::string>>;  // by rank
 
 // States are the layouts that the moves go through, a word per mesh axis: S0 S1 S2, R, and P A M N (sum, avg, max, min).
 struct Redistribution {
@@ -60,18 +57,12 @@ bool is_shard(const std::string& word) { return word[0] == 'S'; }
 bool is_partial(const std::string& word) { return contains("PAMN", word.substr(0, 1)); }
 
 // The model: a mesh of `sizes`, ranks in row-major order, boxes by the rule of ceil chunks.
-struct Interval {
-  std::int64_t begin = 0, end = 0;
-};
-using Box = std::vector<Interval>;
-
 struct Model {
   std::vector<int> sizes;
   NcclOptions options;
-  Lists lists;
-  std::map<std::string, std::map<int, int>> groups = {};  // of each communicator, by member
+  ExpectedCalls calls;
 
-  Model(std::vector<int> mesh, const NcclOptions& o) : sizes(std::move(mesh)), options(o), lists(static_cast<std::size_t>(ranks())) {}
+  Model(std::vector<int> mesh, const NcclOptions& o) : sizes(std::move(mesh)), options(o), calls(ranks()) {}
   int ranks() const {
     int n = 1;
     for (int size : sizes) n *= size;
@@ -89,31 +80,11 @@ struct Model {
     for (std::size_t a = 0; a < words.size(); ++a) {
       if (!is_shard(words[a])) continue;
       Interval& i = b[static_cast<std::size_t>(words[a][1] - '0')];
-      const std::int64_t chunk = (i.end - i.begin + sizes[a] - 1) / sizes[a], begin = i.begin + c[a] * chunk;
-      i = {std::min(i.end, begin), std::min(i.end, begin + chunk)};
+      i = part_of(i, sizes[a], c[a]);
     }
     return b;
   }
-  static std::int64_t common(const Box& a, const Box& b) {
-    std::int64_t n = 1;
-    for (std::size_t d = 0; d < a.size(); ++d) n *= std::max<std::int64_t>(0, std::min(a[d].end, b[d].end) - std::max(a[d].begin, b[d].begin));
-    return n;
-  }
-  static std::int64_t volume(const Box& b) { return common(b, b); }
-
-  // One NCCL group of a communicator: what each member calls.
-  void group(const std::vector<int>& members, const Lists& calls) {
-    std::string name = "group/default/";
-    for (std::size_t m = 0; m < members.size(); ++m) name += (m > 0 ? "." : "") + std::to_string(members[m]);
-    for (std::size_t m = 0; m < members.size(); ++m) {
-      if (calls[m].empty()) continue;
-      const int number = groups[name][static_cast<int>(m)]++;
-      for (const std::string& call : calls[m])
-        lists[static_cast<std::size_t>(members[m])].push_back(name + " member " + std::to_string(m) + " group " + std::to_string(number) + ": " +
-                                                              call);
-    }
-  }
-  void all(const std::vector<int>& members, const std::string& call) { group(members, Lists(members.size(), {call})); }
+  void all(const std::vector<int>& members, const std::string& call) { calls.all("default", members, call); }
 
   void step(const Redistribution& r, const std::string& from, const std::string& to);
   void step(const Redistribution& r, const std::vector<std::string>& from, const std::vector<std::string>& to, const std::vector<std::size_t>& axes,
@@ -160,12 +131,7 @@ void Model::step(const Redistribution& r, const std::vector<std::string>& from, 
     if (count == 0) return;
     if (!op.empty()) return all(members, text("AllReduce", count) + " " + op);
     const bool small = count * (r.dtype == Dtype::bf16 ? 2 : 4) <= 32 << 10;
-    Lists calls(n);
-    for (std::size_t m = 0; !small && m < n; ++m)
-      for (std::size_t p = 0; p < n; ++p)
-        if (p != m)
-          calls[m].insert(calls[m].end(), {text("Send", chunk) + " to " + std::to_string(p), text("Recv", chunk) + " from " + std::to_string(p)});
-    group(members, calls);
+    if (!small) calls.group("default", members, messages(std::vector<Numbers>(n, Numbers(n, chunk)), type));
     return all(members, text("AllGather", small ? count : chunk));
   }
   if (each([](const auto& a, const auto& b) { return is_shard(a) && b == "R"; }) && is_even_enough(given))
@@ -183,14 +149,7 @@ void Model::step(const Redistribution& r, const std::vector<std::string>& from, 
       equal = equal && counts[s][d] == counts[0][0] && counts[0][0] > 0;
     }
   if (equal && options.all_to_all) return all(members, text("AlltoAll", counts[0][0]));
-  Lists calls(n);
-  for (std::size_t m = 0; m < n; ++m)
-    for (std::size_t p = 0; p < n; ++p) {
-      if (p == m) continue;
-      if (counts[m][p] > 0) calls[m].push_back(text("Send", counts[m][p]) + " to " + std::to_string(p));
-      if (counts[p][m] > 0) calls[m].push_back(text("Recv", counts[p][m]) + " from " + std::to_string(p));
-    }
-  group(members, calls);
+  calls.group("default", members, messages(counts, type));
 }
 
 // One move over the axes on which the layouts differ.
@@ -218,19 +177,6 @@ void Model::step(const Redistribution& r, const std::string& from_state, const s
     }
     step(r, from, to, axes, members);
   }
-}
-
-// Of redistributions, by rank, in the order of its calls.
-Lists told(const std::vector<Call>& calls, int ranks) {
-  Lists lists(static_cast<std::size_t>(ranks));
-  for (const Call& c : calls) {
-    if (!c.comm.starts_with("group/default/")) continue;
-    std::istringstream members(c.comm.substr(c.comm.find_last_of('/') + 1));
-    std::string rank;
-    for (int m = 0; m <= c.member; ++m) std::getline(members, rank, '.');
-    lists[std::stoul(rank)].push_back(c.comm + " member " + std::to_string(c.member) + " group " + std::to_string(c.group) + ": " + c.text());
-  }
-  return lists;
 }
 
 Shape shape_of(const Numbers& numbers) {
@@ -281,14 +227,7 @@ void check(const std::vector<int>& sizes, const std::vector<Redistribution>& lis
     }
   };
   CHECK(runs_over_nccl(model.ranks(), body, options));
-  const Lists calls = told(taken_calls(), model.ranks());
-  for (std::size_t rank = 0; rank < calls.size(); ++rank) {
-    CAPTURE(rank);
-    const auto& wanted = model.lists[rank];
-    const auto first = std::mismatch(calls[rank].begin(), calls[rank].end(), wanted.begin(), wanted.end());
-    const std::string given = first.first == calls[rank].end() ? "nothing" : *first.first;
-    CHECK(given == (first.second == wanted.end() ? "nothing" : *first.second));
-  }
+  model.calls.compare(taken_calls(), "default");
 }
 
 }  // namespace
