@@ -85,6 +85,7 @@ void check(const std::vector<int>& sizes, const Shape& shape, Dtype dtype, const
     const DTensor x = source(world, mesh, pair.from, shape, dtype, device);
     host_waits();
     const DTensor y = x.redistribute(Placements(std::span<const Placement>(pair.to)));
+    y.wait();
     CHECK(host_waits() == 0);
     return y.local().to(Device::cpu()).contiguous();
   };

@@ -73,7 +73,7 @@ bool runs_over_nccl(int ranks, const F& body, const NcclOptions& options = {}) {
   return good;
 }
 
-/// What the calling thread made the host wait for since the last call.
+/// What the calling thread made the host wait for since the last call; copies from and to memory of the host that is not pinned are waits.
 inline int host_waits() {
   int count = 0;
   for (const auto& e : local::cuda::emulated::taken_entries())

@@ -143,6 +143,22 @@ TEST_CASE("gathers and reductions of a group are one call of every member") {
   const auto sum = [](std::int64_t i) { return input_value(0, i, Dtype::f32) + input_value(1, i, Dtype::f32) + input_value(2, i, Dtype::f32); };
   for (const Verb& verb : {Verb([](const Communicator&c, const Tensor&x) { return c.all_reduce(x); }), Verb(in_place)})
     for (const auto& r : asked(everybody("AllReduce 24 f32 sum"), {4, 6}, verb)) CHECK(r[23] == sum(23));
+  // Maxima of floating numbers are the members' own: of few everybody's, of many in chunks.
+  const auto largest = [](const Communicator& c, const Tensor& x) { return c.all_reduce(x, ReduceOp::max); };
+  for (const auto& r : asked(everybody("AllGather 24 f32"), {4, 6}, largest))
+    CHECK(r[23] == std::max({input_value(0, 23, Dtype::f32), input_value(1, 23, Dtype::f32), input_value(2, 23, Dtype::f32)}));
+  ExpectedCalls chunks(3);
+  const Numbers parts_of_each{4800, 4800, 4800};
+  chunks.group("user", kThree, messages({parts_of_each, parts_of_each, parts_of_each}, "f32"));
+  chunks.all("user", kThree, "AllGather 4800 f32");
+  asked(chunks, [&](World& world, const Communicator& c) {
+    const Tensor x = input(world, {3 * 4800});
+    host_waits();
+    const Tensor y = largest(c, x);
+    y.wait();
+    CHECK(host_waits() == 0);
+    return y;
+  });
   // Rows 3, 3, 2, padded; rows 5, 0, 3 by messages to those who combine.
   const auto padded = [](const Communicator& c, const Tensor& x) { return c.reduce_scatter(x, ReduceOp::sum, 0); };
   CHECK(asked(everybody("ReduceScatter 6 f32 sum"), {8, 2}, padded)[2] == std::vector<double>{sum(12), sum(13), sum(14), sum(15)});
@@ -299,7 +315,10 @@ TEST_CASE("a window asks of each rank the borders that its part reads, from the 
       const Tensor ones = Tensor::zeros({1, 2, conv.kernel}, Dtype::f32, world.device());
       ones.fill_(1);
       const DTensor weight = from_local(ones, mesh, {Replicate()}, {.shape = ones.shape()});
+      host_waits();
       const DTensor y = conv1d(x, weight, {}, {.padding = half});
+      y.wait();
+      CHECK(host_waits() == 0);
       CHECK(contains(to_string(y), "x: S(2)"));
       const std::vector<double> sums = doubles_of(y.local().to(Device::cpu()));
       REQUIRE(static_cast<std::int64_t>(sums.size()) == mine.length());
