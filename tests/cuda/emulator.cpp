@@ -8,9 +8,13 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -55,6 +59,17 @@ struct Fiber {
   alignas(8) std::byte value[32];  // what the thread offers to its warp
   std::exception_ptr error;
 };
+
+std::atomic<Order> chosen{Order::upwards};
+std::atomic<std::int64_t> vectors{0}, vector_bytes{0};
+
+// A permutation, another for every seed.
+std::vector<std::int64_t> mix(std::int64_t count, std::uint64_t seed) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  std::shuffle(all.begin(), all.end(), std::mt19937_64(seed));
+  return all;
+}
 
 // One per thread of the host: ranks run their own.
 struct Machine {
@@ -153,6 +168,19 @@ void gather(const void* mine, void* all, std::size_t bytes) {
   stop(State::at_warp);
 }
 
+void set_order(Order order) { chosen = order; }
+Sequence::Sequence(std::int64_t count) {
+  const Order order = chosen;
+  if (order == Order::downwards) first_ = count - 1, step_ = -1;
+  if (order == Order::mixed) mixed_ = mix(count, static_cast<std::uint64_t>(count));
+}
+
+void count_vector(std::size_t bytes) {
+  vectors.fetch_add(1, std::memory_order_relaxed);
+  vector_bytes.fetch_add(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
+}
+Vectors taken_vectors() { return {vectors.exchange(0), vector_bytes.exchange(0)}; }
+
 void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body) {
   if (threads <= 0 || threads % kWarp != 0 || threads > 1024)
     throw std::logic_error("a block has whole warps and at most 1024 threads (" + std::to_string(threads) + ")");
@@ -170,9 +198,12 @@ void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t
     f.block = Block{index, blocks, t, threads, memory};
     start(f);
   }
-  for (bool upwards = true;; upwards = !upwards) {
+  const Order order = chosen;
+  const std::vector<std::int64_t> mixed = order == Order::mixed ? mix(threads, static_cast<std::uint64_t>(index)) : std::vector<std::int64_t>();
+  for (bool upwards = order != Order::downwards;; upwards = !upwards) {
     for (int k = 0; k < threads; ++k) {
-      Fiber& f = *m.fibers[static_cast<std::size_t>(upwards ? k : threads - 1 - k)];
+      const auto next = static_cast<std::size_t>(upwards ? k : threads - 1 - k);
+      Fiber& f = *m.fibers[mixed.empty() ? next : static_cast<std::size_t>(mixed[next])];
       if (f.state != State::ready) continue;
       m.running = &f;
       go(m.scheduler, f.place);

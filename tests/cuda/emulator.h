@@ -40,6 +40,15 @@ void fail_kernel(std::string kernel);
 void clear_failure();
 /// Destroys a stream when what is queued on it has run. The next make_stream() gives its handle again.
 void free_stream(Stream stream) noexcept;
+/// How blocks of a launch, threads of a block between two meetings, and threads of an elementwise launch follow each other from now on (default: upwards,
+/// those of a block upwards and downwards by turns).
+enum class Order { upwards, downwards, mixed };
+void set_order(Order order);
+/// What kernels have read and written as vectors (as_vector) since the last call, on all devices.
+struct Vectors {
+  std::int64_t count = 0, bytes = 0;
+};
+Vectors taken_vectors();
 /// Memory in use on a device.
 std::int64_t bytes_in_use(int device);
 

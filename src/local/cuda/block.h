@@ -81,6 +81,7 @@ void sync();
 void exchange(const void* mine, void* theirs, std::size_t bytes, int from_lane);
 /// What every lane of the warp offers, one after the other. At most 32 bytes.
 void gather(const void* mine, void* all, std::size_t bytes);
+void count_vector(std::size_t bytes);
 }  // namespace emulated
 
 inline void Block::sync() const { emulated::sync(); }
@@ -104,6 +105,13 @@ T Block::from_lane_below(T value, int distance) const {
 }
 
 #endif
+
+/// Said by device code that reads or writes a vector of so many bytes of the device's memory at once: emulated devices count them.
+DTENSOR_DEVICE_INLINE void as_vector([[maybe_unused]] std::size_t bytes) {
+#if !defined(__CUDACC__)
+  emulated::count_vector(bytes);
+#endif
+}
 
 /// combine(combine(x of thread 0, thread 1, ...)) in a fixed order, known to every thread of the block. `memory` is used: kWarp elements of T.
 template <class T, class Combine>

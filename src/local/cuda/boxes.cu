@@ -52,7 +52,10 @@ struct CopyWords {
     for (int n = 0; n < kWordsPerThread; ++n) words[n] = reinterpret_cast<const Word*>(walk.data[1])[static_cast<std::int32_t>(at[1][n])];
     DTENSOR_UNROLL
     for (int n = 0; n < kWordsPerThread; ++n)
-      if ((there >> n & 1) != 0) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = words[n];
+      if ((there >> n & 1) != 0) {
+        if constexpr (sizeof(Word) == 16) as_vector(2 * sizeof(Word));
+        reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = words[n];
+      }
   }
 };
 template <class Word>
@@ -64,7 +67,10 @@ struct FillWords {
     const std::uint32_t there = detail::single_offsets<kWordsPerThread>(walk, static_cast<std::uint32_t>(thread), at);
     DTENSOR_UNROLL
     for (int n = 0; n < kWordsPerThread; ++n)
-      if ((there >> n & 1) != 0) reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = word;
+      if ((there >> n & 1) != 0) {
+        if constexpr (sizeof(Word) == 16) as_vector(sizeof(Word));
+        reinterpret_cast<Word*>(walk.data[0])[static_cast<std::int32_t>(at[0][n])] = word;
+      }
   }
 };
 

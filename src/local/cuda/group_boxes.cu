@@ -82,6 +82,7 @@ struct CopyBoxes {
       if (unit >= b.units) break;
       const Offsets<2> o = b.units <= 0xffffffff ? offsets_of<std::uint32_t>(b, unit) : offsets_of<std::uint64_t>(b, unit);
       to[k] = o.at[0];
+      if constexpr (sizeof(Unit) == 16) as_vector(2 * sizeof(Unit));
       values[k] = *reinterpret_cast<const Unit*>(b.src + o.at[1]);
     }
     for (int k = 0; k < kUnrolled; ++k)
@@ -223,6 +224,7 @@ struct Reduce {
       at[d] = d == 0 ? unit : unit % sizes[d];
       unit /= sizes[d];
     }
+    if constexpr (V > 1) as_vector(static_cast<std::size_t>(sources + dsts) * sizeof(Pack));
     const auto pack_of = [&](int s) { return *reinterpret_cast<const Pack*>(src[s] + offset(at, src_strides[s], ndim)); };
     A sum[V];
     const Pack first = pack_of(0);

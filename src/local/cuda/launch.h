@@ -8,6 +8,7 @@
 
 #if !defined(__CUDACC__)
 #include <functional>
+#include <vector>
 #endif
 
 #include "local/cuda/block.h"
@@ -82,13 +83,24 @@ namespace emulated {
 void queue(const char* name, Stream stream, std::function<void()> work);
 using ThreadBody = void (*)(const void* functor, const Block& block);
 void run_block(std::int64_t index, std::int64_t blocks, int threads, std::size_t bytes, const void* functor, ThreadBody body);
+/// In which order a device that has one runs `count` threads or blocks, which no result may show: the k-th that runs.
+class Sequence {
+ public:
+  explicit Sequence(std::int64_t count);
+  std::int64_t operator[](std::int64_t k) const { return mixed_.empty() ? first_ + step_ * k : mixed_[static_cast<std::size_t>(k)]; }
+
+ private:
+  std::int64_t first_ = 0, step_ = 1;
+  std::vector<std::int64_t> mixed_;
+};
 }  // namespace emulated
 
 template <class F>
 void launch_elements(const char* name, std::int64_t count, Stream stream, const F& f) {
   if (count <= 0) return;
   emulated::queue(name, stream, [f, count] {
-    for (std::int64_t i = 0; i < count; ++i) f(i);
+    const emulated::Sequence sequence(count);
+    for (std::int64_t k = 0; k < count; ++k) f(sequence[k]);
   });
   check_launch(name);
 }
@@ -97,8 +109,10 @@ void launch_blocks(const char* name, std::int64_t blocks, int threads, std::size
   if (blocks <= 0) return;
   if (bytes > kPlainShared) check_shared(name, bytes, stream);
   emulated::queue(name, stream, [f, blocks, threads, bytes] {
-    for (std::int64_t b = 0; b < blocks; ++b)
-      emulated::run_block(b, blocks, threads, bytes, &f, [](const void* functor, const Block& block) { (*static_cast<const F*>(functor))(block); });
+    const emulated::Sequence sequence(blocks);
+    for (std::int64_t k = 0; k < blocks; ++k)
+      emulated::run_block(sequence[k], blocks, threads, bytes, &f,
+                          [](const void* functor, const Block& block) { (*static_cast<const F*>(functor))(block); });
   });
   check_launch(name);
 }

@@ -59,6 +59,7 @@ DTENSOR_DEVICE_INLINE void load_as(const std::byte* data, bool whole, const std:
   if (whole) {
     DTENSOR_UNROLL
     for (int n = 0; n < width; n += pack) {
+      as_vector(sizeof(Pack<M, pack>));
       const auto vector = *reinterpret_cast<const Pack<M, pack>*>(memory + static_cast<std::int32_t>(at[n]));
       DTENSOR_UNROLL
       for (int i = 0; i < pack; ++i) raw[n + i] = vector.at[i];
@@ -80,6 +81,7 @@ DTENSOR_DEVICE_INLINE void store_as(std::byte* data, bool whole, const std::uint
       Pack<M, pack> vector;
       DTENSOR_UNROLL
       for (int i = 0; i < pack; ++i) vector.at[i] = cast<M>(from[n + i]);
+      as_vector(sizeof vector);
       *reinterpret_cast<Pack<M, pack>*>(memory + static_cast<std::int32_t>(at[n])) = vector;
     }
   } else {

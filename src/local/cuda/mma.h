@@ -124,6 +124,7 @@ class AsyncCopies {
     if constexpr (N == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
     else asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from), "n"(N), "r"(bytes) : "memory");
 #elif !defined(__CUDACC__)
+    if (bytes == 16) as_vector(16);
     std::memset(to, 0xa5, N);
     begun_.push_back({to, from, N, bytes});
 #else

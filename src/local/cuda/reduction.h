@@ -44,7 +44,10 @@ struct TypedSource {
   using Raw = Vector<T>;
   const T* base;
   bool aligned() const { return is_aligned(base); }
-  DTENSOR_DEVICE Raw load_whole(std::int64_t at) const { return *reinterpret_cast<const Raw*>(base + at); }
+  DTENSOR_DEVICE Raw load_whole(std::int64_t at) const {
+    as_vector(sizeof(Raw));
+    return *reinterpret_cast<const Raw*>(base + at);
+  }
   DTENSOR_DEVICE Values values(const Raw& raw) const {
     Values v;
     DTENSOR_UNROLL

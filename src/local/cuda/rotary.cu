@@ -52,12 +52,14 @@ struct Rotate {
       first.at[k] = store<T>(inverse ? u * load(c1.at[k]) + v * load(s2.at[k]) : u * load(c1.at[k]) - v * load(s1.at[k]));
       second.at[k] = store<T>(inverse ? v * load(c2.at[k]) - u * load(s1.at[k]) : v * load(c2.at[k]) + u * load(s2.at[k]));
     }
+    if constexpr (N > 1) as_vector(sizeof first + sizeof second);
     *reinterpret_cast<Pack<T, N>*>(to) = first;
     *reinterpret_cast<Pack<T, N>*>(to + half) = second;
   }
   static DTENSOR_DEVICE Pack<T, N> read(const T* p, std::int64_t at, std::int64_t step) {
-    if constexpr (N > 1) return *reinterpret_cast<const Pack<T, N>*>(p + at);
-    else return {{p[at * step]}};
+    if constexpr (N == 1) return {{p[at * step]}};
+    as_vector(sizeof(Pack<T, N>));
+    return *reinterpret_cast<const Pack<T, N>*>(p + at);
   }
   static DTENSOR_DEVICE Pack<T, N> entry(const Table& t, std::int64_t row, std::int64_t at) {
     return read(static_cast<const T*>(t.data) + row * t.row, at, t.column);

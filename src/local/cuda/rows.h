@@ -71,7 +71,10 @@ DTENSOR_DEVICE A sum_group(const Block& b, int group, A value) {
 
 template <class T>
 DTENSOR_DEVICE Vector<T> load_vector(const T* from, int n, bool aligned) {
-  if (aligned && n >= kVectorOf<T>) return *reinterpret_cast<const Vector<T>*>(from);
+  if (aligned && n >= kVectorOf<T>) {
+    as_vector(sizeof(Vector<T>));
+    return *reinterpret_cast<const Vector<T>*>(from);
+  }
   Vector<T> v;
   DTENSOR_UNROLL
   for (int j = 0; j < kVectorOf<T>; ++j) v.at[j] = j < n ? from[j] : T{};
@@ -80,6 +83,7 @@ DTENSOR_DEVICE Vector<T> load_vector(const T* from, int n, bool aligned) {
 template <class T>
 DTENSOR_DEVICE void store_vector(T* to, const Vector<T>& v, int n, bool aligned) {
   if (aligned && n >= kVectorOf<T>) {
+    as_vector(sizeof v);
     *reinterpret_cast<Vector<T>*>(to) = v;
     return;
   }

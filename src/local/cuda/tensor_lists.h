@@ -66,6 +66,7 @@ DTENSOR_DEVICE_INLINE void read_words(const std::byte* data, bool whole, const s
     const auto* vectors = reinterpret_cast<const detail::Pack<std::uint32_t, kPack>*>(data + at[0] * sizeof(M));
     DTENSOR_UNROLL
     for (int v = 0; v < kAll / kPack; ++v) {
+      as_vector(sizeof vectors[v]);
       const auto vector = vectors[v];
       DTENSOR_UNROLL
       for (int i = 0; i < kPack; ++i) words[v * kPack + i] = vector.at[i];
