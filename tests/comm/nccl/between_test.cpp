@@ -2,7 +2,7 @@
 // Tensors that change their mesh over NCCL: what every rank asks, and what it gets.
 #include <doctest/doctest.h>
 
-#include <numeric>
+#include <algorithm>
 #include <set>
 
 #include "comm/expected.h"

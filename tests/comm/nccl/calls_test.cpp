@@ -278,7 +278,7 @@ TEST_CASE("moves over two axes call each communicator in the order of the plan, 
       list.push_back({shape, dtype, {"M S0", "R R"}});
       list.push_back({shape, dtype, {"M S0", "S0 R"}});
     }
-  check({2, 2}, list);
+  for (const std::vector<int>& sizes : {std::vector<int>{2, 2}, {2, 3}, {3, 2}}) check(sizes, list);
 }
 
 TEST_CASE("moves over three axes call each communicator in the order of the plan, the same on all its ranks") {

@@ -2,6 +2,7 @@
 // What every member asks of NCCL for the verbs of a communicator, for lists of tensors and for windows, and that no host waits for it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "comm/expected.h"
@@ -212,7 +213,7 @@ TEST_CASE("a message is one call of each end, on a communicator of its direction
   expected.group("user peers", {0, 2}, {{"Send 24 f32 to 1"}, {"Recv 24 f32 from 0"}});
   expected.group("user peers", {2, 0}, {{"Send 6 i64 to 1"}, {"Recv 6 i64 from 0"}});
   expected.group("user peers", {0, 2}, {{"Send 5 u8 to 1"}, {"Recv 5 u8 from 0"}});
-  const auto messages = [](World& world, const Communicator& c) {
+  const auto both_ways = [](World& world, const Communicator& c) {
     const Tensor a = input(world, {4, 6}), b = input(world, {6}, Dtype::i64), e = input(world, {5}, Dtype::boolean);
     host_waits();
     Work work;
@@ -223,7 +224,7 @@ TEST_CASE("a message is one call of each end, on a communicator of its direction
     CHECK(host_waits() == 0);
     return world.rank() == 0 ? b : a;
   };
-  const auto results = asked(expected, messages, "user peers");
+  const auto results = asked(expected, both_ways, "user peers");
   CHECK(results[0][5] == input_value(2, 5, Dtype::i64));
   CHECK(results[2] == elements(0, 0, 24));
 }

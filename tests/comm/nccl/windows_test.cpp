@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,12 +24,13 @@ constexpr std::int64_t kBytes = 8 << 20;
 Communicator all(World& world) { return world.communicator(world.mesh({{"x", world.size()}}), "x"); }
 Tensor input(World& world, const Shape& shape, Dtype dtype = Dtype::f32) { return input_of(world.rank(), shape, dtype).to(world.device()); }
 
-// What member 0 asked, with a star where both operands lie in windows.
+// What every member of a group asked alike, without barriers, with a star where both operands lie in windows.
 std::vector<std::string> starred() {
-  std::vector<std::string> texts;
+  std::map<int, std::vector<std::string>> texts;
   for (const recorded::Call& c : recorded::taken_calls())
-    if (c.member == 0) texts.push_back(c.text() + (c.in_windows ? " *" : ""));
-  return texts;
+    if (c.text() != "AllReduce 1 i32 sum") texts[c.member].push_back(c.text() + (c.in_windows ? " *" : ""));
+  for (const auto& [member, list] : texts) CHECK(list == texts[0]);
+  return texts[0];
 }
 
 // Bytes of results, of all calls that might go through a window.
@@ -83,12 +85,10 @@ TEST_CASE("what is small and of a kind that symmetric kernels carry goes through
                          world.barrier();
                        },
                        {.window_bytes = kBytes}));
-  std::vector<std::string> texts;
-  for (const std::string& t : starred())
-    if (!t.starts_with("AllReduce 1 i32")) texts.push_back(t);  // barriers
-  CHECK(texts == std::vector<std::string>{"AllReduce 4 f32 sum *", "AllReduce 4 bf16 sum *", "AllReduce 4 f64 sum", "AllReduce 4 i64 sum",
-                                          "AllReduce 4 f32 avg", "AllReduce 4 f32 product", "AllReduce 131072 f32 sum *", "AllReduce 131073 f32 sum",
-                                          "AllGather 5 i64 *", "ReduceScatter 2 f32 sum *", "AlltoAll 2 f32", "Broadcast 6 f32 from 0"});
+  CHECK(starred() == std::vector<std::string>{"AllReduce 4 f32 sum *", "AllReduce 4 bf16 sum *", "AllReduce 4 f64 sum", "AllReduce 4 i64 sum",
+                                              "AllReduce 4 f32 avg", "AllReduce 4 f32 product", "AllReduce 131072 f32 sum *",
+                                              "AllReduce 131073 f32 sum", "AllGather 5 i64 *", "ReduceScatter 2 f32 sum *", "AlltoAll 2 f32",
+                                              "Broadcast 6 f32 from 0"});
 }
 
 TEST_CASE("results are those without a window, bit for bit") {
