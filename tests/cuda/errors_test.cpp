@@ -3,13 +3,18 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "dtensor/cuda_graph.h"
+#include "dtensor/device.h"
 #include "dtensor/error.h"
 #include "dtensor/op.h"
 #include "dtensor/ops/binary.h"
 #include "dtensor/ops/factories.h"
+#include "dtensor/ops/matmul.h"
+#include "dtensor/ops/reductions.h"
+#include "dtensor/ops/softmax.h"
 #include "dtensor/world.h"
 #include "emulator.h"
 
@@ -95,6 +100,33 @@ TEST_CASE("a kernel that fails is said at the next call that can know, and how t
                                  }),
                        doctest::Contains(text), DeviceError);
   emulated::clear_failure();
+}
+
+TEST_CASE("with DTENSOR_CUDA_SYNC the op that launched a kernel which fails is named, without it the next op that can know") {
+  const bool at_once = std::getenv("DTENSOR_CUDA_SYNC") != nullptr;
+  const auto error_of = [](const char* kernel, const auto& call) {
+    std::string error;
+    try {
+      run_ranks({.ranks = 1, .device = Device::cuda(0)}, [&](World& world) {
+        const DTensor x = ones({4, 4}, world.mesh({{"x", 1}}));
+        static_cast<void>(x.local().to(Device::cpu()));
+        emulated::fail_kernel(kernel);
+        const DTensor y = call(x);
+        static_cast<void>(cumsum(y, 0));  // queued: the device has not run the one before
+        Stream::current(Device::cuda(0)).synchronize();
+      });
+    } catch (const DeviceError& e) { error = e.what(); }
+    emulated::clear_failure();
+    return error;
+  };
+  const std::string why = "an illegal memory access was encountered (cudaErrorIllegalAddress)";
+  const std::string later = "cumsum (wait): " + why + "; it may be of a kernel queued earlier: run with DTENSOR_CUDA_SYNC=1 to learn which";
+  const auto said = [&](const std::string& text, const std::string& sync) {
+    INFO(text);
+    CHECK(text.find(at_once ? sync + ": " + why : later) != std::string::npos);
+  };
+  said(error_of("product", [](const DTensor& x) { return matmul(x, x); }), "matmul: kernel product failed");
+  said(error_of("softmax", [](const DTensor& x) { return softmax(x, 1); }), "softmax: kernel softmax failed");
 }
 
 TEST_CASE("with DTENSOR_CUDA_SYNC no graph is recorded, since the host waits after each launch") {
