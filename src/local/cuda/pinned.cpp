@@ -100,13 +100,15 @@ void Faults::forget(const std::shared_ptr<RecordedFaults>& faults) noexcept {
   }
 }
 
+// Words that kernels write: what is read of them is not older than what was written before.
+static std::atomic_ref<std::int32_t> in_order(volatile std::int32_t& word) { return std::atomic_ref<std::int32_t>(const_cast<std::int32_t&>(word)); }
+
 // The first that has been raised is said; the others were raised because of it, or will be again.
 void Faults::fail() {
-  *any_ = 0;
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  in_order(*any_).store(0);
   std::vector<std::string> texts = std::exchange(unsaid_, {});
   const auto take = [&texts](const auto& e) {
-    if (e.first->raised == 0) return false;
+    if (in_order(e.first->raised).load() == 0) return false;
     if (texts.empty()) texts.push_back(e.second(e.first->value));
     return true;
   };
