@@ -52,7 +52,10 @@ def help_texts():
     check("the program's help is no page long", len(out.splitlines()) < 30, out)
     for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["cases"], ["verify"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
         works(*command, "--help", says=["Example", "dtensor " + " ".join(command)])
-    works("info", says=["backends    threads", "not built   mpi nccl cuda"])
+    lines = dict(line.split(maxsplit=1) for line in works("info", says=["backends    threads"]).splitlines() if not line.startswith("not built"))
+    absent = [line.split()[2:] for line in dtensor("info")[1].splitlines() if line.startswith("not built")]
+    named = sorted(lines["backends"].split() + sum(absent, []))
+    check("info says of every backend whether it is built", named == ["cuda", "mpi", "nccl", "threads"], named)
     refused(2, says=["--help"])
     refused(2, "frobnicate")
     refused(2, "plan", says=["required"])
