@@ -52,9 +52,8 @@ def help_texts():
     check("the program's help is no page long", len(out.splitlines()) < 30, out)
     for command in (["info"], ["plan"], ["measure"], ["shards"], ["ops"], ["ckpt"], ["cases"], ["verify"], ["ckpt", "list"], ["ckpt", "verify"], ["ckpt", "reshard"]):
         works(*command, "--help", says=["Example", "dtensor " + " ".join(command)])
-    lines = dict(line.split(maxsplit=1) for line in works("info", says=["backends    threads"]).splitlines() if not line.startswith("not built"))
-    absent = [line.split()[2:] for line in dtensor("info")[1].splitlines() if line.startswith("not built")]
-    named = sorted(lines["backends"].split() + sum(absent, []))
+    info = works("info", says=["backends    threads"])
+    named = sorted(word for line in info.splitlines() if line.startswith(("backends", "not built")) for word in line[12:].split())
     check("info says of every backend whether it is built", named == ["cuda", "mpi", "nccl", "threads"], named)
     refused(2, says=["--help"])
     refused(2, "frobnicate")
