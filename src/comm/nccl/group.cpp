@@ -144,7 +144,7 @@ void Group::advance() {
   // One that nobody launches on is not made: its members may have ended when the last of them comes.
   if (stage_ == Stage::wants_id && is_busy()) begin();
   if (stage_ == Stage::initialising) check_joining();
-  const auto elsewhere = [](const Launch& l) { return l.recorder != std::thread::id() && l.recorder != std::this_thread::get_id(); };
+  const auto elsewhere = [](const Launch& l) { return is_recorded(l) && l.recorder != std::this_thread::get_id(); };
   if (!waiting_.empty() && elsewhere(*waiting_.front())) return;
   if (stage_ == Stage::queueing && !go_on_queueing()) return;
   while (!waiting_.empty()) {
@@ -299,7 +299,7 @@ bool Group::open_window(const Launch& launch) {
   const JobOptions& o = job_.options();
   const auto bytes = static_cast<std::size_t>(o.window_bytes);
   if (!window_.is_open()) {
-    if (launch.recorder != std::thread::id()) return true;  // none can be made while a graph is recorded, on any member
+    if (is_recorded(launch)) return true;  // none can be made while a graph is recorded, on any member
     if (!Window::carries(launch, static_cast<int>(ranks_.size()), bytes, o.cta_policy)) return true;
     const Result begun = window_.open(bytes, comm_);
     if (begun != Result::success && begun != Result::in_progress)
